@@ -1,0 +1,58 @@
+# Every target works alone on a fresh machine that has Python >= 3.11 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+# Two worker processes fit the smallest machine we test on.
+WORKERS ?= 2
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Tests and tools must behave as on a machine without a network, except where they fetch the zoo.
+OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
+
+.PHONY: demo test test-slow check format lint types layers test-bare bench zoo clean
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edgekit needs Python 3.11 or newer; run: make PYTHON=python3.11")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[all,dev]'
+	touch $@
+
+zoo: $(STAMP)
+	$(BIN)/python -m benchmarks.zoo fetch
+
+demo: $(STAMP)
+	$(BIN)/python -m benchmarks.zoo fetch minilm-sentiment movies
+	$(BIN)/python -m benchmarks.demo
+
+test: $(STAMP)
+	$(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) -m "not slow"
+
+test-slow: zoo
+	$(OFFLINE) $(BIN)/python -m pytest -n $(WORKERS) -m slow
+
+format: $(STAMP)
+	$(BIN)/ruff format --check .
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+layers: $(STAMP)
+	$(BIN)/lint-imports
+
+test-bare: $(STAMP)
+	$(BIN)/python -m tests.bare
+
+check: format lint types layers test test-bare test-slow
+
+bench: zoo
+	$(BIN)/python -m benchmarks.startup
+	$(BIN)/python -m benchmarks.runtime_overhead
+	$(BIN)/python -m benchmarks.export
+	$(BIN)/python -m benchmarks.results
+
+clean:
+	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

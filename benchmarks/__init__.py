@@ -1,0 +1,1 @@
+"""Measurements of edgekit, and the real models and data they are made on."""

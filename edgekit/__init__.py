@@ -1,0 +1,96 @@
+"""edgekit: from a PyTorch or Hugging Face model to a verified bundle on an edge device.
+
+Every name here is resolved when it is first used (PEP 562): ``import edgekit`` imports nothing of
+a third party, and a device that only calls `load` never sees the workstation's side.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from edgekit.core.errors import (
+        BudgetNotMet,
+        BundleCorrupt,
+        BundleError,
+        BundleUnsafe,
+        BundleVersion,
+        CompileError,
+        ConfigError,
+        EdgekitError,
+        EngineUnavailable,
+        ExportError,
+        InputMismatch,
+        MeasurementError,
+        MissingDependency,
+        PruneError,
+        QuantizeError,
+        SessionError,
+        SourceError,
+        StepError,
+    )
+    from edgekit.pipeline.benching import bench
+    from edgekit.pipeline.compiling import compile
+    from edgekit.pipeline.exporting import export
+    from edgekit.pipeline.validating import validate
+    from edgekit.pipeline.verifying import verify
+    from edgekit.runtime import load
+
+_ERRORS = (
+    "BudgetNotMet", "BundleCorrupt", "BundleError", "BundleUnsafe", "BundleVersion",
+    "CompileError", "ConfigError", "EdgekitError", "EngineUnavailable", "ExportError",
+    "InputMismatch", "MeasurementError", "MissingDependency", "PruneError", "QuantizeError",
+    "SessionError", "SourceError", "StepError",
+)  # fmt: skip
+
+_HOMES: dict[str, str] = {
+    **dict.fromkeys(_ERRORS, "edgekit.core.errors"),
+    "bench": "edgekit.pipeline.benching",
+    "compile": "edgekit.pipeline.compiling",
+    "export": "edgekit.pipeline.exporting",
+    "load": "edgekit.runtime",
+    "validate": "edgekit.pipeline.validating",
+    "verify": "edgekit.pipeline.verifying",
+}
+
+__all__ = [
+    "BudgetNotMet",
+    "BundleCorrupt",
+    "BundleError",
+    "BundleUnsafe",
+    "BundleVersion",
+    "CompileError",
+    "ConfigError",
+    "EdgekitError",
+    "EngineUnavailable",
+    "ExportError",
+    "InputMismatch",
+    "MeasurementError",
+    "MissingDependency",
+    "PruneError",
+    "QuantizeError",
+    "SessionError",
+    "SourceError",
+    "StepError",
+    "bench",
+    "compile",
+    "export",
+    "load",
+    "validate",
+    "verify",
+]
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,130 @@
+"""What a command shows: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+
+from edgekit.core.errors import BudgetNotMet, EdgekitError
+from edgekit.core.results import to_json
+
+
+class Console:
+    """One command's way to speak.
+
+    With ``--json`` stdout holds one JSON object and nothing else: the file descriptor is pointed
+    at stderr while the command runs, since libraries and child processes print where they like.
+    """
+
+    def __init__(self, *, json_output: bool) -> None:
+        self.json_output = json_output
+        self.verbosity = 0
+        self._stdout = -1
+        if json_output:
+            sys.stdout.flush()
+            self._stdout = os.dup(1)
+            os.dup2(2, 1)
+
+    def status(self, text: str) -> None:
+        """What is being done now; silent with -q."""
+        if self.verbosity >= 0:
+            print(text, file=sys.stderr, flush=True)
+
+    def detail(self, text: str) -> None:
+        """What only -v wants to know."""
+        if self.verbosity > 0:
+            print(text, file=sys.stderr, flush=True)
+
+    def result(self, value: object, text: str, *, error: EdgekitError | None = None) -> None:
+        """The outcome: `value` as JSON or `text` for a person."""
+        if self.json_output:
+            plain = to_json(value)
+            if error is not None and isinstance(plain, dict):
+                plain["error"] = _error(error)
+            self._write_json(plain)
+        else:
+            print(text, flush=True)
+
+    def fail(self, error: EdgekitError) -> None:
+        """One clear error; with --json also the full result of a missed budget."""
+        if self.json_output:
+            plain: dict[str, object] = {}
+            if isinstance(error, BudgetNotMet) and error.result is not None:
+                found = to_json(error.result)
+                plain = dict(found) if isinstance(found, dict) else {}
+            self._write_json({**plain, "error": _error(error)})
+        print(f"Error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  {error.hint}", file=sys.stderr)
+
+    def interrupted(self, text: str, code: int) -> None:
+        """The end by a signal."""
+        if self.json_output:
+            kind = "Interrupted" if code == 130 else "Terminated"
+            self._write_json(
+                {"error": {"kind": kind, "message": text, "hint": None, "exit_code": code}}
+            )
+        print(text, file=sys.stderr)
+
+    def close(self) -> None:
+        """Give stdout back."""
+        if self._stdout >= 0:
+            sys.stdout.flush()
+            os.dup2(self._stdout, 1)
+            os.close(self._stdout)
+            self._stdout = -1
+
+    def _write_json(self, value: object) -> None:
+        data = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._stdout, view) :]
+
+
+def _error(error: EdgekitError) -> dict[str, object]:
+    return {
+        "kind": error.kind,
+        "message": error.message,
+        "hint": error.hint,
+        "exit_code": error.exit_code,
+    }
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Columns as wide as their widest cell; None is an en dash; numbers stand to the right."""
+    cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
+    numeric = [
+        bool(cells) and all(_is_number(row[column]) for row in cells)
+        for column in range(len(header))
+    ]
+    widths = [
+        max([len(title), *(len(row[column]) for row in cells)])
+        for column, title in enumerate(header)
+    ]
+
+    def line(row: Sequence[str]) -> str:
+        parts = [
+            cell.rjust(width) if right else cell.ljust(width)
+            for cell, width, right in zip(row, widths, numeric, strict=True)
+        ]
+        return "  ".join(parts).rstrip()
+
+    return "\n".join([line(header), line(["─" * width for width in widths]), *map(line, cells)])
+
+
+def _is_number(text: str) -> bool:
+    return text == "–" or text.replace(",", "")[:1].lstrip("-+").isdigit()
+
+
+def human_bytes(count: int | float | None) -> str:
+    """A size as a person reads it, in decimal units as disks and registries give it."""
+    if count is None:
+        return "–"
+    size = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000 or unit == "GB":
+            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} GB"

@@ -1,0 +1,114 @@
+"""The command group, and the one place where errors become messages and exit codes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
+
+import click
+
+from edgekit import __version__
+from edgekit.cli.console import Console
+from edgekit.core.errors import ConfigError, EdgekitError
+
+# name → (module that holds it, the line of `edgekit --help`). A module is imported when its
+# command is called, so that help and shell completion stay as quick as click itself.
+COMMANDS: dict[str, tuple[str, str]] = {
+    "export": ("exporting", "Turn a PyTorch model into a bundle, compared with PyTorch."),
+    "compile": ("compiling", "Turn a bundle into what a target's engine loads fastest."),
+    "validate": ("validating", "Judge a bundle's accuracy and speed against the original model."),
+    "bench": ("benching", "Compare latency and memory of bundles and the original, fairly."),
+    "run": ("running", "Predict from the shell."),
+    "inspect": ("inspecting", "Tell what a bundle is, without loading its model."),
+    "verify": ("verifying", "Check a bundle's files and its golden answers on this device."),
+    "targets": ("targets", "List the target profiles."),
+    "doctor": ("doctor", "Tell what this machine can do, and how to mend what it cannot."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command's module when the command is asked for."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The names in the order of the table, which is the order of use."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, imported now; None for an unknown name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module = importlib.import_module(f"edgekit.cli.commands.{COMMANDS[cmd_name][0]}")
+        command: click.Command = module.command
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click does, with the nearest name for an unknown one."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from edgekit.core.profiles import nearest
+
+            raise ConfigError(
+                f"There is no command {args[0]!r}.", hint=nearest(args[0], list(COMMANDS))
+            )
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The table, without importing a single command."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="edgekit")
+def cli() -> None:
+    """Take a PyTorch or Hugging Face model to an edge device, with proof.
+
+    export → compile → validate → bench → embed with `edgekit.load`. Nothing is called a success
+    that was not measured against the original model.
+    """
+
+
+class Terminated(BaseException):
+    """SIGTERM, as an exception: `with` blocks clean up on the way out."""
+
+
+def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and leave the process with the exit code of DESIGN's table."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    console = Console(json_output="--json" in words)
+    signal.signal(signal.SIGTERM, _on_sigterm)
+    code = 0
+    try:
+        cli.main(args=words, prog_name="edgekit", standalone_mode=False, obj=console)
+    except EdgekitError as error:
+        code = error.exit_code
+        console.fail(error)
+    except click.ClickException as error:
+        code = 2
+        context = getattr(error, "ctx", None)
+        hint = f"See: {context.command_path} --help" if context else None
+        console.fail(ConfigError(error.format_message(), hint=hint))
+    except click.exceptions.Exit as leave:
+        code = leave.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        code = 130
+        console.interrupted("Interrupted; nothing was left behind.", code)
+    except Terminated:
+        code = 143
+        console.interrupted("Terminated; nothing was left behind.", code)
+    except BrokenPipeError:
+        # The reader of a pipe has gone (`edgekit targets | head`): nothing is wrong with us, but
+        # the interpreter's last flush would complain.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    console.close()
+    sys.exit(code)

@@ -1,0 +1,1 @@
+"""The bottom layer, standard library only: errors, the bundle format, profiles, host facts."""

@@ -1,0 +1,339 @@
+"""Bundles on disk: opened only when they are whole and safe, written only whole."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from types import TracebackType
+from typing import Literal
+
+from edgekit.core._onnx_scan import external_locations
+from edgekit.core.errors import (
+    BundleCorrupt,
+    BundleUnsafe,
+    ConfigError,
+    ExportError,
+    StepError,
+    disk_errors,
+)
+from edgekit.core.hashing import sha256_file
+from edgekit.core.manifest import (
+    MANIFEST_MAX_BYTES,
+    MANIFEST_NAME,
+    FileEntry,
+    Manifest,
+    parse_manifest,
+)
+from edgekit.core.paths import safe_relative_path
+
+Check = Literal["full", "quick"]
+
+# Files that hosting sites and file managers add by themselves. They are never opened.
+_TOLERATED = ("README", "README.*", "LICENSE*", ".gitattributes", ".DS_Store")
+_AGAIN = "Copy or download the bundle again, or export it again."
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """An opened bundle: a folder whose files are the ones its manifest lists."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def id(self) -> str:
+        """The bundle's identity (see `Manifest.bundle_id`)."""
+        return self.manifest.bundle_id()
+
+    def file(self, name: str) -> Path:
+        """The path of a file that the manifest lists; BundleCorrupt for any other name."""
+        if all(entry.path != name for entry in self.manifest.files):
+            raise BundleCorrupt(f"The bundle {self.path} has no file {name!r}.", hint=_AGAIN)
+        return self.path / name
+
+    def bytes(self, *roles: str) -> int:
+        """The size in bytes of the files of some roles; of component and weights by default."""
+        wanted = roles or ("component", "weights")
+        return sum(entry.bytes for entry in self.manifest.files if entry.role in wanted)
+
+
+def open_bundle(path: Path | str, *, check: Check = "full") -> Bundle:
+    """The bundle in a folder, refused when it is not exactly what its manifest says.
+
+    ``full`` hashes every file; ``quick`` compares names, kinds and sizes only.
+
+    Raises:
+        ConfigError: there is no such folder.
+        BundleCorrupt: no manifest; a file missing, surplus, of another size or hash.
+        BundleVersion: written for a newer format.
+        BundleUnsafe: a symlink, a special file, a path or external data leading outside.
+    """
+    root = Path(path)
+    if not root.exists():
+        raise ConfigError(f"There is no bundle at {root}.", hint="Check the path.")
+    if not root.is_dir():
+        raise ConfigError(
+            f"{root} is a file; a bundle is a folder with an {MANIFEST_NAME}.",
+            hint="Give the folder; an .onnx file becomes a bundle with: edgekit import FILE.onnx",
+        )
+    with _readable(root):
+        manifest = parse_manifest(_read_manifest_bytes(root))
+        _check_files(root, manifest, check)
+        _check_external_data(root, manifest)
+    return Bundle(root, manifest)
+
+
+class _readable:
+    """Turns an unreadable file into the bundle's own error."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if isinstance(error, PermissionError):
+            raise ConfigError(
+                f"No permission to read {error.filename or self._root}.",
+                hint="Change the file's permissions.",
+            ) from error
+        if isinstance(error, OSError):
+            raise BundleCorrupt(f"The bundle {self._root} cannot be read: {error}.") from error
+
+
+def _read_manifest_bytes(root: Path) -> bytes:
+    path = root / MANIFEST_NAME
+    try:
+        info = path.lstat()
+    except FileNotFoundError as error:
+        raise BundleCorrupt(
+            f"{root} is not a bundle: it has no {MANIFEST_NAME}.",
+            hint="Make one with: edgekit export SOURCE -o BUNDLE",
+        ) from error
+    if not stat.S_ISREG(info.st_mode):
+        raise BundleUnsafe(f"{MANIFEST_NAME} in {root} is not a regular file.")
+    if info.st_size > MANIFEST_MAX_BYTES:
+        raise BundleUnsafe(
+            f"{MANIFEST_NAME} in {root} has {info.st_size} bytes, more than the"
+            f" {MANIFEST_MAX_BYTES} allowed.",
+            hint="Do not use this bundle.",
+        )
+    with path.open("rb") as stream:
+        return stream.read(MANIFEST_MAX_BYTES + 1)
+
+
+def _entries(root: Path, prefix: str = "") -> Iterator[tuple[str, os.stat_result]]:
+    """(path inside, lstat) of everything below `root` but plain folders; links are not followed."""
+    with os.scandir(root) as found:
+        for entry in found:
+            info = entry.stat(follow_symlinks=False)
+            name = prefix + entry.name
+            if stat.S_ISDIR(info.st_mode):
+                yield from _entries(Path(entry.path), name + "/")
+            else:
+                yield name, info
+
+
+def _check_files(root: Path, manifest: Manifest, check: Check) -> None:
+    listed = {entry.path: entry for entry in manifest.files}
+    present: set[str] = set()
+    for name, info in _entries(root):
+        if not stat.S_ISREG(info.st_mode):
+            what = "a symbolic link" if stat.S_ISLNK(info.st_mode) else "not a regular file"
+            raise BundleUnsafe(
+                f"{name} in {root} is {what}; a bundle holds plain files only.",
+                hint="Copy the bundle with links resolved (cp -rL), or get it again.",
+            )
+        present.add(name)
+        if name == MANIFEST_NAME:
+            continue
+        if name not in listed:
+            if "/" not in name and any(fnmatch(name, pattern) for pattern in _TOLERATED):
+                continue
+            raise BundleCorrupt(
+                f"{root} holds {name}, which its manifest does not list.",
+                hint="Remove the file, or get the bundle again.",
+            )
+        if info.st_size != listed[name].bytes:
+            raise BundleCorrupt(
+                f"{name} in {root} has {info.st_size} bytes, its manifest says"
+                f" {listed[name].bytes}.",
+                hint=_AGAIN,
+            )
+    for name, entry in listed.items():
+        if name not in present:
+            raise BundleCorrupt(f"{name} is missing from {root}.", hint=_AGAIN)
+        if check == "full" and sha256_file(root / name) != entry.sha256:
+            raise BundleCorrupt(
+                f"{name} in {root} is not the file its manifest describes: another SHA-256.",
+                hint=_AGAIN,
+            )
+
+
+def _check_external_data(root: Path, manifest: Manifest) -> None:
+    for name, component in manifest.components.items():
+        if component.format != "onnx":
+            continue
+        graph = component.files[0]
+        for location in external_locations(root / graph):
+            safe_relative_path(location, f"the external data of {graph}")
+            folder = graph.rpartition("/")[0]
+            inside = f"{folder}/{location}" if folder else location
+            if inside not in component.files:
+                raise BundleUnsafe(
+                    f"{graph} reads weights from {location!r}, which component {name} does not"
+                    " list.",
+                    hint="Do not use this bundle.",
+                )
+
+
+class BundleWriter:
+    """Writes a bundle beside its final place and moves it there when it is whole.
+
+    Use as a context manager. Files are written into `directory` and named to `add`; `stage` turns
+    them into an opened bundle that can be tried; `commit` renames. Leaving without `commit`, by an
+    error, Ctrl-C or SIGTERM, removes every trace.
+
+    Raises ConfigError when the output exists (unless `force`), holds something that is not a
+    bundle, lies inside another bundle, or cannot be written to.
+    """
+
+    def __init__(
+        self,
+        output: Path | str,
+        *,
+        force: bool = False,
+        error: type[StepError] = ExportError,
+    ) -> None:
+        self.output = Path(output)
+        self._force = force
+        self._error = error
+        self._roles: dict[str, str] = {}
+        self._made_parents: list[Path] = []
+        self._staged: Bundle | None = None
+        self._directory: Path | None = None
+        check_output(self.output, force=force)
+
+    @property
+    def directory(self) -> Path:
+        """The temporary folder to write into."""
+        if self._directory is None:
+            raise RuntimeError("BundleWriter is used outside of its with block")
+        return self._directory
+
+    def __enter__(self) -> BundleWriter:
+        with disk_errors(self._error, f"making the folder of {self.output}"):
+            parent = self.output.absolute().parent
+            missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+            for folder in reversed(missing):
+                folder.mkdir()
+                self._made_parents.append(folder)
+            made = tempfile.mkdtemp(prefix=f".{self.output.name}.", suffix=".part", dir=parent)
+            self._directory = Path(made)
+            # mkdtemp makes a private folder; a bundle is as readable as any other output.
+            umask = os.umask(0)
+            os.umask(umask)
+            self._directory.chmod(0o777 & ~umask)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if self._directory is None:
+            return
+        shutil.rmtree(self._directory, ignore_errors=True)
+        self._directory = None
+        for folder in reversed(self._made_parents):
+            # A folder that somebody else uses by now stays.
+            try:
+                folder.rmdir()
+            except OSError:
+                break
+
+    def add(self, name: str, role: str) -> Path:
+        """Register the file `name`, written or to be written into `directory`; its path."""
+        self._roles[safe_relative_path(name, "the new bundle")] = role
+        path = self.directory / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def copy(self, source: Path, name: str, role: str) -> Path:
+        """Copy a file into the bundle as `name` and register it; its path there."""
+        path = self.add(name, role)
+        with disk_errors(self._error, f"writing {name} of {self.output}"):
+            shutil.copyfile(source, path)
+        return path
+
+    def stage(self, manifest: Manifest) -> Bundle:
+        """The bundle as it would be committed, opened in the temporary folder to be tried.
+
+        Fills in the manifest's list of files. May be called again after a change.
+        """
+        with disk_errors(self._error, f"writing the manifest of {self.output}"):
+            entries = tuple(
+                FileEntry(name, path.stat().st_size, sha256_file(path), role)
+                for name, role in sorted(self._roles.items())
+                for path in [self.directory / name]
+            )
+            complete = replace(manifest, files=entries)
+            (self.directory / MANIFEST_NAME).write_bytes(complete.to_json())
+        # Hashes were taken this moment: what is left to check is surplus files and safety.
+        self._staged = open_bundle(self.directory, check="quick")
+        return self._staged
+
+    def commit(self) -> Bundle:
+        """Move the staged bundle to its place; the bundle there."""
+        if self._staged is None:
+            raise RuntimeError("stage() comes before commit()")
+        manifest = self._staged.manifest
+        with disk_errors(self._error, f"moving the bundle to {self.output}"):
+            check_output(self.output, force=self._force)
+            retired: Path | None = None
+            if self.output.exists():
+                retired = Path(f"{self.directory}.old")
+                self.output.rename(retired)
+            try:
+                self.directory.rename(self.output)
+            except OSError:
+                if retired is not None:
+                    retired.rename(self.output)
+                raise
+        self._directory = None
+        if retired is not None:
+            shutil.rmtree(retired, ignore_errors=True)
+        return Bundle(self.output, manifest)
+
+
+def check_output(output: Path, *, force: bool) -> None:
+    """Raise ConfigError when `output` must not be written; called before any long work starts."""
+    for folder in output.absolute().parents:
+        if (folder / MANIFEST_NAME).exists():
+            raise ConfigError(
+                f"The output {output} lies inside the bundle {folder}.",
+                hint="Choose an output folder outside of it: bundles are never changed.",
+            )
+    if not os.path.lexists(output):
+        return
+    if output.is_symlink() or not output.is_dir():
+        raise ConfigError(
+            f"The output {output} exists and is not a folder.", hint="Choose another -o."
+        )
+    holds_bundle = (output / MANIFEST_NAME).exists()
+    if not holds_bundle and any(output.iterdir()):
+        raise ConfigError(
+            f"The output {output} exists and holds something other than a bundle.",
+            hint="Choose another -o; --force replaces bundles only.",
+        )
+    if holds_bundle and not force:
+        raise ConfigError(
+            f"The output {output} exists.", hint="Choose another -o, or pass --force to replace it."
+        )

@@ -1,0 +1,109 @@
+"""How far an output may lie from the output it is compared with, by the precision that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from edgekit.core.errors import ConfigError
+
+Precision = Literal["fp32", "bf16", "fp16", "int8", "int4"]
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """A rule for one pair of arrays.
+
+    ``max_abs``: the largest difference is at most ``relative * max|reference| + absolute``.
+    ``cosine``: the cosine of the flattened arrays is at least ``minimum``.
+    """
+
+    kind: Literal["max_abs", "cosine"]
+    relative: float = 0.0
+    absolute: float = 0.0
+    minimum: float = 0.0
+
+    def accepts(self, *, max_abs: float, max_reference: float, cosine: float) -> bool:
+        """Whether a measured difference is within the rule; NaN is never."""
+        if self.kind == "max_abs":
+            return max_abs <= self.relative * max_reference + self.absolute
+        # A constant-zero pair has no direction: its cosine is reported as NaN and both agree.
+        return cosine >= self.minimum or max_abs == 0.0
+
+    def describe(self) -> str:
+        """The rule in a few characters, for tables and messages."""
+        if self.kind == "max_abs":
+            return f"max |Δ| ≤ {self.relative:g}·max|ref| + {self.absolute:g}"
+        return f"cosine ≥ {self.minimum:g}"
+
+    def to_json(self) -> dict[str, object]:
+        """The rule as the manifest holds it."""
+        if self.kind == "max_abs":
+            return {"kind": "max_abs", "relative": self.relative, "absolute": self.absolute}
+        return {"kind": "cosine", "minimum": self.minimum}
+
+
+TOLERANCES: Mapping[Precision, Tolerance] = {
+    "fp32": Tolerance("max_abs", relative=1e-4, absolute=1e-5),
+    "bf16": Tolerance("cosine", minimum=0.999),
+    "fp16": Tolerance("cosine", minimum=0.999),
+    "int8": Tolerance("cosine", minimum=0.99),
+    "int4": Tolerance("cosine", minimum=0.96),
+}
+
+# Another instruction set sums in another order: the same fp32 bundle answers a little differently.
+CROSS_ISA: Mapping[Precision, Tolerance] = {
+    **TOLERANCES,
+    "fp32": Tolerance("max_abs", relative=1e-3, absolute=1e-4),
+    "int8": Tolerance("cosine", minimum=0.98),
+}
+
+
+def tolerance_for(
+    precision: str,
+    overrides: Mapping[str, Tolerance] | None = None,
+    *,
+    cross_isa: bool = False,
+    atol: float | None = None,
+    rtol: float | None = None,
+) -> Tolerance:
+    """The rule for a precision: the table's, a profile's override, then the command's options.
+
+    Raises ConfigError for a precision that has no row.
+    """
+    table = CROSS_ISA if cross_isa else TOLERANCES
+    if precision not in table:
+        raise ConfigError(
+            f"No tolerance is known for the precision {precision!r}.",
+            hint=f"Known precisions: {', '.join(table)}.",
+        )
+    rule = (overrides or {}).get(precision, table[precision])  # type: ignore[index]
+    if atol is None and rtol is None:
+        return rule
+    base = rule if rule.kind == "max_abs" else Tolerance("max_abs")
+    return replace(
+        base,
+        absolute=base.absolute if atol is None else atol,
+        relative=base.relative if rtol is None else rtol,
+    )
+
+
+def tolerance_from_json(value: Mapping[str, object]) -> Tolerance:
+    """The rule a manifest or profile spells out; ConfigError when it is not one."""
+    kind = value.get("kind")
+    known = {"max_abs": ("relative", "absolute"), "cosine": ("minimum",)}
+    if kind not in known:
+        raise ConfigError(f"A tolerance has the kind max_abs or cosine, got {kind!r}.")
+    unknown = set(value) - {"kind", *known[str(kind)]}
+    if unknown:
+        raise ConfigError(f"A {kind} tolerance has no key {sorted(unknown)[0]!r}.")
+    numbers: dict[str, float] = {}
+    for key in known[str(kind)]:
+        number = value.get(key, 0.0)
+        if isinstance(number, bool) or not isinstance(number, (int, float)) or number < 0:
+            raise ConfigError(f"The tolerance's {key} is a number of at least 0, got {number!r}.")
+        numbers[key] = float(number)
+    if kind == "max_abs":
+        return Tolerance("max_abs", **numbers)
+    return Tolerance("cosine", **numbers)

@@ -1,0 +1,1 @@
+"""One module per verb: the only code that knows the order of steps and wires them."""

@@ -1,0 +1,89 @@
+"""The one shape in which every source arrives at the exporter, the pruner and the reference."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+
+Kind = Literal["huggingface", "factory", "program"]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedSource:
+    """A PyTorch model ready to run, and everything about it that a bundle must know.
+
+    ``module`` is in eval mode, takes keyword tensors named as in ``sample_inputs`` and returns a
+    dict of tensors under their final names (pooling and normalisation already applied).
+    ``dynamic_axes`` says per input which axes vary, and their symbols; ``output_axes`` the same
+    for outputs where it is known. ``dtype`` is the type the weights were stored in; the module is
+    in float32 unless another one was asked for. ``sha256`` hashes the state dict in float32 as
+    loaded, so that it names the weights and not the way they were loaded.
+    """
+
+    kind: Kind
+    id: str
+    revision: str | None
+    sha256: str
+    architecture: str
+    parameters: int
+    dtype: str
+    license: str | None
+    task: str
+    module: nn.Module
+    sample_inputs: Mapping[str, Tensor]
+    dynamic_axes: Mapping[str, Mapping[int, str]]
+    output_axes: Mapping[str, tuple[str, ...]]
+    config: PreTrainedConfig | None = None
+    tokenizer: PreTrainedTokenizerBase | None = None
+    folder: Path | None = None
+    labels: tuple[str, ...] | None = None
+    problem_type: str | None = None
+    max_length: int | None = None
+    license_files: tuple[Path, ...] = ()
+    program: ExportedProgram | None = None
+
+    @property
+    def precision(self) -> str:
+        """The row of core's tolerance table for the dtype the module computes in."""
+        import torch
+
+        floats = {tensor.dtype for tensor in self.module.parameters() if tensor.is_floating_point()}
+        if torch.bfloat16 in floats:
+            return "bf16"
+        return "fp16" if torch.float16 in floats else "fp32"
+
+
+def license_files_in(folder: Path) -> tuple[Path, ...]:
+    """The licence and notice files that must travel with the weights, sorted by name."""
+    wanted = ("license", "licence", "copying", "notice")
+    found = (path for path in folder.iterdir() if path.is_file())
+    return tuple(sorted(path for path in found if path.name.lower().startswith(wanted)))
+
+
+def license_of_card(folder: Path) -> str | None:
+    """The licence that the front matter of the folder's model card names, if any."""
+    card = folder / "README.md"
+    if not card.is_file():
+        return None
+    lines = card.read_text(encoding="utf-8", errors="replace").splitlines()
+    if not lines or lines[0].strip() != "---":
+        return None
+    fields: dict[str, str] = {}
+    for line in lines[1:]:
+        if line.strip() == "---":
+            break
+        key, colon, value = line.partition(":")
+        if colon and key in ("license", "license_name"):
+            fields[key] = value.strip().strip("'\"")
+        elif line.lstrip().startswith("- ") and fields.get("license") == "":
+            fields["license"] = line.strip().removeprefix("- ").strip("'\"")
+    stated = fields.get("license") or None
+    return fields.get("license_name") or stated if stated == "other" else stated

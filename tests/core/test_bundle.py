@@ -1,0 +1,226 @@
+"""Bundles are read only when whole and safe, and written only whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from edgekit.core.bundle import Bundle, BundleWriter, open_bundle
+from edgekit.core.errors import (
+    BundleCorrupt,
+    BundleUnsafe,
+    BundleVersion,
+    ConfigError,
+    ExportError,
+)
+from edgekit.core.manifest import Component, TensorSpec
+from tests.core.conftest import make_manifest, write_bundle
+
+
+def test_whole_bundle_opens(bundle: Bundle) -> None:
+    """What was written is what is read, under the same id."""
+    assert open_bundle(bundle.path).id == bundle.id
+
+
+def test_id_does_not_depend_on_the_place(bundle: Bundle, tmp_path: Path) -> None:
+    """Two writings of the same content have one identity."""
+    assert write_bundle(tmp_path / "elsewhere").id == bundle.id
+
+
+def test_flipped_byte(bundle: Bundle) -> None:
+    """A changed byte of the same length is found by its hash."""
+    (bundle.path / "model.bin").write_bytes(b"0123456780")
+    with pytest.raises(BundleCorrupt, match="SHA-256"):
+        open_bundle(bundle.path)
+
+
+def test_quick_check_trusts_content(bundle: Bundle) -> None:
+    """check="quick" compares sizes only, as it promises."""
+    (bundle.path / "model.bin").write_bytes(b"0123456780")
+    assert open_bundle(bundle.path, check="quick").id == bundle.id
+
+
+def test_truncated_file(bundle: Bundle) -> None:
+    """A file cut short is named with both sizes, also by the quick check."""
+    (bundle.path / "model.bin").write_bytes(b"01234")
+    with pytest.raises(BundleCorrupt, match=r"model.bin .* 5 bytes.* 10"):
+        open_bundle(bundle.path, check="quick")
+
+
+def test_missing_file(bundle: Bundle) -> None:
+    """A listed file that is not there is named."""
+    (bundle.path / "model.bin").unlink()
+    with pytest.raises(BundleCorrupt, match=r"model.bin is missing"):
+        open_bundle(bundle.path)
+
+
+def test_extra_file(bundle: Bundle) -> None:
+    """A file that the manifest does not list is refused, also in a sub-folder."""
+    (bundle.path / "more").mkdir()
+    (bundle.path / "more" / "code.py").write_text("boom")
+    with pytest.raises(BundleCorrupt, match=r"more/code.py"):
+        open_bundle(bundle.path)
+
+
+@pytest.mark.parametrize("name", ["README.md", "LICENSE", "LICENSE.txt", ".gitattributes"])
+def test_tolerated_file(bundle: Bundle, name: str) -> None:
+    """What hosting sites add is tolerated."""
+    (bundle.path / name).write_text("x")
+    open_bundle(bundle.path)
+
+
+def test_symlink(bundle: Bundle, tmp_path: Path) -> None:
+    """A link in the place of a file is refused even when its content fits."""
+    outside = tmp_path / "outside.bin"
+    (bundle.path / "model.bin").rename(outside)
+    (bundle.path / "model.bin").symlink_to(outside)
+    with pytest.raises(BundleUnsafe, match="symbolic link"):
+        open_bundle(bundle.path)
+
+
+def test_linked_folder(bundle: Bundle, tmp_path: Path) -> None:
+    """A link to a folder is refused, not walked."""
+    (bundle.path / "more").symlink_to(tmp_path)
+    with pytest.raises(BundleUnsafe, match="symbolic link"):
+        open_bundle(bundle.path)
+
+
+def test_pipe(bundle: Bundle) -> None:
+    """A named pipe would hang its reader: refused by its kind."""
+    os.mkfifo(bundle.path / "README")
+    with pytest.raises(BundleUnsafe, match="regular file"):
+        open_bundle(bundle.path)
+
+
+@pytest.mark.parametrize("path", ["../model.bin", "/etc/passwd", "a/../../x", "c:/x", "a\\\\b"])
+def test_path_leading_outside(
+    bundle: Bundle, rewrite: Callable[[bytes, bytes], None], path: str
+) -> None:
+    """A path that could leave the bundle is refused before anything is opened."""
+    rewrite(b'"model.bin"', f'"{path}"'.encode())
+    with pytest.raises(BundleUnsafe):
+        open_bundle(bundle.path)
+
+
+def test_newer_version(bundle: Bundle, rewrite: Callable[[bytes, bytes], None]) -> None:
+    """A newer major version is refused with both versions."""
+    rewrite(b'"format_version": 1', b'"format_version": 2')
+    with pytest.raises(BundleVersion, match=r"version 2.*up to 1"):
+        open_bundle(bundle.path)
+
+
+def test_huge_manifest(bundle: Bundle) -> None:
+    """A manifest of 100 MB is refused by its size, unread."""
+    with (bundle.path / "edgekit.json").open("r+b") as stream:
+        stream.truncate(100_000_000)
+    with pytest.raises(BundleUnsafe, match="100000000"):
+        open_bundle(bundle.path)
+
+
+def test_missing_folder(tmp_path: Path) -> None:
+    """A path with nothing there is a wrong path, not a corrupt bundle."""
+    with pytest.raises(ConfigError, match="no bundle at"):
+        open_bundle(tmp_path / "nothing")
+
+
+def test_folder_without_manifest(tmp_path: Path) -> None:
+    """A folder that is no bundle says so."""
+    with pytest.raises(BundleCorrupt, match=r"no edgekit.json"):
+        open_bundle(tmp_path)
+
+
+def _with_external(output: Path, location: str, files: tuple[str, ...]) -> None:
+    weight = onnx.helper.make_tensor("w", onnx.TensorProto.FLOAT, [2], [1.0, 2.0])
+    weight.ClearField("float_data")
+    weight.data_location = onnx.TensorProto.EXTERNAL
+    entry = weight.external_data.add()
+    entry.key, entry.value = "location", location
+    node = onnx.helper.make_node("Add", ["x", "w"], ["y"])
+    value = onnx.helper.make_tensor_value_info
+    graph = onnx.helper.make_graph(
+        [node],
+        "g",
+        [value("x", onnx.TensorProto.FLOAT, [2])],
+        [value("y", onnx.TensorProto.FLOAT, [2])],
+        [weight],
+    )
+    manifest = make_manifest()
+    spec = TensorSpec("x", "float32", (2,))
+    part = Component("onnx", files, (spec,), (TensorSpec("y", "float32", (2,)),))
+    object.__setattr__(manifest, "components", {"model": part})
+    with BundleWriter(output) as writer:
+        model = onnx.helper.make_model(graph)
+        writer.add("model.onnx", "component").write_bytes(model.SerializeToString())
+        writer.add("model.data", "weights").write_bytes(b"12345678")
+        writer.stage(manifest)
+        writer.commit()
+
+
+def test_external_data_inside(tmp_path: Path) -> None:
+    """Weights beside the graph are read when the component lists them."""
+    _with_external(tmp_path / "b", "model.data", ("model.onnx", "model.data"))
+    open_bundle(tmp_path / "b")
+
+
+@pytest.mark.parametrize("location", ["../secret", "/etc/passwd", "other.data"])
+def test_external_data_outside(tmp_path: Path, location: str) -> None:
+    """A graph that reads weights from elsewhere is refused before an engine sees it."""
+    with pytest.raises(BundleUnsafe):
+        _with_external(tmp_path / "b", location, ("model.onnx", "model.data"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_existing_output(bundle: Bundle) -> None:
+    """An existing bundle is not replaced unasked."""
+    with pytest.raises(ConfigError, match="exists"):
+        BundleWriter(bundle.path)
+
+
+def test_force_replaces(bundle: Bundle, tmp_path: Path) -> None:
+    """--force replaces the bundle and leaves nothing beside it."""
+    write_bundle(bundle.path, force=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_force_spares_other_folders(tmp_path: Path) -> None:
+    """--force never removes a folder that is not a bundle."""
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "cat.jpg").write_bytes(b"x")
+    with pytest.raises(ConfigError, match="other than a bundle"):
+        BundleWriter(tmp_path / "photos", force=True)
+
+
+def test_output_inside_a_bundle(bundle: Bundle) -> None:
+    """Writing into the input would change it: refused."""
+    with pytest.raises(ConfigError, match="inside the bundle"):
+        BundleWriter(bundle.path / "compiled")
+
+
+def test_interrupted_writer_leaves_nothing(tmp_path: Path) -> None:
+    """Ctrl-C between two files removes the temporary folder and the parents it made."""
+    with pytest.raises(KeyboardInterrupt), BundleWriter(tmp_path / "a" / "b" / "out") as writer:
+        writer.add("model.xml", "component").write_bytes(b"<net/>")
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk is a step error that says so, and leaves nothing."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    source = tmp_path / "in.bin"
+    source.write_bytes(b"x")
+    monkeypatch.setattr("shutil.copyfile", full)
+    with (
+        pytest.raises(ExportError, match="disk is full"),
+        BundleWriter(tmp_path / "out") as writer,
+    ):
+        writer.copy(source, "model.bin", "weights")
+    assert [path.name for path in tmp_path.iterdir()] == ["in.bin"]
