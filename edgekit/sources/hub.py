@@ -24,20 +24,20 @@ def fetch(spec: str, revision: str | None, *, code: bool) -> tuple[Path, str | N
 
     Raises:
         ConfigError: there is no such model or revision, or no folder and no network either.
-        SourceError: the model is gated, or the download broke off.
+        SourceError: the model is gated.
     """
     from huggingface_hub import HfApi, snapshot_download
     from huggingface_hub.errors import (
         GatedRepoError,
-        HfHubHTTPError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
         RevisionNotFoundError,
     )
 
     try:
-        files = HfApi().list_repo_files(spec, revision=revision)
-        safe = any(name.endswith(".safetensors") for name in files)
+        # One request without retries: a mistyped folder name must not wait for a network.
+        listed = HfApi().model_info(spec, revision=revision, timeout=20).siblings or []
+        safe = any(entry.rfilename.endswith(".safetensors") for entry in listed)
         weights = "*.safetensors" if safe else "*.bin"
         patterns = [*_SMALL, weights, *(_CODE if code else [])]
         folder = Path(snapshot_download(spec, revision=revision, allow_patterns=patterns))
@@ -55,7 +55,7 @@ def fetch(spec: str, revision: str | None, *, code: bool) -> tuple[Path, str | N
         raise ConfigError(
             f"The model {spec} has no revision {revision!r}.", hint="Check --revision."
         ) from error
-    except (HfHubHTTPError, OSError) as error:
+    except Exception as error:
         # No network: what an earlier run left in the cache serves as well.
         try:
             folder = Path(snapshot_download(spec, revision=revision, local_files_only=True))

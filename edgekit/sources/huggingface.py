@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import inspect
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import torch
+import transformers
 from torch import Tensor, nn
+from transformers import AutoConfig, AutoTokenizer
 
-from edgekit.core.errors import ConfigError, EdgekitError, SourceError
+from edgekit.core.errors import EdgekitError, SourceError
 from edgekit.sources.checks import check_weights, read_config, refuse_remote_code
+from edgekit.sources.dtypes import parse_dtype
 from edgekit.sources.loaded import LoadedSource, license_files_in, license_of_card
 from edgekit.sources.pooling import EMBEDDING, SentenceModules, read_sentence_modules
 from edgekit.sources.quiet import quiet
@@ -24,11 +26,6 @@ from edgekit.sources.tasks import LOADABLE, Task, canonical_task, infer_task, lo
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-DTYPES: Mapping[str, torch.dtype] = {
-    "float32": torch.float32,
-    "float16": torch.float16,
-    "bfloat16": torch.bfloat16,
-}
 # Where neither the tokenizer nor the model says how long an input may be.
 _FALLBACK_LENGTH = 512
 # transformers writes 1e30 where no length is known.
@@ -66,7 +63,7 @@ def open_folder(
         ConfigError: an unknown task or dtype, or no task can be inferred.
         SourceError: the checkpoint is incomplete, unsafe, of another kind or for another task.
     """
-    wanted = _dtype(dtype)
+    wanted = parse_dtype(dtype)
     sentence = read_sentence_modules(folder)
     weights_folder = sentence.transformer if sentence else folder
     stored_config = read_config(weights_folder)
@@ -120,18 +117,6 @@ def open_folder(
     )
 
 
-def _dtype(name: str | None) -> torch.dtype:
-    if name is None:
-        return torch.float32
-    if name not in DTYPES:
-        near = difflib.get_close_matches(name, DTYPES, n=1, cutoff=0.4)
-        meant = f"Did you mean {near[0]}? " if near else ""
-        raise ConfigError(
-            f"The dtype {name!r} is unknown.", hint=f"{meant}Known dtypes: {', '.join(DTYPES)}."
-        )
-    return DTYPES[name]
-
-
 def _task(
     name: str | None, config: Mapping[str, object], sentence: SentenceModules | None, folder: Path
 ) -> Task:
@@ -177,19 +162,13 @@ def _loading(folder: Path) -> Iterator[None]:
 
 
 def _load_config(folder: Path, trusted: bool) -> PreTrainedConfig:
-    from transformers import AutoConfig
-
-    config = AutoConfig.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=trusted
-    )
+    config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=trusted)
     return cast("PreTrainedConfig", config)
 
 
 def _load_model(
     folder: Path, config: PreTrainedConfig, task: Task, trusted: bool
 ) -> PreTrainedModel:
-    import transformers
-
     loader = getattr(transformers, task.auto_class)
     if type(config) not in loader._model_mapping and not _maps_itself(config, task):
         fitting = [
@@ -234,7 +213,9 @@ def _refuse_new_weights(
         if all(key.startswith("pooler.") for key in missing) and hasattr(model, "pooler"):
             model.pooler = None
             return
-    mismatched = sorted(str(key[0]) for key in cast("set[tuple[str, ...]]", info["mismatched_keys"]))
+    mismatched = sorted(
+        str(key[0]) for key in cast("set[tuple[str, ...]]", info["mismatched_keys"])
+    )
     if not missing and not mismatched:
         return
     keys = missing + mismatched
@@ -249,8 +230,6 @@ def _refuse_new_weights(
 
 
 def _load_tokenizer(folder: Path, root: Path, trusted: bool) -> PreTrainedTokenizerBase:
-    from transformers import AutoTokenizer
-
     # sentence-transformers keeps it beside the transformer, hand-made folders at the root.
     places = [folder] if folder == root else [folder, root]
     names = (

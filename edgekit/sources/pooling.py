@@ -217,7 +217,9 @@ def _pooling_modes(path: Path) -> tuple[str, ...]:
         names = given if isinstance(given, list) else str(given).split("+")
         modes = [str(name) for name in names]
     else:
-        chosen = {key for key, value in settings.items() if key.startswith("pooling_mode_") and value}
+        chosen = {
+            key for key, value in settings.items() if key.startswith("pooling_mode_") and value
+        }
         modes = [mode for mode, (key, _) in _MODES.items() if key in chosen]
         modes += sorted(chosen - {key for key, _ in _MODES.values()})
     unknown = [mode for mode in modes if mode not in _MODES]

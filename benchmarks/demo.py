@@ -1,0 +1,150 @@
+"""``make demo``: the main job on a real model, from the PyTorch folder to an app without torch.
+
+Exports the sentiment classifier of the zoo, compiles it for ONNX Runtime and OpenVINO, judges both
+against PyTorch on held-out movie snippets, times all three and classifies a sentence in a process
+that cannot import torch. What is already in ``demo/`` is checked and used again.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import edgekit
+from benchmarks.zoo import fetch
+from edgekit.cli.console import human_bytes, table
+from edgekit.core.bundle import Bundle, open_bundle
+from edgekit.core.results import Ratio, ValidateResult, to_json
+
+OUTPUT = Path("demo")
+ENGINES = {"onnxruntime": "cpu-x86", "openvino": "openvino-cpu"}
+SENTENCES = (
+    "A warm, funny and beautifully acted film.",
+    "Two hours of my life that nobody will give back to me.",
+)
+
+# Runs in a fresh interpreter in which torch, transformers and onnx cannot be imported.
+APP = """
+import json, sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "onnx", "optimum"):
+            raise ImportError(f"{name} is not for an app")
+sys.meta_path.insert(0, Refuse())
+import edgekit
+with edgekit.load(sys.argv[1]) as model:
+    print(json.dumps(model(sys.argv[2:])))
+"""
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    print(f"  {text}", file=sys.stderr, flush=True)
+
+
+def bundle(path: Path, make: Callable[[], object]) -> Bundle:
+    """The bundle at `path`, made when it is not there, checked when it is."""
+    if not path.exists():
+        make()
+    return open_bundle(path)
+
+
+def judge(path: Path, model: Path, data: Path) -> ValidateResult:
+    """The verdict of a bundle, kept beside it for the next time under the bundle's id."""
+    return edgekit.validate(
+        path, reference=str(model), data=str(data), latency=False, progress=say
+    )
+
+
+def classify(path: Path) -> list[dict[str, object]]:
+    """What an app gets, in a process that cannot import torch."""
+    done = subprocess.run(
+        [sys.executable, "-c", APP, str(path), *SENTENCES],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    answers: list[dict[str, object]] = json.loads(done.stdout)
+    return answers
+
+
+def main() -> None:
+    """The whole demonstration."""
+    started = time.monotonic()
+    model = fetch("minilm-sentiment")
+    data = fetch("movies") / "movies.csv"
+    OUTPUT.mkdir(exist_ok=True)
+    exported = OUTPUT / "exported"
+    print(f"1. export {model.name} to ONNX, compared with PyTorch", file=sys.stderr)
+    bundle(exported, lambda: edgekit.export(str(model), exported, progress=say))
+    print("2. compile for both engines", file=sys.stderr)
+    compiled = {}
+    for engine, target in ENGINES.items():
+        path = OUTPUT / engine
+        bundle(path, lambda p=path, t=target: edgekit.compile(exported, p, target=t, progress=say))
+        compiled[engine] = path
+    print("3. validate on held-out snippets against PyTorch", file=sys.stderr)
+    verdicts = {engine: judge(path, model, data) for engine, path in compiled.items()}
+    print("4. bench, interleaved, in fresh processes", file=sys.stderr)
+    bench = edgekit.bench(
+        list(compiled.values()), reference=str(model), budget=45.0, processes=5, progress=say
+    )
+    print("5. embed: classify in a process without torch", file=sys.stderr)
+    answers = classify(compiled["onnxruntime"])
+    (OUTPUT / "results.json").write_text(
+        json.dumps({"validate": to_json(verdicts), "bench": to_json(bench)}, indent=2)
+    )
+    print(summary(exported, compiled, verdicts, bench.ratios))
+    for sentence, answer in zip(SENTENCES, answers, strict=True):
+        print(f"{sentence!r} → {answer['label']} ({answer['score']:.3f})")
+    noise = bench.noise
+    print(
+        f"machine: {bench.device.get('cpu')}, {noise.verdict}"
+        f"{': ' + '; '.join(noise.causes) if noise.causes else ''}"
+    )
+    print(f"took {time.monotonic() - started:.0f} s; results in {OUTPUT / 'results.json'}")
+
+
+def summary(
+    exported: Path,
+    compiled: dict[str, Path],
+    verdicts: dict[str, ValidateResult],
+    ratios: tuple[Ratio, ...],
+) -> str:
+    """One table: accuracy, drop, speed against PyTorch eager and size, a row per model."""
+    workloads = sorted({(ratio.batch, ratio.length) for ratio in ratios}, key=str)
+    first = next(iter(verdicts.values())).accuracy
+    if first is None:
+        raise RuntimeError("the verdict has no accuracy although data was given")
+    header = [
+        "model", first.metric, "drop, 95 %", "verdict",
+        *(f"{batch}×{length}" for batch, length in workloads), "size",
+    ]  # fmt: skip
+    size = human_bytes(open_bundle(exported, check="quick").bytes())
+    rows = [["PyTorch eager", f"{first.reference:.4f}", None, None, *["1" for _ in workloads], size]]
+    for engine, path in compiled.items():
+        verdict = verdicts[engine]
+        accuracy = verdict.accuracy
+        if accuracy is None:
+            raise RuntimeError("the verdict has no accuracy although data was given")
+        speeds = [_speed(ratios, path.name, workload) for workload in workloads]
+        drop = f"{accuracy.drop_lower_95:+.4f} … {accuracy.drop_upper_95:+.4f}"
+        rows.append(
+            [engine, f"{accuracy.candidate:.4f}", drop, verdict.verdict, *speeds,
+             human_bytes(open_bundle(path, check="quick").bytes())]
+        )  # fmt: skip
+    samples = f"{first.samples} held-out snippets; speed = PyTorch's median time / the bundle's"
+    return f"\n{table(header, rows)}\n{samples}, with its 95 % interval"
+
+
+def _speed(ratios: tuple[Ratio, ...], name: str, workload: tuple[int, int | None]) -> str | None:
+    for ratio in ratios:
+        if ratio.b == name and (ratio.batch, ratio.length) == workload and "PyTorch" in ratio.a:
+            return f"{ratio.value:.2f}× ({ratio.low:.2f}–{ratio.high:.2f})"
+    return None
+
+
+if __name__ == "__main__":
+    main()

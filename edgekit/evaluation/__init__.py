@@ -1,0 +1,1 @@
+"""Measuring and judging: metrics, paired verdicts, the reference in PyTorch, the bench parent."""

@@ -1,0 +1,155 @@
+"""export: a PyTorch source becomes a bundle that was compared with PyTorch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.core.bundle import BundleWriter, check_output
+from edgekit.core.errors import ExportError
+from edgekit.core.manifest import Golden, Manifest, Origin, Requires, Source, Step
+from edgekit.core.results import ExportResult
+from edgekit.pipeline.progress import Progress, silent
+from edgekit.pipeline.provenance import created_by, peak_rss_bytes, versions
+from edgekit.runtime import golden, load
+
+if TYPE_CHECKING:
+    from edgekit.exporters import Exported
+    from edgekit.sources import LoadedSource
+
+
+def export(
+    source: str,
+    output: Path | str,
+    *,
+    task: str | None = None,
+    inputs: Sequence[str] = (),
+    opset: int = 23,
+    static: Mapping[str, int] | None = None,
+    atol: float | None = None,
+    rtol: float | None = None,
+    dtype: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    force: bool = False,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> ExportResult:
+    """Export a PyTorch model to an ONNX bundle at `output`.
+
+    The graph is compared with PyTorch at shapes that were not traced, and the torch-free text
+    processing with transformers', before anything appears at `output`.
+
+    Args:
+        source: a Hugging Face id, a local folder, ``package.module:factory``, ``file.py:factory``
+            or a ``program.pt2``.
+        inputs: of a custom module, ``NAME=DTYPE:DIM,DIM…`` each.
+        static: sizes of named dimensions to fix, e.g. ``{"batch": 1}``.
+        atol, rtol: replace the tolerance of the comparison with PyTorch.
+
+    Raises:
+        ConfigError: wrong options, an output that must not be written.
+        SourceError: the source cannot be used as it is.
+        ExportError: the export failed or differs from PyTorch.
+    """
+    import torch
+
+    from edgekit.exporters import export_model
+    from edgekit.sources import open_source
+
+    started = time.monotonic()
+    check_output(Path(output), force=force)
+    torch.manual_seed(seed)
+    progress(f"Loading {source}")
+    loaded = open_source(
+        source,
+        task=task,
+        revision=revision,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+        inputs=inputs,
+    )
+    with BundleWriter(output, force=force) as writer:
+        progress(f"Exporting {loaded.architecture} for {loaded.task}, and comparing with PyTorch")
+        exported = export_model(
+            loaded, writer.directory, opset=opset, static=static or {}, atol=atol, rtol=rtol
+        )
+        for name, role in exported.files:
+            writer.add(name, role)
+        for path in loaded.license_files:
+            writer.copy(path, path.name, "license")
+        progress("Saving golden answers")
+        options = {"task": task, "inputs": list(inputs), "opset": opset, "static": static or {},
+                   "atol": atol, "rtol": rtol, "dtype": dtype, "seed": seed}  # fmt: skip
+        manifest = _manifest(Path(output).name, loaded, exported, options)
+        _save_golden(writer, manifest, exported)
+        seconds = time.monotonic() - started
+        step = replace(manifest.steps[0], seconds=round(seconds, 3))
+        staged = writer.stage(replace(manifest, steps=(step,)))
+        result = ExportResult(
+            output=Path(output),
+            bundle_id=staged.id,
+            task=loaded.task,
+            architecture=loaded.architecture,
+            opset=exported.opset,
+            inputs=exported.component.inputs,
+            outputs=exported.component.outputs,
+            parity=exported.parity,
+            bytes=staged.bytes(),
+            seconds=seconds,
+            peak_rss_bytes=peak_rss_bytes(),
+        )
+        writer.commit()
+    return result
+
+
+def _manifest(
+    name: str, loaded: LoadedSource, exported: Exported, options: Mapping[str, object]
+) -> Manifest:
+    source = Source(
+        kind=loaded.kind,
+        id=loaded.id,
+        revision=loaded.revision,
+        sha256=loaded.sha256,
+        architecture=loaded.architecture,
+        parameters=loaded.parameters,
+        dtype=loaded.dtype,
+        license=loaded.license,
+        origin=Origin(loaded.id, loaded.sha256),
+    )
+    extras = ("ort", "text") if exported.processor is not None else ("ort",)
+    return Manifest(
+        name=name,
+        created_by=created_by(),
+        stage="exported",
+        task=loaded.task,
+        source=source,
+        components={"model": exported.component},
+        processor=exported.processor,
+        labels=exported.labels,
+        requires=Requires(engine="onnxruntime", extras=extras),
+        steps=(Step("export", options, None, versions(), 0.0, exported.facts),),
+        golden=Golden(golden.GOLDEN_NAME),
+    )
+
+
+def _save_golden(writer: BundleWriter, manifest: Manifest, exported: Exported) -> None:
+    """Write the golden file with what this bundle answers, run by the engine that ships it."""
+    path = writer.add(golden.GOLDEN_NAME, "golden")
+    golden.write(path, exported.golden_inputs, exported.golden_reference, {})
+    staged = writer.stage(manifest)
+    with load(staged.path, check="quick") as model:
+        expected = model.run(exported.golden_inputs)
+        golden.write(path, exported.golden_inputs, exported.golden_reference, expected)
+    writer.stage(manifest)
+    with load(staged.path, check="quick") as model:
+        off = [row for row in model.selftest() if not row.passed]
+    if off:
+        raise ExportError(
+            f"The exported model does not repeat its own answer: {off[0].output} differs by"
+            f" {off[0].max_abs:.3g} between two runs, allowed {off[0].tolerance}.",
+            hint="Put the model into eval mode and remove what is random in its forward.",
+        )

@@ -1,0 +1,26 @@
+"""Which rows run together, so that little is computed on padding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+BATCH = 32
+
+
+def plan_batches(lengths: Sequence[int], limit: int) -> list[list[int]]:
+    """The indices of `lengths` in batches of at most `limit`, longest rows first.
+
+    Neighbours in length go together, and a batch ends where a row would be filled up by more than
+    a quarter (or 16 tokens): beyond that a call of its own is cheaper than the padding.
+    """
+    order = sorted(range(len(lengths)), key=lambda index: -lengths[index])
+    batches: list[list[int]] = []
+    longest = 0
+    for index in order:
+        length = lengths[index]
+        waste = longest - length
+        if not batches or len(batches[-1]) >= limit or waste > max(16, longest // 4):
+            batches.append([])
+            longest = length
+        batches[-1].append(index)
+    return batches

@@ -1,0 +1,233 @@
+"""ONNX Runtime, on the CPU and on CUDA.
+
+Options of ``runtime.options``: ``threads`` (intra-op), ``allow_spinning``, ``graph_optimization``
+(none, basic, extended, all: what is applied at load), ``session`` (ONNX Runtime's own session
+config entries), ``provider_options`` (of the CUDA provider).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Thread
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from edgekit.core.errors import BundleCorrupt, EdgekitError, EngineUnavailable, SessionError
+from edgekit.core.lazy import require
+from edgekit.core.manifest import Component
+from edgekit.runtime.engines._options import Options
+from edgekit.runtime.session import Array, Fact
+
+if TYPE_CHECKING:
+    import onnxruntime as ort
+
+FORMATS = ("onnx",)
+DEVICES = ("cpu", "cuda")
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+_OPTIONS = frozenset(
+    {"threads", "allow_spinning", "graph_optimization", "session", "provider_options"}
+)
+_LEVELS = {
+    "none": "ORT_DISABLE_ALL",
+    "basic": "ORT_ENABLE_BASIC",
+    "extended": "ORT_ENABLE_EXTENDED",
+    "all": "ORT_ENABLE_ALL",
+}
+_CUDA_REMEDY = (
+    "On a machine with an NVIDIA GPU run: pip uninstall -y onnxruntime onnxruntime-gpu &&"
+    " pip install 'edgekit-ml[cuda]'. Elsewhere load it with device='cpu'."
+)
+_QUIET = 4  # only fatal messages: everything else comes back as an exception
+
+
+def import_onnxruntime() -> ModuleType:
+    """The module `onnxruntime`, its telemetry off. The one place that imports it.
+
+    Its wheels (1.29 and later) send usage data and write under the user's cache folder unless
+    ORT_DISABLE_TELEMETRY is set before the import. A value the user has set is left alone.
+
+    Raises MissingDependency.
+    """
+    loaded = sys.modules.get("onnxruntime")
+    if loaded is not None:
+        return loaded
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+    return require("onnxruntime", "ort")
+
+
+def version() -> str:
+    """The version of ONNX Runtime. Raises MissingDependency."""
+    return str(import_onnxruntime().__version__)
+
+
+def open_session(
+    bundle_dir: Path,
+    component: Component,
+    *,
+    options: Mapping[str, object],
+    device: str,
+    threads: int | None,
+) -> OnnxRuntimeSession:
+    """See `edgekit.runtime.session.Engine.open_session`."""
+    ort = import_onnxruntime()
+    wanted = _provider(ort, device)
+    read = Options("onnxruntime", options, _OPTIONS)
+    count = read.threads(threads)
+    settings = _session_options(ort, read, count)
+    providers: list[object] = [_PROVIDERS["cpu"]]
+    if device == "cuda":
+        # TF32 keeps 10 bits of the mantissa: not what a float32 bundle was verified with.
+        providers.insert(0, (wanted, {"use_tf32": "0", **read.pairs("provider_options")}))
+    path = bundle_dir / component.files[0]
+    session = _create(ort, path, settings, providers)
+    obtained = session.get_providers()
+    if not obtained or obtained[0] != wanted:
+        raise EngineUnavailable(
+            f"ONNX Runtime was asked for {wanted} and gave {', '.join(obtained)}: the"
+            " provider's libraries (CUDA, cuDNN) or the GPU are missing.",
+            hint=_CUDA_REMEDY,
+        )
+    _check_names(component, session)
+    return OnnxRuntimeSession(session, component, device, wanted, count, str(ort.__version__))
+
+
+class OnnxRuntimeSession:
+    """An opened ONNX graph; ONNX Runtime's `run` is safe from many threads."""
+
+    engine = "onnxruntime"
+
+    def __init__(
+        self,
+        session: ort.InferenceSession,
+        component: Component,
+        device: str,
+        provider: str,
+        threads: int,
+        version: str,
+    ) -> None:
+        self.device = device
+        self.inputs = component.inputs
+        self.outputs = component.outputs
+        self._names = [spec.name for spec in component.outputs]
+        self._session: ort.InferenceSession | None = session
+        self._facts: dict[str, Fact] = {
+            "version": version,
+            "provider": provider,
+            "threads": threads,
+            # Kernels compute in the types that the graph holds.
+            "precision": "fp32",
+        }
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """See `edgekit.runtime.session.Session.run`."""
+        session = self._session
+        if session is None:
+            raise SessionError("The session is closed.", hint="Load the bundle again.")
+        try:
+            return dict(zip(self._names, session.run(self._names, feeds), strict=True))
+        except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
+            raise SessionError(f"ONNX Runtime could not run the graph: {error}") from error
+
+    def facts(self) -> dict[str, Fact]:
+        """See `edgekit.runtime.session.Session.facts`."""
+        return dict(self._facts)
+
+    def close(self) -> None:
+        """See `edgekit.runtime.session.Session.close`."""
+        self._session = None
+
+
+def _provider(ort: ModuleType, device: str) -> str:
+    if device not in _PROVIDERS:
+        raise EngineUnavailable(
+            f"The onnxruntime engine has no device {device!r}.",
+            hint=f"Its devices: {', '.join(DEVICES)}.",
+        )
+    wanted = _PROVIDERS[device]
+    available = ort.get_available_providers()
+    if wanted not in available:
+        raise EngineUnavailable(
+            f"This build of ONNX Runtime {ort.__version__} has no {wanted}; it has"
+            f" {', '.join(available)}.",
+            hint=_CUDA_REMEDY,
+        )
+    return wanted
+
+
+def _session_options(ort: ModuleType, read: Options, threads: int) -> ort.SessionOptions:
+    settings = ort.SessionOptions()
+    settings.log_severity_level = _QUIET
+    settings.intra_op_num_threads = threads
+    settings.inter_op_num_threads = 1
+    level = read.choice("graph_optimization", _LEVELS, "all")
+    settings.graph_optimization_level = getattr(ort.GraphOptimizationLevel, level)
+    # Subnormal inputs ran 50 times slower.
+    entries = {"session.set_denormal_as_zero": "1"}
+    spinning = read.flag("allow_spinning")
+    if spinning is not None:
+        entries["session.intra_op.allow_spinning"] = "1" if spinning else "0"
+    entries.update(read.pairs("session"))
+    for name, value in entries.items():
+        settings.add_session_config_entry(name, value)
+    return settings
+
+
+def _create(
+    ort: ModuleType, path: Path, settings: ort.SessionOptions, providers: list[object]
+) -> ort.InferenceSession:
+    """An InferenceSession made in a thread of its own.
+
+    The first session of a process that asks for denormals as zero also switches the floating
+    point unit of the *creating* thread for good, and numpy there answers differently (and warns).
+    ONNX Runtime's own pool threads are switched in any case.
+    """
+    made: list[ort.InferenceSession] = []
+    failed: list[Exception] = []
+
+    def create() -> None:
+        try:
+            made.append(ort.InferenceSession(str(path), settings, providers=providers))
+        except Exception as error:
+            failed.append(error)
+
+    thread = Thread(target=create, name="edgekit-load")
+    thread.start()
+    thread.join()
+    if failed:
+        raise _refusal(path, failed[0], str(ort.__version__)) from failed[0]
+    return made[0]
+
+
+def _refusal(path: Path, error: Exception, version: str) -> EdgekitError:
+    text = str(error)
+    if "Unsupported model IR version" in text or "opset" in text:
+        return EngineUnavailable(
+            f"ONNX Runtime {version} is too old for {path.name}: {text}",
+            hint="Run: pip install --upgrade onnxruntime",
+        )
+    if "CUDA" in text or "cuda" in text:
+        return EngineUnavailable(f"CUDA could not be started: {text}", hint=_CUDA_REMEDY)
+    return BundleCorrupt(
+        f"ONNX Runtime {version} does not load {path.name}: {text}",
+        hint="Export or compile the bundle again for this engine.",
+    )
+
+
+def _check_names(component: Component, session: ort.InferenceSession) -> None:
+    for what, specs, held in (
+        ("input", component.inputs, session.get_inputs()),
+        ("output", component.outputs, session.get_outputs()),
+    ):
+        declared = {spec.name for spec in specs}
+        actual = {value.name for value in held}
+        wrong = declared - actual if what == "output" else declared ^ actual
+        if wrong:
+            raise BundleCorrupt(
+                f"The manifest and {component.files[0]} disagree about the {what}"
+                f" {sorted(wrong)[0]!r}: the graph has {', '.join(sorted(actual))}.",
+                hint="Export the bundle again.",
+            )

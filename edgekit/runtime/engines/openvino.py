@@ -1,0 +1,224 @@
+"""OpenVINO: its own IR, or an ONNX file read directly, on CPU, GPU or NPU.
+
+Options of ``runtime.options``: ``threads``, ``performance_hint`` (latency, throughput), ``streams``,
+``precision_hint`` (f32, bf16, f16; without it the device's own choice), ``properties`` (OpenVINO's
+own property names).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from threading import Lock
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgekit.core.errors import BundleCorrupt, EngineUnavailable, SessionError
+from edgekit.core.lazy import require
+from edgekit.core.manifest import Component
+from edgekit.runtime.engines._options import Options
+from edgekit.runtime.session import Array, Fact
+
+if TYPE_CHECKING:
+    import openvino as ov
+
+FORMATS = ("openvino-ir", "onnx")
+DEVICES = ("cpu", "gpu", "npu")
+
+_TELEMETRY = "openvino_telemetry"
+_OPTIONS = frozenset({"threads", "performance_hint", "streams", "precision_hint", "properties"})
+_HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
+_PRECISIONS = {"f32": "f32", "bf16": "bf16", "f16": "f16", "device": ""}
+_EFFECTIVE = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
+_DRIVERS = {
+    "cpu": "OpenVINO's CPU plugin did not load: run pip install --force-reinstall openvino",
+    "gpu": "Install the GPU's compute driver (intel-opencl-icd, level-zero), or load it with"
+    " device='cpu'.",
+    "npu": "Install the NPU's driver (intel-level-zero-npu), or load it with device='cpu'.",
+}
+
+
+def import_openvino() -> ModuleType:
+    """The module `openvino`, its telemetry off. The one place that imports it.
+
+    Importing it with `openvino_telemetry` installed writes two files under the home folder and
+    tries the network from a child process; its packages fall back to a stub when that import fails.
+
+    Raises MissingDependency.
+    """
+    loaded = sys.modules.get("openvino")
+    if loaded is not None:
+        return loaded
+    hidden = _TELEMETRY not in sys.modules
+    if hidden:
+        # None in sys.modules makes `import openvino_telemetry` raise ImportError.
+        sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
+    try:
+        return require("openvino", "openvino")
+    finally:
+        if hidden:
+            del sys.modules[_TELEMETRY]
+
+
+def version() -> str:
+    """The release of OpenVINO, like 2026.4.1. Raises MissingDependency."""
+    return str(import_openvino().__version__).partition("-")[0]
+
+
+def open_session(
+    bundle_dir: Path,
+    component: Component,
+    *,
+    options: Mapping[str, object],
+    device: str,
+    threads: int | None,
+) -> OpenVinoSession:
+    """See `edgekit.runtime.session.Engine.open_session`."""
+    ov = import_openvino()
+    read = Options("openvino", options, _OPTIONS)
+    count = read.threads(threads)
+    core = ov.Core()
+    _check_device(core, device)
+    settings = {"PERFORMANCE_HINT": read.choice("performance_hint", _HINTS, "latency")}
+    precision = read.choice("precision_hint", _PRECISIONS, "device")
+    if precision:
+        settings["INFERENCE_PRECISION_HINT"] = precision
+    streams = read.count("streams")
+    if streams is not None:
+        settings["NUM_STREAMS"] = str(streams)
+    if device == "cpu":
+        settings["INFERENCE_NUM_THREADS"] = str(count)
+    settings.update(read.pairs("properties"))
+    path = bundle_dir / component.files[0]
+    try:
+        model = core.read_model(str(path))
+        compiled = core.compile_model(model, device.upper(), settings)
+    except Exception as error:  # OpenVINO raises RuntimeError, TypeError and its own
+        raise BundleCorrupt(
+            f"OpenVINO {version()} does not load {path.name} on {device}: {_short(error)}",
+            hint="Compile the bundle again for this device.",
+        ) from error
+    return OpenVinoSession(compiled, component, device, version())
+
+
+class OpenVinoSession:
+    """A compiled OpenVINO model with one infer request per call that is running."""
+
+    engine = "openvino"
+
+    def __init__(
+        self, compiled: ov.CompiledModel, component: Component, device: str, version: str
+    ) -> None:
+        self.device = device
+        self.inputs = component.inputs
+        self.outputs = component.outputs
+        _check_inputs(compiled, component)
+        self._ports = _output_ports(compiled, component)
+        self._compiled: ov.CompiledModel | None = compiled
+        # An infer request serves one call at a time: a call takes one out and puts it back.
+        self._lock = Lock()
+        self._idle: list[ov.InferRequest] = [compiled.create_infer_request()]
+        self._facts = _facts(compiled, version)
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """See `edgekit.runtime.session.Session.run`."""
+        with self._lock:
+            compiled = self._compiled
+            request = self._idle.pop() if self._idle else None
+        if compiled is None:
+            raise SessionError("The session is closed.", hint="Load the bundle again.")
+        if request is None:
+            request = compiled.create_infer_request()
+        try:
+            request.infer(feeds, share_inputs=True, share_outputs=True)
+            # The request's own memory is used again by its next call.
+            outputs = {
+                name: np.array(request.get_output_tensor(port).data) for name, port in self._ports
+            }
+        except Exception as error:
+            raise SessionError(f"OpenVINO could not run the graph: {_short(error)}") from error
+        with self._lock:
+            if self._compiled is not None:
+                self._idle.append(request)
+        return outputs
+
+    def facts(self) -> dict[str, Fact]:
+        """See `edgekit.runtime.session.Session.facts`."""
+        return dict(self._facts)
+
+    def close(self) -> None:
+        """See `edgekit.runtime.session.Session.close`."""
+        with self._lock:
+            self._compiled = None
+            self._idle.clear()
+
+
+def _check_device(core: ov.Core, device: str) -> None:
+    if device not in DEVICES:
+        raise EngineUnavailable(
+            f"The openvino engine has no device {device!r}.",
+            hint=f"Its devices: {', '.join(DEVICES)}.",
+        )
+    available = [str(name) for name in core.available_devices]
+    # A machine with two GPUs has GPU.0 and GPU.1.
+    if not any(name.partition(".")[0] == device.upper() for name in available):
+        raise EngineUnavailable(
+            f"OpenVINO finds no {device.upper()} here; it finds {', '.join(available) or 'none'}.",
+            hint=_DRIVERS[device],
+        )
+
+
+def _check_inputs(compiled: ov.CompiledModel, component: Component) -> None:
+    held = {name for port in compiled.inputs for name in port.get_names()}
+    missing = [spec.name for spec in component.inputs if spec.name not in held]
+    if missing or len(compiled.inputs) != len(component.inputs):
+        raise BundleCorrupt(
+            f"The manifest and {component.files[0]} disagree about the inputs: the graph has"
+            f" {', '.join(sorted(held))}.",
+            hint="Export the bundle again.",
+        )
+
+
+def _output_ports(compiled: ov.CompiledModel, component: Component) -> list[tuple[str, int]]:
+    index = {name: at for at, port in enumerate(compiled.outputs) for name in port.get_names()}
+    for spec in component.outputs:
+        if spec.name not in index:
+            raise BundleCorrupt(
+                f"{component.files[0]} has no output {spec.name!r}; it has"
+                f" {', '.join(sorted(index))}.",
+                hint="Export the bundle again.",
+            )
+    return [(spec.name, index[spec.name]) for spec in component.outputs]
+
+
+def _facts(compiled: ov.CompiledModel, version: str) -> dict[str, Fact]:
+    def ask(name: str) -> object:
+        try:
+            return compiled.get_property(name)
+        except Exception:  # not every plugin has every property
+            return None
+
+    facts: dict[str, Fact] = {"version": version}
+    devices = ask("EXECUTION_DEVICES")
+    if isinstance(devices, list):
+        facts["provider"] = ", ".join(map(str, devices))
+    precision = ask("INFERENCE_PRECISION_HINT")
+    if precision is not None:
+        name = str(precision.get_type_name()) if hasattr(precision, "get_type_name") else ""
+        name = {"f32": "float32", "bf16": "bfloat16", "f16": "float16"}.get(name, name)
+        facts["precision"] = _EFFECTIVE.get(name, name)
+    for key, name in (("threads", "INFERENCE_NUM_THREADS"), ("streams", "NUM_STREAMS")):
+        value = ask(name)
+        if value is not None:
+            facts[key] = int(str(value))
+    return facts
+
+
+def _short(error: Exception) -> str:
+    """The last line that says something: above it stand the paths of OpenVINO's own sources."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
+    return (told or lines or [type(error).__name__])[-1]

@@ -1,0 +1,162 @@
+"""Timing one contender inside its own process: warm-up, single inferences, quantiles, memory."""
+
+from __future__ import annotations
+
+import gc
+import math
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# Samples below which a percentile is not told: with 99 % confidence the estimate lies on the right
+# side of the true one (MLPerf Inference rules, "early stopping criterion").
+LEAST_SAMPLES: Mapping[float, int] = {0.5: 1, 0.9: 64, 0.95: 130, 0.99: 662, 0.999: 6636}
+
+_WINDOW = 20
+_FLAT = 0.05
+_FEWEST_RUNS = 5
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """How a contender warmed up; ``flat`` is False when the time ran out first."""
+
+    runs: int
+    seconds: float
+    flat: bool
+
+
+@dataclass(frozen=True)
+class Turn:
+    """Some single inferences: their wall-clock times, and the CPU time of the whole process."""
+
+    nanoseconds: tuple[int, ...]
+    wall_seconds: float
+    cpu_seconds: float
+
+
+def warm_up(run: Callable[[], object], *, seconds: float) -> WarmUp:
+    """Run until the times have no slope any more, or for `seconds`.
+
+    The slope is Theil and Sen's over the last 20 runs: the median over all pairs, which one
+    interrupted run does not move. Flat means: less than 5 % over those runs, either way.
+    """
+    times: list[int] = []
+    started = time.perf_counter()
+    while True:
+        times.append(_once(run))
+        elapsed = time.perf_counter() - started
+        if len(times) >= _WINDOW and is_flat(times[-_WINDOW:]):
+            return WarmUp(len(times), elapsed, True)
+        if elapsed >= seconds and len(times) >= _FEWEST_RUNS:
+            return WarmUp(len(times), elapsed, is_flat(times[-_WINDOW:]))
+
+
+def is_flat(times: Sequence[float]) -> bool:
+    """Whether the times rise or fall by less than 5 % of their median from first to last."""
+    values = np.asarray(times, dtype=np.float64)
+    later, earlier = np.tril_indices(len(values), -1)
+    slope = float(np.median((values[later] - values[earlier]) / (later - earlier)))
+    return abs(slope) * (len(values) - 1) < _FLAT * float(np.median(values))
+
+
+def take_turn(
+    run: Callable[[], object], *, seconds: float, least: int = 3, discard: int = 2
+) -> Turn:
+    """Time single inferences for `seconds`, at least `least` of them, after a few untimed ones.
+
+    The untimed ones bring caches and thread pools back after another contender's turn. The
+    garbage collector is off meanwhile: its pauses belong to the harness, not to the contender.
+    """
+    for _ in range(discard):
+        run()
+    collecting = gc.isenabled()
+    gc.collect()
+    gc.disable()
+    times: list[int] = []
+    try:
+        cpu, wall = time.process_time(), time.perf_counter()
+        deadline = wall + seconds
+        while len(times) < least or time.perf_counter() < deadline:
+            times.append(_once(run))
+        return Turn(tuple(times), time.perf_counter() - wall, time.process_time() - cpu)
+    finally:
+        if collecting:
+            gc.enable()
+
+
+def _once(run: Callable[[], object]) -> int:
+    started = time.perf_counter_ns()
+    run()
+    return time.perf_counter_ns() - started
+
+
+def quantile(processes: Sequence[Floats], q: float) -> float:
+    """The q-quantile of all samples, in their unit; every process weighs the same.
+
+    The smallest value that at least q of the weight does not exceed: no interpolation, so that a
+    percentile is a time that was measured.
+    """
+    values = np.concatenate(processes)
+    weights = np.concatenate([np.full(len(times), 1 / len(times)) for times in processes])
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(weights[order]) / len(processes)
+    # The sum of a thousand reciprocals is off by some 1e-13.
+    place = int(np.searchsorted(reached, q - 1e-9))
+    return float(values[order][min(place, len(values) - 1)])
+
+
+def percentile(processes: Sequence[Floats], q: float) -> float | None:
+    """The q-quantile, or None without the samples for it (see `LEAST_SAMPLES`)."""
+    count = sum(len(times) for times in processes)
+    needed = LEAST_SAMPLES.get(q, math.inf)
+    return quantile(processes, q) if count >= needed else None
+
+
+def resident_bytes() -> int | None:
+    """The memory that this process holds now, or None where the system does not tell."""
+    return _status("VmRSS")
+
+
+def forget_peak() -> bool:
+    """Let the peak begin again from what is held now (Linux); whether that worked."""
+    try:
+        # proc(5): 5 resets the peak resident set size to the current one.
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    except OSError:
+        return False
+    return True
+
+
+def peak_bytes() -> int | None:
+    """The most memory that this process has held, or None where the system does not tell."""
+    peak = _status("VmHWM")
+    if peak is not None:
+        return peak
+    try:
+        import resource
+    except ImportError:
+        return None
+    # Not used on Linux: there ru_maxrss of a new process starts at its *parent's* peak, because
+    # exec keeps the old image's high-water mark.
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
+
+
+def _status(key: str) -> int | None:
+    try:
+        text = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        name, _, value = line.partition(":")
+        if name == key:
+            return int(value.split()[0]) * 1024
+    return None

@@ -1,0 +1,431 @@
+"""Sources that are code: module factories and exported programs (`.pt2`)."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+
+import torch
+from torch import Tensor, nn
+
+from edgekit.core.errors import ConfigError, EdgekitError, SourceError
+from edgekit.sources.inputs import InputSpec, sizes_differing, symbols
+from edgekit.sources.loaded import LoadedSource, license_files_in
+from edgekit.sources.quiet import quiet
+from edgekit.sources.statehash import state_hash
+
+_DECLARE = "Declare it with --input NAME=DTYPE:DIM,DIM… (a name as DIM is a dimension that varies)"
+
+
+class CustomModule(nn.Module):
+    """A user's module whose outputs, of whatever structure, come as a dict of named tensors.
+
+    A dict keeps its keys, a named tuple its fields, a single tensor is `output` and a tuple
+    `output_0`, `output_1`…; nested structures join their names with a dot.
+    """
+
+    def __init__(self, inner: nn.Module) -> None:
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+        """The named outputs for the named inputs."""
+        return name_outputs(self.inner(**inputs))
+
+
+def name_outputs(value: object) -> dict[str, Tensor]:
+    """The tensors in a module's return value by name. Raises SourceError when there are none."""
+    found: dict[str, Tensor] = {}
+    if isinstance(value, Tensor):
+        found["output"] = value
+    else:
+        _collect(value, "", found)
+    if not found:
+        raise SourceError(
+            f"The module returns {type(value).__name__} without any tensor in it.",
+            hint="Return a tensor, a tuple or a dict of tensors from forward().",
+        )
+    return found
+
+
+def _collect(value: object, name: str, found: dict[str, Tensor]) -> None:
+    prefix = f"{name}." if name else ""
+    if isinstance(value, Tensor):
+        found[name] = value
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            _collect(item, f"{prefix}{key}", found)
+    elif isinstance(value, tuple) and hasattr(value, "_fields"):
+        for key, item in zip(value._fields, value, strict=True):
+            _collect(item, f"{prefix}{key}", found)
+    elif isinstance(value, (tuple, list)):
+        for index, item in enumerate(value):
+            _collect(item, f"{prefix or 'output_'}{index}", found)
+
+
+def open_factory(
+    spec: str, *, inputs: Sequence[InputSpec] = (), dtype: torch.dtype = torch.float32
+) -> LoadedSource:
+    """The module that `package.module:factory` or `file.py:factory` returns.
+
+    Raises:
+        ConfigError: no such file, module or factory; inputs that the module does not take.
+        SourceError: the code fails, or returns something other than a module (and samples).
+    """
+    module, samples, folder = _call_factory(spec)
+    stored = _stored_dtype(module)
+    sha256 = state_hash(_as_float32(module))
+    module = module.to(dtype).eval().requires_grad_(False)
+    sample, axes = _sample_inputs(module, samples, inputs, dtype)
+    wrapped = CustomModule(module).eval()
+    _try(wrapped, sample, spec)
+    return LoadedSource(
+        kind="factory",
+        id=spec,
+        revision=None,
+        sha256=sha256,
+        architecture=type(module).__name__,
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        dtype=stored,
+        license=None,
+        task="custom",
+        module=wrapped,
+        sample_inputs=sample,
+        dynamic_axes=axes,
+        output_axes={},
+        folder=folder,
+        license_files=license_files_in(folder) if folder else (),
+    )
+
+
+def open_program(path: Path, *, id: str, trusted: bool) -> LoadedSource:
+    """The exported program in a `.pt2` file.
+
+    Raises:
+        SourceError: the file is not trusted (it may hold a pickle) or cannot be read.
+    """
+    if not trusted:
+        raise SourceError(
+            f"{path} is an exported program, and torch reads such files with pickle, which can"
+            " run any code.",
+            hint="If you trust where it comes from, pass --trust-remote-code.",
+        )
+    try:
+        with quiet():
+            program = torch.export.load(path)
+            graph = program.module()
+    except Exception as error:
+        raise SourceError(
+            f"torch could not read {path}: {error}",
+            hint="Save it again with torch.export.save and this torch version"
+            f" ({torch.__version__}).",
+        ) from error
+    example = program.example_inputs
+    if example is None:
+        raise SourceError(
+            f"{path} holds no example inputs.",
+            hint="Export it again with torch.export.export(module, args), which keeps them.",
+        )
+    names = [str(name) for name in program.graph_signature.user_inputs]
+    values = [*example[0], *example[1].values()]
+    sample = {
+        name: value for name, value in zip(names, values, strict=True) if isinstance(value, Tensor)
+    }
+    wrapped = ProgramModule(graph, names, len(example[0]), tuple(example[1])).eval()
+    return LoadedSource(
+        kind="program",
+        id=id,
+        revision=None,
+        sha256=state_hash(program.state_dict),
+        architecture="ExportedProgram",
+        parameters=sum(value.numel() for value in program.parameters()),
+        dtype=_stored_dtype(graph),
+        license=None,
+        task="custom",
+        module=wrapped,
+        sample_inputs=sample,
+        dynamic_axes=_program_axes(program, sample),
+        output_axes={},
+        folder=None,
+        program=program,
+    )
+
+
+class ProgramModule(nn.Module):
+    """An exported program called by the names of its placeholders."""
+
+    def __init__(
+        self, graph: nn.Module, names: Sequence[str], positional: int, keywords: Sequence[str]
+    ) -> None:
+        super().__init__()
+        self.graph = graph
+        self.names = tuple(names)
+        self.positional = positional
+        self.keywords = tuple(keywords)
+
+    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
+        """The named outputs for the named inputs."""
+        values = [inputs[name] for name in self.names]
+        named = dict(zip(self.keywords, values[self.positional :], strict=True))
+        return name_outputs(self.graph(*values[: self.positional], **named))
+
+
+def _program_axes(
+    program: torch.export.ExportedProgram, sample: Mapping[str, Tensor]
+) -> dict[str, dict[int, str]]:
+    axes: dict[str, dict[int, str]] = {name: {} for name in sample}
+    symbols_seen: dict[str, str] = {}
+    for node in program.graph.nodes:
+        if node.op != "placeholder" or node.name not in sample:
+            continue
+        for axis, size in enumerate(node.meta["val"].shape):
+            if isinstance(size, torch.SymInt):
+                first = "batch" if axis == 0 and "batch" not in symbols_seen.values() else ""
+                fresh = first or f"dim{len(symbols_seen)}"
+                axes[node.name][axis] = symbols_seen.setdefault(str(size), fresh)
+    return axes
+
+
+def _call_factory(spec: str) -> tuple[nn.Module, object, Path | None]:
+    where, _, name = spec.rpartition(":")
+    namespace, folder = _import(where)
+    if not hasattr(namespace, name):
+        near = difflib.get_close_matches(name, dir(namespace), n=1, cutoff=0.5)
+        meant = f"Did you mean {where}:{near[0]}?" if near else "Check the name behind the colon."
+        raise ConfigError(f"{where} has no {name!r}.", hint=meant)
+    factory = getattr(namespace, name)
+    if not callable(factory) or isinstance(factory, nn.Module):
+        raise ConfigError(
+            f"{spec} is {type(factory).__name__}, not a function.",
+            hint="Name a function without arguments that returns the nn.Module.",
+        )
+    try:
+        made = factory()
+    except EdgekitError:
+        raise
+    except Exception as error:
+        raise SourceError(
+            f"The factory {spec} failed: {type(error).__name__}: {error}",
+            hint="Call it in Python to see its traceback.",
+        ) from error
+    samples: object = None
+    if isinstance(made, tuple) and len(made) == 2:
+        made, samples = made
+    if not isinstance(made, nn.Module):
+        raise SourceError(
+            f"The factory {spec} returned {type(made).__name__}.",
+            hint="Return an nn.Module, or a tuple (nn.Module, sample_inputs).",
+        )
+    return made, samples, folder
+
+
+def _import(where: str) -> tuple[ModuleType, Path | None]:
+    if where.endswith(".py"):
+        path = Path(where).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"There is no file {where}.", hint="Check the path of the factory.")
+        return _run(where, lambda: _load_file(path)), path.resolve().parent
+    with _importable(Path.cwd()):
+        try:
+            found = importlib.util.find_spec(where)
+        except (ImportError, ValueError):
+            found = None
+        if found is None:
+            raise ConfigError(
+                f"There is no Python module {where!r}.",
+                hint="Give package.module:factory for something importable, or file.py:factory.",
+            )
+        return _run(where, lambda: importlib.import_module(where)), None
+
+
+def _load_file(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(f"edgekit_source_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{path} is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    # Dataclasses and pickles look their module up here.
+    sys.modules[spec.name] = module
+    with _importable(path.resolve().parent):
+        spec.loader.exec_module(module)
+    return module
+
+
+def _run(where: str, load: object) -> ModuleType:
+    assert callable(load)
+    try:
+        loaded = load()
+    except Exception as error:
+        raise SourceError(
+            f"{where} fails on import: {type(error).__name__}: {error}",
+            hint="Import it in Python to see its traceback.",
+        ) from error
+    assert isinstance(loaded, ModuleType)
+    return loaded
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    entry = str(folder)
+    sys.path.insert(0, entry)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(entry)
+
+
+def _stored_dtype(module: nn.Module) -> str:
+    for tensor in module.parameters():
+        if tensor.is_floating_point():
+            return str(tensor.dtype).removeprefix("torch.")
+    return "float32"
+
+
+def _as_float32(module: nn.Module) -> dict[str, Tensor]:
+    """The state dict with half-precision weights widened, as a checkpoint's would be."""
+    half = (torch.float16, torch.bfloat16)
+    return {
+        name: value.float() if value.dtype in half else value
+        for name, value in module.state_dict().items()
+    }
+
+
+def _parameters(module: nn.Module) -> list[str]:
+    """The names that forward() takes, in their order."""
+    kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    listed = inspect.signature(module.forward).parameters.values()
+    return [parameter.name for parameter in listed if parameter.kind in kinds]
+
+
+def _sample_inputs(
+    module: nn.Module, samples: object, specs: Sequence[InputSpec], dtype: torch.dtype
+) -> tuple[dict[str, Tensor], dict[str, dict[int, str]]]:
+    takes = _parameters(module)
+    if specs:
+        for spec in specs:
+            if spec.name not in takes:
+                raise ConfigError(
+                    f"--input declares {spec.name!r}, but {type(module).__name__}.forward takes"
+                    f" {', '.join(takes) or 'nothing'}.",
+                    hint="Name the inputs as forward() does.",
+                )
+        given = _named_samples(module, samples, takes) if samples is not None else {}
+        sizes = _sizes(specs, given)
+        made = {
+            spec.name: _checked(given[spec.name], spec)
+            if spec.name in given
+            else random_input(spec, sizes, dtype)
+            for spec in specs
+        }
+        return made, {spec.name: spec.axes for spec in specs}
+    if samples is None:
+        raise ConfigError(
+            f"Nothing says which inputs {type(module).__name__} takes"
+            f" ({', '.join(takes) or 'its forward names none'}).",
+            hint=f"{_DECLARE}, or return (module, sample_inputs) from the factory.",
+        )
+    given = _named_samples(module, samples, takes)
+    return given, _batch_axes(given)
+
+
+def _named_samples(module: nn.Module, samples: object, takes: Sequence[str]) -> dict[str, Tensor]:
+    if isinstance(samples, Tensor):
+        samples = (samples,)
+    if isinstance(samples, Mapping):
+        named = {str(name): value for name, value in samples.items()}
+    elif isinstance(samples, (tuple, list)):
+        named = dict(zip(takes, samples, strict=False))
+        if len(named) != len(samples):
+            raise SourceError(
+                f"The factory gives {len(samples)} sample inputs, and"
+                f" {type(module).__name__}.forward takes {len(takes)}.",
+                hint="Give the samples as a dict by the names of forward().",
+            )
+    else:
+        raise SourceError(
+            f"The factory's sample inputs are {type(samples).__name__}.",
+            hint="Give a tensor, a tuple of tensors or a dict of tensors by name.",
+        )
+    for name, value in named.items():
+        if not isinstance(value, Tensor) or name not in takes:
+            raise SourceError(
+                f"The sample input {name!r} is {type(value).__name__}; forward takes tensors"
+                f" called {', '.join(takes)}.",
+                hint="Give a tensor for each input, by the names of forward().",
+            )
+    return named
+
+
+def _sizes(specs: Sequence[InputSpec], given: Mapping[str, Tensor]) -> Mapping[str, int]:
+    """The size of every symbol: that of a given sample, else one that differs from all others."""
+    sizes = dict(sizes_differing(symbols(specs)))
+    for spec in specs:
+        if spec.name in given:
+            for axis, symbol in spec.axes.items():
+                if axis < given[spec.name].dim():
+                    sizes[symbol] = given[spec.name].shape[axis]
+    return sizes
+
+
+def _checked(sample: Tensor, spec: InputSpec) -> Tensor:
+    dtype = str(sample.dtype).removeprefix("torch.")
+    fits = sample.dim() == len(spec.shape) and all(
+        isinstance(dim, str) or dim == size
+        for dim, size in zip(spec.shape, sample.shape, strict=True)
+    )
+    if not fits or dtype != spec.dtype:
+        raise ConfigError(
+            f"--input declares {spec.name} as {spec.dtype}{list(spec.shape)}, but the factory's"
+            f" sample is {dtype}{list(sample.shape)}.",
+            hint="Make the two agree.",
+        )
+    return sample
+
+
+def _batch_axes(given: Mapping[str, Tensor]) -> dict[str, dict[int, str]]:
+    """The first axis as `batch` when every sample agrees on its size, nothing otherwise.
+
+    A wrong guess cannot pass: an axis that the trace froze is an error of the export.
+    """
+    firsts = {value.shape[0] if value.dim() else 0 for value in given.values()}
+    if len(firsts) == 1 and firsts != {0} and firsts != {1}:
+        return {name: {0: "batch"} for name in given}
+    return {name: {} for name in given}
+
+
+def random_input(
+    spec: InputSpec, sizes: Mapping[str, int], dtype: torch.dtype, *, seed: int = 0
+) -> Tensor:
+    """A random tensor for a declared input: normal, or 0 and 1 for integers and booleans.
+
+    Small integers are valid as ids of any embedding and as masks. Declared float32 becomes the
+    dtype the module was asked to compute in.
+    """
+    shape = [sizes[dim] if isinstance(dim, str) else dim for dim in spec.shape]
+    generator = torch.Generator().manual_seed(seed + sum(map(ord, spec.name)))
+    kind: torch.dtype = getattr(torch, spec.dtype)
+    if kind.is_floating_point:
+        wanted = dtype if kind == torch.float32 else kind
+        return torch.randn(shape, generator=generator).to(wanted)
+    return torch.randint(0, 2, shape, generator=generator).to(kind)
+
+
+def _try(module: nn.Module, sample: Mapping[str, Tensor], spec: str) -> None:
+    try:
+        with torch.inference_mode():
+            module(**sample)
+    except EdgekitError:
+        raise
+    except Exception as error:
+        shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in sample.items())
+        raise SourceError(
+            f"The module of {spec} fails on the inputs {shapes}: {type(error).__name__}: {error}",
+            hint=f"{_DECLARE} so that they fit forward().",
+        ) from error

@@ -1,0 +1,387 @@
+"""DATA: samples with labels, each with a role that follows from its content (DESIGN §5.2).
+
+The hash of a sample's inputs decides what it may be used for, whatever file it came in and
+wherever it stands there: calibration, search, or the verdict. One file can go to every command.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import zipfile
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.core.errors import ConfigError
+from edgekit.core.hashing import canonical_json
+from edgekit.core.profiles import nearest
+from edgekit.sources.data_columns import (
+    TASK_COLUMNS,
+    Label,
+    Labels,
+    Problem,
+    TaskColumns,
+    Value,
+    problem_of,
+    read_inputs,
+)
+from edgekit.sources.data_files import Table, column_not_found, find_data, open_table
+
+Role = Literal["calibration", "search", "verdict"]
+Array: TypeAlias = NDArray[np.generic]
+Inputs: TypeAlias = Mapping[str, Value | Array]
+
+LEAST_VERDICT_ROWS = 30
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Some samples of one task, in the order of their file.
+
+    ``inputs[i]`` maps the task's columns to texts (or, for custom models, inputs to arrays without
+    a batch axis); ``labels`` is None for unlabelled data; ``hashes`` are SHA-256 over the inputs.
+    ``read`` counts the rows read to find these, ``excluded`` those left out because they were
+    used before. ``notes`` are sentences a person should see.
+    """
+
+    task: str
+    inputs: tuple[Inputs, ...]
+    labels: tuple[Label, ...] | None
+    hashes: tuple[str, ...]
+    problem: Problem | None = None
+    read: int = 0
+    excluded: int = 0
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    @property
+    def row_hashes(self) -> tuple[str, ...]:
+        """The first 8 bytes of each hash, in hexadecimal: what a bundle's ``steps`` keep."""
+        return tuple(digest[:16] for digest in self.hashes)
+
+    def role(self, role: Role) -> Samples:
+        """The samples of one role. Raises ConfigError for fewer than 30 of the verdict."""
+        chosen = self.take([i for i, digest in enumerate(self.hashes) if role_of(digest) == role])
+        if role == "verdict":
+            require_verdict_rows(chosen)
+        return chosen
+
+    def without(self, used: Collection[str]) -> Samples:
+        """The samples whose row hash is not among `used`; ``excluded`` tells how many were."""
+        known = frozenset(used)
+        kept = [i for i, row in enumerate(self.row_hashes) if row not in known]
+        return replace(self.take(kept), excluded=self.excluded + len(self) - len(kept))
+
+    def take(self, rows: Sequence[int]) -> Samples:
+        """The samples at some positions, in that order."""
+        return replace(
+            self,
+            inputs=tuple(self.inputs[i] for i in rows),
+            labels=None if self.labels is None else tuple(self.labels[i] for i in rows),
+            hashes=tuple(self.hashes[i] for i in rows),
+        )
+
+
+def role_of(digest: str) -> Role:
+    """The role of a sample: its hash modulo 100, < 10 calibration, < 30 search, else verdict."""
+    place = int(digest, 16) % 100
+    if place < 10:
+        return "calibration"
+    return "search" if place < 30 else "verdict"
+
+
+def hash_inputs(inputs: Inputs) -> str:
+    """SHA-256 over the canonical inputs, the label excluded.
+
+    Texts as canonical JSON (RFC 8785); arrays as their names, types, shapes and little-endian
+    bytes in C order.
+    """
+    digest = hashlib.sha256()
+    texts = {name: value for name, value in inputs.items() if not isinstance(value, np.ndarray)}
+    if texts:
+        digest.update(canonical_json(texts))
+    for name in sorted(set(inputs) - set(texts)):
+        array = np.ascontiguousarray(inputs[name])
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        digest.update(canonical_json([name, array.dtype.name, list(array.shape)]))
+        digest.update(little.tobytes())
+    return digest.hexdigest()
+
+
+def require_verdict_rows(samples: Samples) -> None:
+    """Raise ConfigError when there are too few samples for a verdict to mean anything."""
+    if len(samples) < LEAST_VERDICT_ROWS:
+        spent = f", {samples.excluded} of them used before," if samples.excluded else ""
+        raise ConfigError(
+            f"DATA has {samples.read or len(samples)} rows{spent} of which {len(samples)} are left"
+            f" for the verdict; it takes at least {LEAST_VERDICT_ROWS}.",
+            hint="Give more data or a higher --limit: about 70 % of all rows are for the verdict.",
+        )
+
+
+def parse_columns(text: str | None) -> dict[str, str]:
+    """``text=review,label=stars`` as {"text": "review", "label": "stars"}. Raises ConfigError."""
+    mapping: dict[str, str] = {}
+    for part in (text or "").split(","):
+        if not part.strip() and not (text or "").strip():
+            continue
+        name, equals, column = part.partition("=")
+        if not equals or not name.strip() or not column.strip():
+            raise ConfigError(
+                f"--columns takes NAME=COLUMN pairs, got {part!r}.",
+                hint="For example: --columns text=review,label=stars",
+            )
+        if name.strip() in mapping:
+            raise ConfigError(f"--columns names {name.strip()!r} twice.")
+        mapping[name.strip()] = column.strip()
+    return mapping
+
+
+def read_samples(
+    spec: str,
+    task: str,
+    *,
+    columns: Mapping[str, str] | None = None,
+    labels: Sequence[str] | None = None,
+    problem: str | None = None,
+    inputs: Sequence[str] = (),
+    role: Role | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    exclude: Collection[str] = (),
+) -> Samples:
+    """The samples of DATA for a task, streamed: only those that are kept are held.
+
+    Args:
+        spec: a CSV, TSV, JSONL, JSON, Parquet or .npz file, a folder with one such file per split,
+            or a Hugging Face data set id; ``#split`` at the end picks a split.
+        columns: the task's column names → those of the file (see `parse_columns`).
+        labels: the model's label names, by class number.
+        problem: the model's ``problem_type``, where it says one.
+        inputs: the names of a custom model's inputs, expected as arrays of the .npz.
+        role: keep the rows of this role only; None keeps all.
+        limit: keep so many rows, chosen by `seed` and content, not by place in the file.
+        exclude: row hashes of samples that were used before.
+
+    Raises:
+        ConfigError: not found, empty, malformed; a column is missing; a label is unknown; fewer
+            than 30 rows for the verdict.
+        MissingDependency: the package that reads the format is not installed.
+    """
+    if limit is not None and limit < 1:
+        raise ConfigError(f"--limit should be at least 1, got {limit}.")
+    path = find_data(spec)
+    known = Labels(tuple(labels) if labels else None, None, _problem(problem))
+    notes: list[str] = []
+    if path is not None and path.suffix.lower() == ".npz":
+        rows = _array_rows(path, columns or {}, inputs)
+    else:
+        if task not in TASK_COLUMNS:
+            raise ConfigError(
+                f"The task {task} reads arrays, got {spec}.",
+                hint="Write an .npz with one array per input, first axis = samples.",
+            )
+        table = open_table(spec, path)
+        rows = _table_rows(table, TASK_COLUMNS[task], columns or {}, known, notes)
+    return _collect(rows, task, spec, role, limit, seed, frozenset(exclude), known, notes)
+
+
+def _problem(text: str | None) -> Problem | None:
+    for word in ("single_label_classification", "multi_label_classification", "regression"):
+        if text == word:
+            return word
+    return None
+
+
+_Row = tuple[Inputs, Label | None, Problem | None]
+
+
+def _collect(
+    rows: Iterator[_Row],
+    task: str,
+    spec: str,
+    role: Role | None,
+    limit: int | None,
+    seed: int,
+    exclude: frozenset[str],
+    known: Labels,
+    notes: Sequence[str],
+) -> Samples:
+    # A heap of the `limit` smallest keys: reproducible, whatever the order of the file.
+    kept: list[tuple[int, int, str, Inputs, Label | None]] = []
+    read = excluded = 0
+    problem: Problem | None = known.problem
+    for inputs, label, row_problem in rows:
+        read += 1
+        problem = problem or row_problem
+        try:
+            digest = hash_inputs(inputs)
+        except UnicodeEncodeError as error:
+            raise ConfigError(
+                f"{spec}, row {read}: the text is not valid Unicode ({error.reason}).",
+                hint="Remove the row, or the half of a surrogate pair in it.",
+            ) from error
+        if role is not None and role_of(digest) != role:
+            continue
+        if digest[:16] in exclude:
+            excluded += 1
+            continue
+        if limit is None:
+            kept.append((0, -read, digest, inputs, label))
+            continue
+        key = int.from_bytes(hashlib.sha256(f"{seed}:{digest}".encode()).digest()[:8], "big")
+        item = (-key, -read, digest, inputs, label)
+        if len(kept) < limit:
+            heapq.heappush(kept, item)
+        elif item[:2] > kept[0][:2]:
+            heapq.heapreplace(kept, item)
+    if not read:
+        raise ConfigError(f"{spec} has no rows.", hint="Check how it was written.")
+    kept.sort(key=lambda item: -item[1])
+    found = [item[4] for item in kept]
+    samples = Samples(
+        task=task,
+        inputs=tuple(item[3] for item in kept),
+        labels=None
+        if any(label is None for label in found)
+        else tuple(label for label in found if label is not None),
+        hashes=tuple(item[2] for item in kept),
+        problem=problem,
+        read=read,
+        excluded=excluded,
+        notes=tuple(notes),
+    )
+    if role == "verdict":
+        require_verdict_rows(samples)
+    return samples
+
+
+def _table_rows(
+    table: Table,
+    task: TaskColumns,
+    mapping: Mapping[str, str],
+    labels: Labels,
+    notes: list[str],
+) -> Iterator[_Row]:
+    for name, column in mapping.items():
+        if name not in task.known:
+            raise ConfigError(
+                f"--columns names {name!r}, which this task does not read.",
+                hint=nearest(name, task.known),
+            )
+        if column not in table.columns:
+            raise column_not_found(table, column, "Check --columns.")
+    actual = {name: mapping.get(name, name) for name in task.inputs}
+    actual |= {
+        name: mapping.get(name, name)
+        for name in task.optional
+        if mapping.get(name, name) in table.columns
+    }
+    for name, column in actual.items():
+        if column not in table.columns:
+            raise column_not_found(table, column, f"Map it with --columns {name}=COLUMN.")
+    label = _label_column(table, task, mapping, notes)
+    named = replace(labels, data=table.names.get(label)) if label else labels
+    wanted = list(dict.fromkeys([*actual.values(), *([label] if label else [])]))
+    for number, row in enumerate(table.rows(wanted), start=1):
+        try:
+            inputs = read_inputs(row, actual)
+            if label is None:
+                yield inputs, None, None
+                continue
+            value = row.get(label)
+            if value is None or value == "":
+                raise ConfigError(
+                    f"{label} is empty.", hint="Drop the row, or leave the label column out of all."
+                )
+            settled = (
+                named
+                if named.problem or task.label != "label"
+                else replace(named, problem=problem_of(value, named))
+            )
+            named = settled
+            yield inputs, task.read_label(value, settled), settled.problem
+        except ConfigError as error:
+            raise ConfigError(
+                f"{table.origin}, row {number}: {error.message}", hint=error.hint
+            ) from error
+
+
+def _label_column(
+    table: Table, task: TaskColumns, mapping: Mapping[str, str], notes: list[str]
+) -> str | None:
+    """The table's label column, None for unlabelled data; refuses what looks like a misspelling."""
+    if task.label is None:
+        return None
+    column = mapping.get(task.label, task.label)
+    if column in table.columns:
+        return column
+    used = {mapping.get(name, name) for name in (*task.inputs, *task.optional)}
+    others = [name for name in table.columns if name not in used]
+    if nearest(column, others).startswith("Did you mean"):
+        raise column_not_found(table, column, f"Map it with --columns {task.label}=COLUMN.")
+    left = f" ({', '.join(others)} not read)" if others else ""
+    notes.append(
+        f"{table.origin} has no column {column!r}{left}: without labels the metric is agreement"
+        " with the reference."
+    )
+    return None
+
+
+def _array_rows(path: Path, mapping: Mapping[str, str], wanted: Sequence[str]) -> Iterator[_Row]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise ConfigError(
+            f"{path} is not an .npz of plain arrays: {error}.",
+            hint="Write it with numpy.savez(path, input=…, label=…), without objects.",
+        ) from error
+    label = arrays.pop(mapping.get("label", "label"), None)
+    names = {name: mapping.get(name, name) for name in (wanted or sorted(arrays))}
+    present = ", ".join(sorted(arrays)) or "none"
+    for name, stored in names.items():
+        if stored not in arrays:
+            raise ConfigError(
+                f"{path} has no array {stored!r} for the input {name!r}; it has {present}.",
+                hint=f"{nearest(stored, sorted(arrays))} Map it with --columns {name}=ARRAY.",
+            )
+    sizes = {
+        stored: (len(arrays[stored]) if arrays[stored].ndim else 0) for stored in names.values()
+    }
+    if label is not None:
+        sizes["label"] = len(label) if label.ndim else 0
+    if len(set(sizes.values())) != 1:
+        told = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise ConfigError(
+            f"The arrays of {path} have different numbers of samples: {told}.",
+            hint="The first axis of every array counts the samples.",
+        )
+    for i in range(next(iter(sizes.values()))):
+        inputs = {name: arrays[stored][i] for name, stored in names.items()}
+        if label is None:
+            yield inputs, None, None
+        elif np.issubdtype(label.dtype, np.integer) or label.dtype == np.bool_:
+            yield inputs, _plain(label[i], path), "single_label_classification"
+        else:
+            yield inputs, _plain(label[i], path), "regression"
+
+
+def _plain(value: Array, path: Path) -> Label:
+    """A label of an array as Python numbers: one, or a flat tuple of them."""
+    if not np.issubdtype(value.dtype, np.number) and value.dtype != np.bool_:
+        raise ConfigError(
+            f"The labels of {path} have the type {value.dtype}.",
+            hint="Write class numbers as integers, or values as floats.",
+        )
+    if value.ndim == 0:
+        plain: Label = value.item()
+        return plain
+    return tuple(value.ravel().tolist())

@@ -1,0 +1,214 @@
+"""What each task reads from a row: its inputs, and its label as a number the metrics can use."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from edgekit.core.errors import ConfigError
+from edgekit.core.profiles import nearest
+from edgekit.sources.data_files import Row
+
+Value = str | tuple[str, ...]
+Label = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+# The words of transformers' `config.problem_type`.
+Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
+
+# A tag of this number is not counted (transformers and torch use it the same way).
+IGNORED_TAG = -100
+
+
+@dataclass(frozen=True)
+class TaskColumns:
+    """The columns of one task: required and optional inputs, the label, and how to read it."""
+
+    inputs: tuple[str, ...]
+    optional: tuple[str, ...]
+    label: str | None
+    read_label: Callable[[object, Labels], Label]
+
+    @property
+    def known(self) -> tuple[str, ...]:
+        """All column names that the task knows, inputs first."""
+        return (*self.inputs, *self.optional, *((self.label,) if self.label else ()))
+
+
+@dataclass(frozen=True)
+class Labels:
+    """What is known of the labels: the model's names, the data set's own, and the problem."""
+
+    model: tuple[str, ...] | None
+    data: tuple[str, ...] | None
+    problem: Problem | None
+
+    def index(self, value: object) -> int:
+        """The model's class for a name or number in the data.
+
+        A name wins over a number: five stars called "1"…"5" are not the classes 1…5.
+        Raises ConfigError naming the model's labels.
+        """
+        number = _whole(value)
+        text = str(number) if number is not None else str(value).strip()
+        if number is not None and self.data is not None and 0 <= number < len(self.data):
+            named = self.data[number]
+            if self.model is not None and named in self.model:
+                return self.model.index(named)
+        if self.model is not None:
+            if text in self.model:
+                return self.model.index(text)
+            folded = [name.casefold() for name in self.model]
+            if folded.count(text.casefold()) == 1:
+                return folded.index(text.casefold())
+        if number is not None and number >= 0 and (self.model is None or number < len(self.model)):
+            return number
+        if self.model is None:
+            raise ConfigError(
+                f"The label {text!r} is not a number and the model names no labels.",
+                hint="Write labels as the model's class numbers, 0, 1, …",
+            )
+        raise ConfigError(
+            f"The label {text!r} is unknown to the model; its labels are {', '.join(self.model)}.",
+            hint=f"{nearest(text, self.model)} Class numbers 0…{len(self.model) - 1} work too.",
+        )
+
+
+def problem_of(value: object, labels: Labels) -> Problem:
+    """The kind of classification, from what the model says and else from its first label."""
+    if labels.problem is not None:
+        return labels.problem
+    if labels.model is not None and len(labels.model) == 1:
+        return "regression"
+    if isinstance(_parsed(value), list):
+        return "multi_label_classification"
+    if labels.model is None and isinstance(value, float) and not value.is_integer():
+        return "regression"
+    return "single_label_classification"
+
+
+def class_label(value: object, labels: Labels) -> Label:
+    """A class number, the numbers of all classes that hold, or a regression's value."""
+    problem = problem_of(value, labels)
+    if problem == "regression":
+        return number_label(value, labels)
+    if problem == "multi_label_classification":
+        parsed = _parsed(value)
+        if isinstance(parsed, str):
+            parsed = [part for part in parsed.split(",") if part.strip()]
+        if not isinstance(parsed, list):
+            raise ConfigError(
+                f"The label {value!r} is not a list, as a multi-label model needs.",
+                hint='Write ["first", "second"], or [] for none.',
+            )
+        return tuple(sorted({labels.index(item) for item in parsed}))
+    return labels.index(value)
+
+
+def number_label(value: object, _: Labels) -> float:
+    """A finite number. Raises ConfigError for anything else."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not math.isfinite(number):
+        raise ConfigError(
+            f"The label {value!r} is not a number, which this model predicts.",
+            hint="Name the right column with --columns, or drop the row.",
+        )
+    return number
+
+
+def tag_labels(value: object, labels: Labels) -> tuple[int, ...]:
+    """One class number per token; IGNORED_TAG stays what it is."""
+    return tuple(
+        IGNORED_TAG if _whole(word) == IGNORED_TAG else labels.index(word) for word in words(value)
+    )
+
+
+def answers_label(value: object, _: Labels) -> tuple[str, ...]:
+    """The accepted answers, (“”,) for a question that has none.
+
+    A text, a list of texts, or SQuAD's {"text": […], "answer_start": […]}.
+    """
+    parsed = _parsed(value)
+    if isinstance(parsed, Mapping):
+        parsed = parsed.get("text")
+    if isinstance(parsed, str):
+        parsed = [parsed]
+    if not isinstance(parsed, Sequence) or not all(isinstance(item, str) for item in parsed):
+        raise ConfigError(
+            f"The answers {value!r} are neither a text nor a list of texts.",
+            hint='Write "answer", ["one", "another"] or SQuAD\'s {"text": […]}.',
+        )
+    return tuple(parsed) or ("",)
+
+
+def no_label(value: object, _: Labels) -> Label:
+    """Raises ConfigError: the task is judged without labels."""
+    raise ConfigError(f"This task reads no labels, got {value!r}.")
+
+
+TASK_COLUMNS: Mapping[str, TaskColumns] = {
+    "text-classification": TaskColumns(("text",), ("text_pair",), "label", class_label),
+    "token-classification": TaskColumns(("tokens",), (), "tags", tag_labels),
+    "question-answering": TaskColumns(("question", "context"), (), "answers", answers_label),
+    "feature-extraction": TaskColumns(("text",), ("text_pair",), "score", number_label),
+    "fill-mask": TaskColumns(("text",), (), None, no_label),
+}
+
+
+def read_inputs(row: Row, actual: Mapping[str, str]) -> dict[str, Value]:
+    """The canonical inputs of a row; `actual` maps the task's column names to the table's."""
+    found: dict[str, Value] = {}
+    for name, column in actual.items():
+        value = row.get(column)
+        if name == "tokens":
+            found[name] = words(value)
+        elif isinstance(value, str):
+            found[name] = value
+        elif value is None and name == "text_pair":
+            continue
+        else:
+            raise ConfigError(f"{column} should be a text, got {value!r}.")
+    return found
+
+
+def words(value: object) -> tuple[str, ...]:
+    """A list of words: a list, its JSON, or words between blanks."""
+    parsed = _parsed(value)
+    if isinstance(parsed, str):
+        parsed = parsed.split()
+    if not isinstance(parsed, Sequence):
+        raise ConfigError(
+            f"A list of words was expected, got {value!r}.",
+            hint='Write ["one", "two"], or words between blanks.',
+        )
+    return tuple(str(item) for item in parsed)
+
+
+def _parsed(value: object) -> object:
+    """A cell that holds a JSON list or object as that value; everything else as it is."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        try:
+            return json.loads(value)
+        except json.JSONDecodeError:
+            return value
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _whole(value: object) -> int | None:
+    """The integer that a number or its text means."""
+    if isinstance(value, bool):
+        return int(value)
+    if isinstance(value, int):
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else None
+    if isinstance(value, str):
+        try:
+            return int(value.strip())
+        except ValueError:
+            return None
+    return None

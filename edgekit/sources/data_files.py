@@ -1,0 +1,287 @@
+"""The rows of DATA, one at a time: CSV, TSV, JSONL, JSON, Parquet and Hugging Face data sets.
+
+Only JSON is read whole; the others stream, so that a file may be larger than the memory.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgekit.core.errors import ConfigError, MissingDependency
+from edgekit.core.lazy import require
+from edgekit.core.profiles import nearest
+
+Row = Mapping[str, object]
+
+_DATASET_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?\Z")
+_ENCODING = "Save the file as UTF-8, for example: iconv -f latin1 -t utf-8 OLD > NEW"
+# A parquet row group can hold a million rows; so many at a time are made into Python values.
+_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with named columns.
+
+    ``rows`` starts a fresh reading of the named columns, or of all when given none. ``names`` maps
+    a column to the names behind its integers, where the data set declares them.
+    """
+
+    origin: str
+    columns: tuple[str, ...]
+    rows: Callable[[Sequence[str]], Iterator[Row]]
+    names: Mapping[str, tuple[str, ...]]
+
+
+def find_data(spec: str) -> Path | None:
+    """The local file that DATA means (``path#split`` picks one of a folder), None for an id.
+
+    Raises ConfigError when it is a path and there is nothing, or no single data file.
+    """
+    whole = Path(spec)
+    if whole.is_file():
+        return whole
+    name, _, split = spec.partition("#")
+    path = Path(name)
+    if path.is_dir():
+        return _of_folder(path, split)
+    if path.is_file():
+        raise ConfigError(
+            f"{path} is one file and has no split {split!r}.",
+            hint="Leave #… out, or give a folder with one file per split.",
+        )
+    looks_local = path.suffix.lower() in (*_READERS, ".npz") or name.startswith((".", "/", "~"))
+    if looks_local or not _DATASET_ID.match(name):
+        raise ConfigError(f"There is no data at {name or spec!r}.", hint="Check the path.")
+    return None
+
+
+def _of_folder(folder: Path, split: str) -> Path:
+    known = (*_READERS, ".npz")
+    files = sorted(
+        path for path in folder.iterdir() if path.is_file() and path.suffix.lower() in known
+    )
+    if split:
+        # train.csv, train-00000-of-00001.parquet
+        chosen = [path for path in files if re.split(r"[-_.]", path.name)[0] == split]
+    else:
+        chosen = files
+    if len(chosen) == 1:
+        return chosen[0]
+    stems = sorted({re.split(r"[-_.]", path.name)[0] for path in files})
+    if not files:
+        raise ConfigError(
+            f"The folder {folder} holds no data file ({', '.join(known)}).",
+            hint="Give the file itself.",
+        )
+    fact = f"has {len(chosen)} files of the split {split!r}" if split else "holds several"
+    raise ConfigError(
+        f"The folder {folder} {fact}; its splits are {', '.join(stems)}.",
+        hint=f"Name one file, or one split: {folder}#{stems[0]}",
+    )
+
+
+def open_table(spec: str, path: Path | None) -> Table:
+    """The table at a local path, or of the Hugging Face data set that the spec names.
+
+    Raises:
+        ConfigError: a format that is not known, an empty or malformed file.
+        MissingDependency: the package that reads the format is not installed.
+    """
+    if path is None:
+        return _dataset(spec)
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ConfigError(
+            f"{path} is not a kind of data file that edgekit reads.",
+            hint=f"Known: {', '.join((*_READERS, '.npz'))}.",
+        )
+    if path.stat().st_size == 0:
+        raise ConfigError(f"The data file {path} is empty.", hint="Check how it was written.")
+    return reader(path)
+
+
+def _csv(path: Path) -> Table:
+    return _separated(path, None)
+
+
+def _tsv(path: Path) -> Table:
+    return _separated(path, "\t")
+
+
+def _separated(path: Path, delimiter: str | None) -> Table:
+    # newline="" leaves line ends inside quotes to the csv module; utf-8-sig drops Excel's mark.
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            first = stream.readline()
+            if delimiter is None:
+                # Spreadsheets of half the world separate by semicolons.
+                delimiter = max(",;\t", key=first.count)
+            header = next(csv.reader([first], delimiter=delimiter, strict=True), [])
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8: {error.reason}.", hint=_ENCODING) from error
+    except csv.Error as error:
+        raise ConfigError(f"{path}, line 1: {error}.", hint="Quote fields as CSV does.") from error
+    columns = tuple(name.strip() for name in header)
+    separator = delimiter
+
+    def rows(_: Sequence[str]) -> Iterator[Row]:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            reader = csv.reader(stream, delimiter=separator, strict=True)
+            try:
+                next(reader)
+                for fields in reader:
+                    if not fields:
+                        continue
+                    if len(fields) != len(columns):
+                        raise ConfigError(
+                            f"{path}, line {reader.line_num}: {len(fields)} fields where the"
+                            f" header has {len(columns)} columns.",
+                            hint="Quote fields that hold the separator or a line end.",
+                        )
+                    yield dict(zip(columns, fields, strict=True))
+            except csv.Error as error:
+                raise ConfigError(
+                    f"{path}, line {reader.line_num}: {error}.",
+                    hint="Quote fields as CSV does: double the quotes inside of quotes.",
+                ) from error
+            except UnicodeDecodeError as error:
+                raise ConfigError(
+                    f"{path} is not UTF-8 after line {reader.line_num}: {error.reason}.",
+                    hint=_ENCODING,
+                ) from error
+
+    return Table(str(path), columns, rows, {})
+
+
+def _jsonl(path: Path) -> Table:
+    def rows(_: Sequence[str]) -> Iterator[Row]:
+        try:
+            with path.open(encoding="utf-8-sig") as stream:
+                for number, line in enumerate(stream, start=1):
+                    if line.strip():
+                        yield _object(line, f"{path}, line {number}")
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{path} is not UTF-8: {error.reason}.", hint=_ENCODING) from error
+
+    return Table(str(path), _first_keys(path, rows), rows, {})
+
+
+def _json(path: Path) -> Table:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8: {error.reason}.", hint=_ENCODING) from error
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"{path} is not JSON: {error}.", hint="One object per line is called .jsonl."
+        ) from error
+    if isinstance(value, dict) and isinstance(value.get("data"), list):
+        value = value["data"]
+    if not isinstance(value, list) or not all(isinstance(row, dict) for row in value):
+        raise ConfigError(
+            f"{path} does not hold a list of objects.", hint="Write [{…}, {…}] or JSONL."
+        )
+    loaded: list[Row] = value
+
+    def rows(_: Sequence[str]) -> Iterator[Row]:
+        return iter(loaded)
+
+    return Table(str(path), _first_keys(path, rows), rows, {})
+
+
+def _object(line: str, where: str) -> Row:
+    try:
+        value = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"{where} is not JSON: {error}.") from error
+    if not isinstance(value, dict):
+        raise ConfigError(f"{where} is not an object.", hint='Write lines like {"text": "…"}.')
+    return value
+
+
+def _first_keys(path: Path, rows: Callable[[Sequence[str]], Iterator[Row]]) -> tuple[str, ...]:
+    first = next(rows(()), None)
+    if first is None:
+        raise ConfigError(f"The data file {path} has no rows.", hint="Check how it was written.")
+    return tuple(first)
+
+
+def _parquet(path: Path) -> Table:
+    parquet = require("pyarrow.parquet", "data")
+    arrow = require("pyarrow", "data")
+    try:
+        columns = tuple(str(name) for name in parquet.ParquetFile(path).schema_arrow.names)
+    except (arrow.ArrowInvalid, OSError) as error:
+        raise ConfigError(f"{path} is not a Parquet file: {error}.") from error
+
+    def rows(wanted: Sequence[str]) -> Iterator[Row]:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=_BATCH, columns=list(wanted) or None):
+                yield from batch.to_pylist()
+
+    return Table(str(path), columns, rows, {})
+
+
+def _dataset(spec: str) -> Table:
+    name, _, split = spec.partition("#")
+    try:
+        datasets = require("datasets", "data")
+    except MissingDependency as error:
+        raise MissingDependency(
+            f"There is no file or folder {name!r}, and reading a Hugging Face data set of that"
+            " name needs the package datasets.",
+            hint=error.hint,
+        ) from error
+    try:
+        if not split:
+            splits = [str(word) for word in datasets.get_dataset_split_names(name)]
+            if len(splits) != 1:
+                raise ConfigError(
+                    f"The data set {name} has the splits {', '.join(splits)}.",
+                    hint=f"Name one: {name}#{splits[0] if splits else 'test'}",
+                )
+            split = splits[0]
+        loaded = datasets.load_dataset(name, split=split, streaming=True)
+    except ConfigError:
+        raise
+    except Exception as error:  # datasets raises a dozen unrelated types, network errors included
+        raise ConfigError(
+            f"The data set {name}#{split} cannot be loaded: {error}.",
+            hint="Check the id and the split, or give a local file.",
+        ) from error
+    features: Mapping[str, object] = loaded.features or {}
+    columns = tuple(features) or tuple(next(iter(loaded), {}))
+    named = {
+        column: tuple(str(word) for word in getattr(feature, "names", None) or ())
+        for column, feature in features.items()
+    }
+
+    def rows(wanted: Sequence[str]) -> Iterator[Row]:
+        return iter(loaded.select_columns(list(wanted)) if wanted else loaded)
+
+    return Table(spec, columns, rows, {key: words for key, words in named.items() if words})
+
+
+_READERS: Mapping[str, Callable[[Path], Table]] = {
+    ".csv": _csv,
+    ".tsv": _tsv,
+    ".jsonl": _jsonl,
+    ".ndjson": _jsonl,
+    ".json": _json,
+    ".parquet": _parquet,
+}
+
+
+def column_not_found(table: Table, column: str, asked_by: str) -> ConfigError:
+    """The error that names the columns present and the nearest of them."""
+    present = ", ".join(table.columns) or "none"
+    return ConfigError(
+        f"{table.origin} has no column {column!r}; it has {present}.",
+        hint=f"{nearest(column, table.columns)} {asked_by}",
+    )

@@ -1,0 +1,121 @@
+"""`open_source`: whatever the user names as SOURCE, as one loaded module."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.core.errors import ConfigError
+from edgekit.sources.inputs import parse_inputs
+
+if TYPE_CHECKING:
+    from edgekit.sources.loaded import LoadedSource
+
+_KINDS = (
+    "SOURCE is a Hugging Face id, a local folder, package.module:factory, file.py:factory or"
+    " program.pt2"
+)
+_FILES = {
+    ".onnx": "Make a bundle of an existing ONNX model with: edgekit import FILE.onnx",
+    ".py": "Name the function in it: file.py:factory",
+    ".pt": "Give a factory that builds the module and loads these weights (file.py:factory)",
+    ".pth": "Give a factory that builds the module and loads these weights (file.py:factory)",
+    ".bin": "Give the folder that holds it, with its config.json",
+    ".safetensors": "Give the folder that holds it, with its config.json",
+}
+
+
+def open_source(
+    spec: str,
+    *,
+    task: str | None = None,
+    revision: str | None = None,
+    dtype: str | None = None,
+    trust_remote_code: bool = False,
+    inputs: Sequence[str] = (),
+) -> LoadedSource:
+    """The PyTorch model that `spec` names, in eval mode and float32 unless `dtype` says otherwise.
+
+    `inputs` are `--input` declarations and are for factories only. A local source is opened
+    without any network attempt; nothing of it is run that the user did not name or trust.
+
+    Raises:
+        ConfigError: nothing is there; an unknown task, dtype or revision; wrong declarations.
+        SourceError: something is there that cannot be used, with the remedy.
+    """
+    declared = parse_inputs(inputs)
+    path = Path(spec).expanduser()
+    if path.suffix == ".pt2":
+        return _open_program(path, spec, task, trust_remote_code)
+    if path.is_dir():
+        _only_for_factories(declared, spec)
+        from edgekit.sources.huggingface import open_folder
+
+        return open_folder(
+            path,
+            id=path.resolve().name,
+            revision=None,
+            task=task,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+        )
+    if path.is_file():
+        hint = _FILES.get(path.suffix, _KINDS)
+        raise ConfigError(f"The file {spec} is no source by itself.", hint=f"{hint}.")
+    if ":" in spec:
+        return _open_factory(spec, task, dtype, inputs)
+    from edgekit.sources import hub
+
+    if not hub.is_hub_id(spec) or path.suffix in _FILES:
+        raise ConfigError(f"There is nothing at {spec!r}.", hint=f"Check the path. {_KINDS}.")
+    _only_for_factories(declared, spec)
+    folder, commit = hub.fetch(spec, revision, code=trust_remote_code)
+    from edgekit.sources.huggingface import open_folder
+
+    return open_folder(
+        folder,
+        id=spec,
+        revision=commit or revision,
+        task=task,
+        dtype=dtype,
+        trust_remote_code=trust_remote_code,
+    )
+
+
+def _only_for_factories(declared: Sequence[object], spec: str) -> None:
+    if declared:
+        raise ConfigError(
+            f"--input is for module factories, and {spec} is a checkpoint.",
+            hint="Leave --input away: a checkpoint's inputs follow from its tokenizer.",
+        )
+
+
+def _open_program(path: Path, spec: str, task: str | None, trusted: bool) -> LoadedSource:
+    if not path.is_file():
+        raise ConfigError(f"There is no file {spec}.", hint="Check the path.")
+    _only_custom(task, spec)
+    from edgekit.sources.custom import open_program
+
+    return open_program(path, id=path.name, trusted=trusted)
+
+
+def _open_factory(
+    spec: str, task: str | None, dtype: str | None, inputs: Sequence[str]
+) -> LoadedSource:
+    _only_custom(task, spec)
+    from edgekit.sources.custom import open_factory
+    from edgekit.sources.dtypes import parse_dtype
+
+    return open_factory(spec, inputs=parse_inputs(inputs), dtype=parse_dtype(dtype))
+
+
+def _only_custom(task: str | None, spec: str) -> None:
+    if task is None or task == "custom":
+        return
+    from edgekit.sources.tasks import canonical_task
+
+    raise ConfigError(
+        f"{spec} is a module of your own, and --task {canonical_task(task)} is for checkpoints.",
+        hint="Leave --task away: such a module takes and gives tensors (task custom).",
+    )

@@ -1,0 +1,138 @@
+"""The wheel on a bare machine: ``python -m tests.bare`` (``make test-bare``).
+
+Builds the wheel, installs it into fresh environments and uses it there as a device would:
+(1) the base alone: every module that ships imports, and what is missing is named with its remedy;
+(2) with an engine and the tokenizers: load, predict, verify and bench a bundle, without torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+WHEEL_MAX_BYTES = 300_000
+PACKAGES_MAX = 10
+
+IMPORT_ALL = """
+import importlib, pkgutil, sys
+import edgekit.core, edgekit.runtime
+count = 0
+for package in (edgekit.core, edgekit.runtime):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        importlib.import_module(module.name)
+        count += 1
+heavy = {"torch", "transformers", "onnx", "onnxruntime", "openvino", "tokenizers"} & set(sys.modules)
+assert not heavy, heavy
+from edgekit.core.profiles import list_profiles
+assert len(list_profiles()) >= 11, "the profiles are not in the wheel"
+print(count)
+"""
+
+PREDICT = """
+import json, sys
+import edgekit
+with edgekit.load(sys.argv[1]) as model:
+    answer = model("A great film.")
+    assert all(row.passed for row in model.selftest())
+heavy = {"torch", "transformers", "onnx", "optimum"} & set(sys.modules)
+assert not heavy, heavy
+print(json.dumps(answer))
+"""
+
+
+def run(*command: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    """Run a command in an empty environment; AssertionError with its output on another code."""
+    environment = {"PATH": os.environ["PATH"], "HOME": tempfile.gettempdir()}
+    for name in ("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_CONFIG_FILE", "PIP_FIND_LINKS"):
+        if name in os.environ:
+            environment[name] = os.environ[name]
+    done = subprocess.run(
+        [str(word) for word in command], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == expect, (
+        f"{' '.join(map(str, command))} ended with {done.returncode}, not {expect}:\n"
+        f"{done.stdout}\n{done.stderr}"
+    )
+    return done
+
+
+def build_wheel(folder: Path) -> Path:
+    """The project's wheel, built into `folder`."""
+    run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation",
+        "-w", folder, ROOT)  # fmt: skip
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
+def make_bundle(folder: Path) -> Path:
+    """A text classifier with random weights, exported by the full installation."""
+    import edgekit
+    from tests.models import save_model
+
+    source = save_model("bert", "text-classification", folder / "source")
+    edgekit.export(str(source), folder / "bundle")
+    return folder / "bundle"
+
+
+def environment(folder: Path) -> Path:
+    """The python of a fresh virtual environment."""
+    venv.create(folder, with_pip=True)
+    return folder / "bin" / "python"
+
+
+def stage_base(python: Path, wheel: Path, bundle: Path) -> None:
+    """Base only: everything that ships imports, and what is missing is named."""
+    run(python, "-m", "pip", "install", "--quiet", "-c", ROOT / "constraints.txt", wheel)
+    modules = run(python, "-I", "-c", IMPORT_ALL).stdout.strip()
+    missing = run(python, "-I", "-m", "edgekit", "verify", bundle, "--json", expect=3)
+    error = json.loads(missing.stdout)["error"]
+    assert error["kind"] == "MissingDependency", error
+    assert "pip install 'edgekit-ml[ort]'" in error["hint"], error
+    run(python, "-I", "-m", "edgekit", "inspect", bundle)
+    run(python, "-I", "-m", "edgekit", "targets")
+    run(python, "-I", "-m", "edgekit", "doctor")
+    print(f"base: {modules} modules import; a missing engine is exit 3 with its pip line")
+
+
+def stage_runtime(python: Path, wheel: Path, bundle: Path) -> None:
+    """With an engine, then with tokenizers: what an app does."""
+    constraints = ROOT / "constraints.txt"
+    run(python, "-m", "pip", "install", "--quiet", "-c", constraints, f"{wheel}[ort]")
+    listed = json.loads(run(python, "-m", "pip", "list", "--format", "json").stdout)
+    packages = {package["name"] for package in listed} - {"pip", "setuptools"}
+    assert len(packages) <= PACKAGES_MAX, sorted(packages)
+    missing = run(python, "-I", "-m", "edgekit", "run", bundle, "hello", "--json", expect=3)
+    assert "edgekit-ml[text]" in json.loads(missing.stdout)["error"]["hint"]
+    run(python, "-m", "pip", "install", "--quiet", "-c", constraints, f"{wheel}[ort,text]")
+    answer = run(python, "-I", "-c", PREDICT, bundle).stdout.strip()
+    verified = json.loads(run(python, "-I", "-m", "edgekit", "verify", bundle, "--json").stdout)
+    assert verified["passed"], verified
+    benched = json.loads(
+        run(python, "-I", "-m", "edgekit.runtime.bench", bundle, "--json").stdout
+    )
+    assert benched["contenders"][0]["p50_ms"] > 0, benched
+    print(f"ort: {len(packages)} packages; ort,text: predicts {answer}, verifies, benches")
+
+
+def main() -> None:
+    """Both stages."""
+    with tempfile.TemporaryDirectory(prefix="edgekit-bare-") as name:
+        folder = Path(name)
+        wheel = build_wheel(folder)
+        size = wheel.stat().st_size
+        assert size <= WHEEL_MAX_BYTES, f"the wheel has {size} bytes"
+        print(f"wheel: {size:,} bytes")
+        bundle = make_bundle(folder)
+        python = environment(folder / "bare")
+        stage_base(python, wheel, bundle)
+        stage_runtime(python, wheel, bundle)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,122 @@
+"""The command line's contract: exit codes, one JSON object, one clear error."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.core.conftest import write_bundle
+
+
+def edgekit(*words: object, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """Run the command as a person would."""
+    return subprocess.run(
+        [sys.executable, "-m", "edgekit", *map(str, words)],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+    )
+
+
+def test_help_lists_every_command() -> None:
+    """The first screen names each command with its line."""
+    from edgekit.cli.main import COMMANDS
+
+    done = edgekit("--help")
+    assert done.returncode == 0
+    for name in COMMANDS:
+        assert f"\n  {name} " in done.stdout
+
+
+def test_every_command_has_help() -> None:
+    """Each row of the table leads to a command."""
+    from edgekit.cli.main import COMMANDS, cli
+
+    for name in COMMANDS:
+        command = cli.get_command(None, name)  # type: ignore[arg-type]
+        assert command is not None
+        assert command.name == name
+
+
+def test_unknown_command_names_the_nearest() -> None:
+    """A mistyped command is a usage error with a proposal."""
+    done = edgekit("exprot")
+    assert done.returncode == 2
+    assert "Did you mean 'export'?" in done.stderr
+
+
+def test_unknown_option() -> None:
+    """A usage error has no traceback and points at the help."""
+    done = edgekit("verify", "x", "--no-such")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "--help" in done.stderr
+
+
+def test_usage_error_as_json() -> None:
+    """With --json also a usage error is one JSON object on stdout."""
+    done = edgekit("verify", "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["exit_code"] == 2
+
+
+@pytest.mark.parametrize("command", ["inspect", "verify", "run", "compile"])
+def test_missing_bundle(tmp_path: Path, command: str) -> None:
+    """A path with nothing there is exit 2, and nothing is written."""
+    words = ["-o", tmp_path / "out"] if command == "compile" else []
+    done = edgekit(command, tmp_path / "nothing", *words, "--json")
+    assert done.returncode == 2
+    assert json.loads(done.stdout)["error"]["kind"] == "ConfigError"
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_corrupt_bundle(tmp_path: Path) -> None:
+    """A damaged bundle is exit 6."""
+    bundle = write_bundle(tmp_path / "b")
+    (bundle.path / "model.bin").write_bytes(b"0123456780")
+    done = edgekit("inspect", bundle.path, "--json")
+    assert done.returncode == 6
+    assert json.loads(done.stdout)["error"]["kind"] == "BundleCorrupt"
+
+
+def test_inspect_tells_without_loading(tmp_path: Path) -> None:
+    """inspect prints the manifest; no engine is needed for it."""
+    bundle = write_bundle(tmp_path / "b")
+    assert json.loads(edgekit("inspect", bundle.path, "--json").stdout)["bundle_id"] == bundle.id
+    assert "x float32[batch, 4]" in edgekit("inspect", bundle.path).stdout
+
+
+def test_targets_are_listed() -> None:
+    """Every shipped profile is a row, and its own page shows its keys."""
+    from edgekit.core.profiles import profile_names
+
+    listed = json.loads(edgekit("targets", "--json").stdout)["targets"]
+    assert [row["name"] for row in listed] == profile_names()
+    assert "openvino" in edgekit("targets", "openvino-npu").stdout
+
+
+def test_unknown_target_names_the_nearest(tmp_path: Path) -> None:
+    """A mistyped target is a configuration error with a proposal."""
+    done = edgekit("targets", "raspbery-pi-5")
+    assert done.returncode == 2
+    assert "raspberry-pi-5" in done.stderr
+
+
+def test_doctor_tells_of_this_machine() -> None:
+    """doctor exits 0 and names the engines that are installed."""
+    facts = json.loads(edgekit("doctor", "--json").stdout)
+    assert facts["threads"] >= 1
+    assert "onnxruntime" in facts["engines"]
+
+
+def test_config_file_gives_defaults(tmp_path: Path) -> None:
+    """A TOML file sets options; an unknown one of the command's table is named."""
+    (tmp_path / "c.toml").write_text('[verify]\nthread = 2\n')
+    done = edgekit("verify", "x", "--config", tmp_path / "c.toml")
+    assert done.returncode == 2
+    assert "'threads'" in done.stderr
