@@ -55,9 +55,7 @@ def bundle(path: Path, make: Callable[[], object]) -> Bundle:
 
 def judge(path: Path, model: Path, data: Path) -> ValidateResult:
     """The verdict of a bundle, kept beside it for the next time under the bundle's id."""
-    return edgekit.validate(
-        path, reference=str(model), data=str(data), latency=False, progress=say
-    )
+    return edgekit.validate(path, reference=str(model), data=str(data), latency=False, progress=say)
 
 
 def classify(path: Path) -> list[dict[str, object]]:
@@ -123,7 +121,9 @@ def summary(
         *(f"{batch}×{length}" for batch, length in workloads), "size",
     ]  # fmt: skip
     size = human_bytes(open_bundle(exported, check="quick").bytes())
-    rows = [["PyTorch eager", f"{first.reference:.4f}", None, None, *["1" for _ in workloads], size]]
+    rows = [
+        ["PyTorch eager", f"{first.reference:.4f}", None, None, *["1" for _ in workloads], size]
+    ]
     for engine, path in compiled.items():
         verdict = verdicts[engine]
         accuracy = verdict.accuracy

@@ -28,9 +28,11 @@ from torch.export import Dim
 from transformers import AutoModel, AutoTokenizer
 from transformers.exporters import OnnxConfig, OnnxExporter
 model = AutoModel.from_pretrained(sys.argv[1], dtype=torch.float32).eval()
-sample = dict(AutoTokenizer.from_pretrained(sys.argv[1])(["one text", "another, longer text"], padding=True, return_tensors="pt"))
+texts = ["one text", "another, longer text"]
+sample = dict(AutoTokenizer.from_pretrained(sys.argv[1])(texts, padding=True, return_tensors="pt"))
 shapes = {name: {0: Dim.AUTO, 1: Dim.AUTO} for name in sample}
-exported = OnnxExporter().export(model, sample, config=OnnxConfig(dynamic_shapes=shapes, opset_version=23))
+config = OnnxConfig(dynamic_shapes=shapes, opset_version=23)
+exported = OnnxExporter().export(model, sample, config=config)
 exported.save_pretrained(sys.argv[2])
 """
 
@@ -38,7 +40,9 @@ LARGE = """
 import sys
 from transformers import BertConfig, BertForSequenceClassification
 from tests.models import tokenizer_for
-config = BertConfig(hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096)
+config = BertConfig(
+    hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096
+)
 BertForSequenceClassification(config).save_pretrained(sys.argv[1])
 tokenizer_for("bert", 512).save_pretrained(sys.argv[1])
 """

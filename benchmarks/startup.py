@@ -22,10 +22,17 @@ from tokenizers import Tokenizer
 tokenizer = Tokenizer.from_file(sys.argv[1] + "/tokenizer.json")
 options = onnxruntime.SessionOptions()
 options.intra_op_num_threads = 2
-session = onnxruntime.InferenceSession(sys.argv[1] + "/model.onnx", options, providers=["CPUExecutionProvider"])
+session = onnxruntime.InferenceSession(
+    sys.argv[1] + "/model.onnx", options, providers=["CPUExecutionProvider"]
+)
 encoded = tokenizer.encode("A great film.")
-feeds = {"input_ids": [encoded.ids], "attention_mask": [encoded.attention_mask], "token_type_ids": [encoded.type_ids]}
-session.run(None, {spec.name: numpy.array(feeds[spec.name], numpy.int64) for spec in session.get_inputs()})
+feeds = {
+    "input_ids": [encoded.ids],
+    "attention_mask": [encoded.attention_mask],
+    "token_type_ids": [encoded.type_ids],
+}
+names = [spec.name for spec in session.get_inputs()]
+session.run(None, {name: numpy.array(feeds[name], numpy.int64) for name in names})
 """
 
 OURS = """

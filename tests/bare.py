@@ -113,9 +113,7 @@ def stage_runtime(python: Path, wheel: Path, bundle: Path) -> None:
     answer = run(python, "-I", "-c", PREDICT, bundle).stdout.strip()
     verified = json.loads(run(python, "-I", "-m", "edgekit", "verify", bundle, "--json").stdout)
     assert verified["passed"], verified
-    benched = json.loads(
-        run(python, "-I", "-m", "edgekit.runtime.bench", bundle, "--json").stdout
-    )
+    benched = json.loads(run(python, "-I", "-m", "edgekit.runtime.bench", bundle, "--json").stdout)
     assert benched["contenders"][0]["p50_ms"] > 0, benched
     print(f"ort: {len(packages)} packages; ort,text: predicts {answer}, verifies, benches")
 

@@ -1,4 +1,4 @@
-"""Tiny random models, built in code by name and saved as Hugging Face folders, and small plain modules.
+"""Tiny random models, built by name and saved as Hugging Face folders, and small plain modules.
 
 `save_model("bert", "text-classification", folder)` writes config, weights and a tokenizer that was
 trained here on a few lines of text, so that every test runs offline. The weights are random: such
@@ -167,7 +167,7 @@ def _config(
         "vocab_size": vocabulary,
         "pad_token_id": tokenizer.pad_token_id,  # type: ignore[attr-defined]
         # Wider than the usual .02, so that two layers make visibly different answers.
-        "initializer_range": 0.15,
+        "initializer_range": 0.85 / hidden**0.5,
     }
     shape = {
         "hidden_size": hidden,

@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         wanted = [find(name).name for name in options.name] or list(names())
         for name in wanted:
             print(fetch(name))
-    except ZooError as error:
+    except (ZooError, OSError) as error:
         print(f"zoo: {error}", file=sys.stderr)
         return 1
     return 0

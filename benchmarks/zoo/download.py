@@ -38,7 +38,7 @@ def obtain(archive: Archive, folder: Path, clients: Mapping[str, Fetcher] | None
             arrived = Path(name) / archive.filename
             (clients or CLIENTS)[archive.client](archive, Path(name))
             checks.require(arrived, archive.bytes, archive.sha256)
-            os.replace(arrived, path)
+            arrived.replace(path)
     return path
 
 
@@ -49,7 +49,7 @@ def _pip(archive: Archive, folder: Path, options: list[str], environment: dict[s
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", *options]
     command += ["--dest", str(folder), "--requirement", str(wanted)]
     quiet = {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
-    _run(command, archive, folder, {**os.environ, **quiet, **environment})
+    _run("pip", command, archive, folder, {**os.environ, **quiet, **environment})
 
 
 def fetch_wheel(archive: Archive, folder: Path) -> None:
@@ -113,10 +113,12 @@ def fetch_npm(archive: Archive, folder: Path) -> None:
         )
     command = [npm, "pack", f"{archive.package}@{archive.version}", "--silent"]
     command += ["--ignore-scripts", "--pack-destination", str(folder)]
-    _run(command, archive, folder, dict(os.environ))
+    _run("npm", command, archive, folder, dict(os.environ))
 
 
-def _run(command: list[str], archive: Archive, folder: Path, environment: dict[str, str]) -> None:
+def _run(
+    client: str, command: list[str], archive: Archive, folder: Path, environment: dict[str, str]
+) -> None:
     try:
         done = subprocess.run(
             command,
@@ -137,7 +139,7 @@ def _run(command: list[str], archive: Archive, folder: Path, environment: dict[s
     if done.returncode != 0 or not (folder / archive.filename).is_file():
         last = "\n".join((done.stderr or done.stdout).strip().splitlines()[-12:])
         raise ZooError(
-            f"{Path(command[0]).name} could not fetch {archive.package} {archive.version} "
+            f"{client} could not fetch {archive.package} {archive.version} "
             f"({archive.filename}), exit code {done.returncode}. Check the connection to the "
             f"registry and the client's configuration; it said:\n{last}"
         )

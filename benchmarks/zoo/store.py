@@ -84,7 +84,7 @@ def stale(folder: Path, wanted: str) -> str | None:
         records = [(str(p), int(r["bytes"]), str(r["sha256"])) for p, r in files.items()]
     except FileNotFoundError:
         return "it is not there yet" if not folder.exists() else f"{STAMP} is missing"
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return f"{STAMP} cannot be read"
     if recipe != wanted:
         return "its recipe in the table has changed"
@@ -127,8 +127,8 @@ def _make(entry: Entry, table: Mapping[str, Entry], folder: Path, recipe: str) -
         retired = cache / f".{entry.name}.retired"
         _remove(retired)
         if folder.exists():
-            os.replace(folder, retired)
-        os.replace(partial, folder)
+            folder.replace(retired)
+        partial.replace(folder)
         _remove(retired)
     finally:
         _remove(partial)
@@ -157,8 +157,10 @@ def _keep(entry: Entry, partial: Path, recipe: str) -> None:
 
 
 def _remove(path: Path) -> None:
-    if path.exists():
+    if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _say(text: str) -> None:

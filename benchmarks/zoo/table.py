@@ -1,4 +1,4 @@
-"""The zoo's table: a row per entry, with everything pinned. A new entry is a row and a converter."""
+"""The zoo's table, everything pinned: a new entry is a row here and a module in converters."""
 
 from __future__ import annotations
 
@@ -23,11 +23,15 @@ _ENTRIES = (
                 sha256="b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
             ),
         ),
+        pins={
+            "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+            "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+        },
     ),
     Entry(
         name="movies",
         kind="data",
-        summary="movie review snippets, negative/positive: movies-train.csv and held-out movies.csv",
+        summary="movie review snippets, negative/positive: movies-train.csv, held-out movies.csv",
         converter="benchmarks.zoo.converters.movies:build",
         archives=(
             Archive(
@@ -39,6 +43,10 @@ _ENTRIES = (
                 sha256="5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9",
             ),
         ),
+        pins={
+            "movies.csv": "fd1ccb4adf53bdc8c49fcc108e6bff01910604b10c59d07af3bcab404a55b91d",
+            "movies-train.csv": "201fd507ef8a44fcc5e477db500daaa6860cb5e5aaf22f4cc47127f6f0511893",
+        },
     ),
     Entry(
         name="similarity",
@@ -58,6 +66,11 @@ _ENTRIES = (
                 tags=("311", "cp311", "manylinux_2_28_x86_64"),
             ),
         ),
+        pins={
+            "documents.jsonl": "f62f87866014be3264bfae88a2823ed811dea3459a0639efeb8c3903c63437cb",
+            "pairs.csv": "222f9d0a2757b6b711306af44ebe33152aaf30b843af5b91c410933bdf75de17",
+            "wordsim353.csv": "885de490fe33ea4d73e16c8a3bb3e19f294e5e1048eb91dc1b85c5a5134955a8",
+        },
     ),
     Entry(
         name="digits",
@@ -90,6 +103,13 @@ _ENTRIES = (
                 sha256="58a3132a4c3ccf04175142e0c9464e5fe132421aa26d7130cbd6b1d2c03c7b12",
             ),
         ),
+    ),
+    Entry(
+        name="minilm-sentiment",
+        kind="model",
+        summary="minilm fine-tuned here on movie snippets, negative/positive; 22.7 M",
+        converter="benchmarks.zoo.converters.minilm_sentiment:build",
+        needs=("minilm", "movies"),
     ),
 )
 

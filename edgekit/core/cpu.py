@@ -73,9 +73,11 @@ def cpu_model() -> str:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
         text = ""
+    # "model" alone is a number on x86 and the board's name on ARM.
+    wanted = "model name" if "model name" in text else "model"
     for line in text.splitlines():
         key, _, value = line.partition(":")
-        if key.strip().lower() in ("model name", "model"):
+        if key.strip().lower() == wanted:
             return value.strip()
     try:
         board = Path("/proc/device-tree/model").read_text(encoding="utf-8", errors="replace")

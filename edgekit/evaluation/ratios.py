@@ -24,6 +24,8 @@ from edgekit.runtime.timing import quantile
 
 RESAMPLES = 2000
 _BLOCK = 1_000_000
+# Drawn from one process at most: beyond, the processes decide how wide an interval is.
+_MOST_DRAWN = 2000
 _NORMAL_975 = 1.959963984540054
 
 # The times of one contender at one workload: per round the samples of its process, in one unit.
@@ -126,7 +128,7 @@ def resampled_quantile(
     happened to run more often weighs no more than the others.
     """
     sizes = np.array([len(process) for process in times])
-    each = max(1, int(np.median(sizes)))
+    each = min(_MOST_DRAWN, max(1, int(np.median(sizes))))
     padded = np.zeros((len(times), int(sizes.max())))
     for row, process in enumerate(times):
         padded[row, : len(process)] = process

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.core.bundle import BundleWriter, check_output
-from edgekit.core.errors import ExportError
+from edgekit.core.errors import ExportError, disk_errors
 from edgekit.core.manifest import Golden, Manifest, Origin, Requires, Source, Step
 from edgekit.core.results import ExportResult
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import created_by, peak_rss_bytes, versions
-from edgekit.runtime import golden, load
+from edgekit.runtime import load
+from edgekit.runtime.golden import GOLDEN_NAME, write
 
 if TYPE_CHECKING:
-    from edgekit.exporters import Exported
-    from edgekit.sources import LoadedSource
+    from edgekit.exporters.exported import Exported
+    from edgekit.sources.loaded import LoadedSource
 
 
 def export(
@@ -57,8 +58,8 @@ def export(
     """
     import torch
 
-    from edgekit.exporters import export_model
-    from edgekit.sources import open_source
+    from edgekit.exporters.model import export_model
+    from edgekit.sources.opening import open_source
 
     started = time.monotonic()
     check_output(Path(output), force=force)
@@ -131,20 +132,33 @@ def _manifest(
         processor=exported.processor,
         labels=exported.labels,
         requires=Requires(engine="onnxruntime", extras=extras),
-        steps=(Step("export", options, None, versions(), 0.0, exported.facts),),
-        golden=Golden(golden.GOLDEN_NAME),
+        steps=(
+            Step(
+                "export",
+                options,
+                None,
+                versions(),
+                0.0,
+                {**exported.facts, "precision": exported.precision},
+            ),
+        ),
+        golden=None if exported.golden is None else Golden(GOLDEN_NAME),
     )
 
 
 def _save_golden(writer: BundleWriter, manifest: Manifest, exported: Exported) -> None:
     """Write the golden file with what this bundle answers, run by the engine that ships it."""
-    path = writer.add(golden.GOLDEN_NAME, "golden")
-    golden.write(path, exported.golden_inputs, exported.golden_reference, {})
+    batch = exported.golden
+    if batch is None:
+        return
+    path = writer.add(GOLDEN_NAME, "golden")
+    write(path, batch.inputs, batch.reference, {})
     staged = writer.stage(manifest)
     with load(staged.path, check="quick") as model:
-        expected = model.run(exported.golden_inputs)
-        golden.write(path, exported.golden_inputs, exported.golden_reference, expected)
-    writer.stage(manifest)
+        expected = model.run(batch.inputs)
+    with disk_errors(ExportError, f"writing the golden answers of {writer.output}"):
+        write(path, batch.inputs, batch.reference, expected)
+    staged = writer.stage(manifest)
     with load(staged.path, check="quick") as model:
         off = [row for row in model.selftest() if not row.passed]
     if off:

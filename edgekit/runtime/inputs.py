@@ -11,6 +11,9 @@ from edgekit.core.errors import EngineUnavailable, InputMismatch
 from edgekit.core.manifest import TensorSpec
 from edgekit.runtime.session import Array
 
+# Types of the manifest without a type of numpy's own.
+_FOREIGN = frozenset({"bfloat16", "string"})
+
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
@@ -103,13 +106,12 @@ class InputCheck:
 
 
 def _rule(spec: TensorSpec) -> _Rule:
-    try:
-        dtype: np.dtype[np.generic] = np.dtype(spec.dtype)
-    except TypeError as error:
+    if spec.dtype in _FOREIGN:
         raise EngineUnavailable(
-            f"Input {spec.name!r} is {spec.dtype}, which numpy does not have.",
-            hint="Export the model with float32 inputs.",
-        ) from error
+            f"Input {spec.name!r} is {spec.dtype}, which numpy arrays cannot hold.",
+            hint="Export the model with inputs of another type, float32 for example.",
+        )
+    dtype: np.dtype[np.generic] = np.dtype(spec.dtype)
     return _Rule(
         name=spec.name,
         dtype=dtype,

@@ -73,3 +73,7 @@ class Engine(Protocol):
     def version(self) -> str:
         """The engine's version, importing it. Raises MissingDependency."""
         ...
+
+    def devices(self) -> list[str]:
+        """What the engine finds on this machine, in its own words. Raises MissingDependency."""
+        ...

@@ -37,25 +37,39 @@ class Encoding(Protocol):
     """What is used of a ``tokenizers.Encoding``: one text (or window of it), never padded."""
 
     @property
-    def ids(self) -> list[int]: ...
+    def ids(self) -> list[int]:
+        """The token ids, special tokens included."""
+
     @property
-    def type_ids(self) -> list[int]: ...
+    def type_ids(self) -> list[int]:
+        """Which segment each token belongs to, as the model was trained to see it."""
+
     @property
-    def tokens(self) -> list[str]: ...
+    def offsets(self) -> list[tuple[int, int]]:
+        """Where each token begins and ends in its text, in characters."""
+
     @property
-    def offsets(self) -> list[tuple[int, int]]: ...
+    def word_ids(self) -> list[int | None]:
+        """The word that each token belongs to; None for special tokens."""
+
     @property
-    def word_ids(self) -> list[int | None]: ...
+    def sequence_ids(self) -> list[int | None]:
+        """0 for tokens of the first text, 1 of the second, None for special ones."""
+
     @property
-    def sequence_ids(self) -> list[int | None]: ...
+    def special_tokens_mask(self) -> list[int]:
+        """1 for tokens that the tokenizer added."""
+
     @property
-    def special_tokens_mask(self) -> list[int]: ...
-    @property
-    def overflowing(self) -> list[Encoding]: ...
-    def token_to_word(self, token_index: int) -> int | None: ...
-    def word_to_chars(
-        self, word_index: int, sequence_index: int = 0
-    ) -> tuple[int, int] | None: ...
+    def overflowing(self) -> list[Encoding]:
+        """What truncation cut off: the further windows."""
+
+    def token_to_word(self, token_index: int) -> int | None:
+        """The word of a token."""
+
+    def word_to_chars(self, word_index: int, sequence_index: int = 0) -> tuple[int, int] | None:
+        """Where a word of one of the texts begins and ends, in characters."""
+
     def __len__(self) -> int: ...
 
 
@@ -124,14 +138,10 @@ class TextProcessor:
                 hint="Get the bundle again; if it stays, upgrade: pip install -U tokenizers",
             ) from error
         self.max_length = _shorter(self.rules.max_length, length)
-        self._specials = {
-            pair: self.tokenizer.num_special_tokens_to_add(pair) for pair in (False, True)
-        }
+        self._specials = int(self.tokenizer.num_special_tokens_to_add(True))
         self._configure()
         self._lock = Lock()
         self._truncated = 0
-        # One window's worth of text is kept as overflow; plain truncation drops the rest.
-        self._cuts = self.max_length is not None and not self.rules.windows
 
     def _configure(self) -> None:
         # Padding is done here, over the sub-batches that sorting by length makes.
@@ -174,25 +184,38 @@ class TextProcessor:
 
     def tokenize(self, text: Text) -> list[Encoding]:
         """The rows of one text: one, or its windows. Raises InputMismatch."""
+        if isinstance(text, str):
+            parts: tuple[str, ...] = (text,)
+        elif isinstance(text, tuple) and len(text) == 2 and all(isinstance(t, str) for t in text):
+            parts = text
+        else:
+            raise InputMismatch(
+                f"A text is a str or a pair (str, str), got {_shown(text)}.",
+                hint="Give a str, or a tuple of two.",
+            )
         if self.rules.windows:
-            self._check_room(text)
+            self._check_room(parts)
         try:
-            if type(text) is str:
-                first: Encoding = self.tokenizer.encode(text)
-            else:
-                first = self.tokenizer.encode(*text)
-        except Exception as error:
-            raise self._refusal(text, error) from error
+            first: Encoding = self.tokenizer.encode(*parts)
+        except TypeError as error:
+            raise InputMismatch(
+                f"The text {_shown(text)} holds half a surrogate pair, which is not Unicode text.",
+                hint="Clean it: text.encode('utf-8', 'replace').decode()",
+            ) from error
+        except Exception as error:  # tokenizers raises bare Exception
+            raise InputMismatch(
+                f"The text {_shown(text)} cannot be tokenized: {error}.", hint="Shorten it."
+            ) from error
         size = len(first)
         if size == 0:
             raise InputMismatch(
                 f"The text {_shown(text)} has no tokens.", hint="Leave empty texts out."
             )
-        if self._cuts:
-            if size == self.max_length and first.overflowing:
-                self._tell_truncation()
-            return [first]
-        return [first, *first.overflowing] if self.rules.windows else [first]
+        if self.rules.windows:
+            return [first, *first.overflowing]
+        if size == self.max_length and first.overflowing:
+            self._tell_truncation()
+        return [first]
 
     def collate(self, rows: Sequence[Encoding]) -> dict[str, Ints]:
         """The feeds ``[len(rows), longest]`` of unpadded rows, by input name, int64."""
@@ -228,20 +251,20 @@ class TextProcessor:
         """Whether a token tells by itself that it continues a word (``##ing``)."""
         return bool(getattr(self.tokenizer.model, "continuing_subword_prefix", None))
 
-    def _check_room(self, text: Text) -> None:
+    def _check_room(self, parts: tuple[str, ...]) -> None:
         """Refuse a pair whose first text leaves no room for a window of the second.
 
         tokenizers aborts with a Rust panic there, which is not even an Exception.
         """
-        if self.max_length is None or isinstance(text, str):
+        if self.max_length is None or len(parts) < 2:
             return
-        kept = text[0] if self.rules.strategy == "only_second" else text[1]
+        kept = parts[0] if self.rules.strategy == "only_second" else parts[1]
         try:
             used = len(self.tokenizer.encode(kept, add_special_tokens=False))
         except Exception:
-            # A single text longer than everything: there is no second one to cut.
+            # A single text longer than everything, and no second one that could be cut.
             used = self.max_length
-        room = self.max_length - self._specials[True] - used
+        room = self.max_length - self._specials - used
         if room <= self.rules.stride:
             raise InputMismatch(
                 f"{_shown(kept)} takes {used} tokens and leaves {max(room, 0)} of"
@@ -249,20 +272,6 @@ class TextProcessor:
                 f" overlap by {self.rules.stride}.",
                 hint="Shorten it.",
             )
-
-    def _refusal(self, text: Text, error: Exception) -> InputMismatch:
-        if not isinstance(error, TypeError):
-            return InputMismatch(f"The text {_shown(text)} cannot be tokenized: {error}.")
-        parts = (text,) if isinstance(text, str) else tuple(text)
-        if len(parts) <= 2 and all(isinstance(part, str) for part in parts):
-            return InputMismatch(
-                f"The text {_shown(text)} holds half a surrogate pair, which is not Unicode text.",
-                hint="Clean it: text.encode('utf-8', 'replace').decode()",
-            )
-        return InputMismatch(
-            f"A text is a str or a pair (str, str), got {_shown(text)}.",
-            hint="Give a str, or a tuple of two.",
-        )
 
     def _tell_truncation(self) -> None:
         with self._lock:
@@ -291,13 +300,15 @@ def read_rules(processor: Mapping[str, object]) -> TextRules:
         default = stride or min(max_length // 2, WINDOW_STRIDE)
         stride = _whole(post, "doc_stride", default) or 0
     padding_side = _choice(padding, "side", SIDES, "right")
-    # With windows the question stays whole; it comes first unless padding is on the left.
-    kept = "only_second" if padding_side == "right" else "only_first"
+    strategy = _choice(truncation, "strategy", STRATEGIES, STRATEGIES[0])
+    if windows:
+        # Only the context is cut; the question comes first unless padding is on the left.
+        strategy = "only_second" if padding_side == "right" else "only_first"
     return TextRules(
         tokenizer=str(processor.get("tokenizer", "tokenizer.json")),
         inputs=_inputs(processor),
         max_length=max_length,
-        strategy=_choice(truncation, "strategy", STRATEGIES, kept if windows else STRATEGIES[0]),
+        strategy=strategy,
         truncation_side=_choice(truncation, "side", SIDES, "right"),
         stride=stride if windows else 0,
         windows=windows,
@@ -339,9 +350,7 @@ def _whole(value: Mapping[str, object], key: str, default: int | None) -> int | 
     return found
 
 
-def _choice(
-    value: Mapping[str, object], key: str, choices: tuple[str, ...], default: str
-) -> str:
+def _choice(value: Mapping[str, object], key: str, choices: tuple[str, ...], default: str) -> str:
     found = value.get(key)
     if found is None:
         return default

@@ -22,15 +22,21 @@ LEAST_SAMPLES: Mapping[float, int] = {0.5: 1, 0.9: 64, 0.95: 130, 0.99: 662, 0.9
 _WINDOW = 20
 _FLAT = 0.05
 _FEWEST_RUNS = 5
+# More of a model that takes microseconds would only fill the pipe.
+_MOST_SAMPLES = 1000
 
 
 @dataclass(frozen=True)
 class WarmUp:
-    """How a contender warmed up; ``flat`` is False when the time ran out first."""
+    """How a contender warmed up; ``flat`` is False when the time ran out first.
+
+    ``typical_ms`` is the median of the last runs: enough to plan with, not to report.
+    """
 
     runs: int
     seconds: float
     flat: bool
+    typical_ms: float
 
 
 @dataclass(frozen=True)
@@ -53,10 +59,11 @@ def warm_up(run: Callable[[], object], *, seconds: float) -> WarmUp:
     while True:
         times.append(_once(run))
         elapsed = time.perf_counter() - started
-        if len(times) >= _WINDOW and is_flat(times[-_WINDOW:]):
-            return WarmUp(len(times), elapsed, True)
-        if elapsed >= seconds and len(times) >= _FEWEST_RUNS:
-            return WarmUp(len(times), elapsed, is_flat(times[-_WINDOW:]))
+        recent = times[-_WINDOW:]
+        flat = len(times) >= _WINDOW and is_flat(recent)
+        if flat or (elapsed >= seconds and len(times) >= _FEWEST_RUNS):
+            typical = float(np.median(recent)) / 1e6
+            return WarmUp(len(times), elapsed, flat or is_flat(recent), typical)
 
 
 def is_flat(times: Sequence[float]) -> bool:
@@ -70,7 +77,7 @@ def is_flat(times: Sequence[float]) -> bool:
 def take_turn(
     run: Callable[[], object], *, seconds: float, least: int = 3, discard: int = 2
 ) -> Turn:
-    """Time single inferences for `seconds`, at least `least` of them, after a few untimed ones.
+    """Time single inferences for `seconds`, `least` to 1,000 of them, after a few untimed ones.
 
     The untimed ones bring caches and thread pools back after another contender's turn. The
     garbage collector is off meanwhile: its pauses belong to the harness, not to the contender.
@@ -84,7 +91,7 @@ def take_turn(
     try:
         cpu, wall = time.process_time(), time.perf_counter()
         deadline = wall + seconds
-        while len(times) < least or time.perf_counter() < deadline:
+        while len(times) < least or (len(times) < _MOST_SAMPLES and time.perf_counter() < deadline):
             times.append(_once(run))
         return Turn(tuple(times), time.perf_counter() - wall, time.process_time() - cpu)
     finally:

@@ -1,1 +1,1 @@
-"""The torch side: models, tasks, sample inputs and data, as the exporter and the judges need them."""
+"""The torch side: models, tasks, sample inputs and data, for the exporter and the judges."""

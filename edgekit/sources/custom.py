@@ -33,11 +33,11 @@ class CustomModule(nn.Module):
 
     def __init__(self, inner: nn.Module) -> None:
         super().__init__()
-        self.inner = inner
+        self.model = inner
 
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
         """The named outputs for the named inputs."""
-        return name_outputs(self.inner(**inputs))
+        return name_outputs(self.model(**inputs))
 
 
 def name_outputs(value: object) -> dict[str, Tensor]:
@@ -165,7 +165,7 @@ class ProgramModule(nn.Module):
         self, graph: nn.Module, names: Sequence[str], positional: int, keywords: Sequence[str]
     ) -> None:
         super().__init__()
-        self.graph = graph
+        self.model = graph
         self.names = tuple(names)
         self.positional = positional
         self.keywords = tuple(keywords)
@@ -174,7 +174,7 @@ class ProgramModule(nn.Module):
         """The named outputs for the named inputs."""
         values = [inputs[name] for name in self.names]
         named = dict(zip(self.keywords, values[self.positional :], strict=True))
-        return name_outputs(self.graph(*values[: self.positional], **named))
+        return name_outputs(self.model(*values[: self.positional], **named))
 
 
 def _program_axes(

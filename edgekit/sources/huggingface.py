@@ -85,6 +85,16 @@ def open_folder(
             module, output_axes = embedder, {EMBEDDING: ("batch",)}
     if pooled is not None and pooled.lowercase:
         _lowercase(tokenizer)
+    if tokenizer.pad_token_id is None:
+        raise SourceError(
+            f"The tokenizer of {folder} has no padding token, so texts cannot be batched.",
+            hint="Set one (tokenizer.pad_token = tokenizer.eos_token) and save it again.",
+        )
+    if chosen.name == "fill-mask" and tokenizer.mask_token_id is None:
+        raise SourceError(
+            f"The tokenizer of {folder} has no mask token, which fill-mask needs.",
+            hint="Save the tokenizer that the model was trained with into the folder.",
+        )
     length = _max_length(model, config, tokenizer, pooled)
     names = _input_names(model, tokenizer, folder)
     sha256 = state_hash(state)
@@ -208,11 +218,11 @@ def _refuse_new_weights(
     task: Task,
 ) -> None:
     missing = sorted(str(key) for key in cast("set[str]", info["missing_keys"]))
-    if task.name == "feature-extraction" and missing:
+    only_pooler = missing and all(key.startswith("pooler.") for key in missing)
+    if task.name == "feature-extraction" and only_pooler and hasattr(model, "pooler"):
         # Checkpoints with a token-level head have no pooler, and the hidden states need none.
-        if all(key.startswith("pooler.") for key in missing) and hasattr(model, "pooler"):
-            model.pooler = None
-            return
+        model.pooler = None
+        return
     mismatched = sorted(
         str(key[0]) for key in cast("set[tuple[str, ...]]", info["mismatched_keys"])
     )

@@ -21,7 +21,8 @@ class LoadedSource:
     """A PyTorch model ready to run, and everything about it that a bundle must know.
 
     ``module`` is in eval mode, takes keyword tensors named as in ``sample_inputs`` and returns a
-    dict of tensors under their final names (pooling and normalisation already applied).
+    dict of tensors under their final names (pooling and normalisation already applied). It wraps
+    the model itself, which is its attribute ``model``.
     ``dynamic_axes`` says per input which axes vary, and their symbols; ``output_axes`` the same
     for outputs where it is known. ``dtype`` is the type the weights were stored in; the module is
     in float32 unless another one was asked for. ``sha256`` hashes the state dict in float32 as

@@ -70,7 +70,7 @@ _MODES: Mapping[str, tuple[str, Callable[[Tensor, Tensor], Tensor]]] = {
 
 
 class Pooling(nn.Module):
-    """Token states `[batch, sequence, hidden]` and mask `[batch, sequence]` → `[batch, n·hidden]`."""
+    """Token states `[batch, sequence, hidden]` and their mask → `[batch, modes·hidden]`."""
 
     def __init__(self, modes: Sequence[str]) -> None:
         super().__init__()
@@ -96,13 +96,13 @@ class SentenceEmbedder(nn.Module):
 
     def __init__(self, transformer: nn.Module, pooling: Pooling, rest: nn.Sequential) -> None:
         super().__init__()
-        self.transformer = transformer
+        self.model = transformer
         self.pooling = pooling
         self.rest = rest
 
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
         """`{"sentence_embedding": [batch, hidden]}` for the tokenizer's tensors."""
-        hidden = self.transformer(**inputs).last_hidden_state
+        hidden = self.model(**inputs).last_hidden_state
         return {EMBEDDING: self.rest(self.pooling(hidden, inputs["attention_mask"]))}
 
 

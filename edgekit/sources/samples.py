@@ -45,10 +45,14 @@ def sample_batch(
     seconds = [SAMPLE_PAIRS[row] for row in rows] if task == "question-answering" else None
     if task == "fill-mask":
         firsts = [f"{tokenizer.mask_token} {text}" for text in firsts]
-    if length is not None and length > 2:
-        # One row fills the length and the others show padding.
+    if length is not None:
+        # The first row fills the length, and the last one leaves padding.
         target = seconds if seconds is not None else firsts
         target[0] = " ".join([target[0]] * (1 + length // 8))
+        if len(firsts) > 1:
+            firsts[-1] = f"{tokenizer.mask_token}!" if task == "fill-mask" else "Hi!"
+            if seconds is not None:
+                seconds[-1] = "Hi!"
     return encode(
         tokenizer,
         names,

@@ -116,7 +116,7 @@ def test_doctor_tells_of_this_machine() -> None:
 
 def test_config_file_gives_defaults(tmp_path: Path) -> None:
     """A TOML file sets options; an unknown one of the command's table is named."""
-    (tmp_path / "c.toml").write_text('[verify]\nthread = 2\n')
+    (tmp_path / "c.toml").write_text("[verify]\nthread = 2\n")
     done = edgekit("verify", "x", "--config", tmp_path / "c.toml")
     assert done.returncode == 2
     assert "'threads'" in done.stderr

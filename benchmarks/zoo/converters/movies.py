@@ -84,10 +84,9 @@ def split(snippets: Iterable[Snippet]) -> tuple[list[Snippet], list[Snippet]]:
     ordered: dict[str, Snippet] = {}
     for snippet in snippets:
         ordered.setdefault(_digest(snippet.text), snippet)
-    train, held_out = [], []
-    for digest in sorted(ordered):
-        (train if bucket(ordered[digest].text) < TRAIN_SHARE else held_out).append(ordered[digest])
-    return train, held_out
+    kept = [ordered[digest] for digest in sorted(ordered)]
+    train = [snippet for snippet in kept if bucket(snippet.text) < TRAIN_SHARE]
+    return train, [snippet for snippet in kept if bucket(snippet.text) >= TRAIN_SHARE]
 
 
 def bucket(text: str) -> int:

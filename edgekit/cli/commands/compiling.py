@@ -13,12 +13,22 @@ from edgekit.cli.options import common, output, pass_console, seed, static_dimen
 @click.command("compile")
 @click.argument("bundle", type=click.Path(path_type=Path))
 @output
-@click.option("--target", default="host", show_default=True, metavar="NAME|FILE.toml",
-              help="The target profile; see: edgekit targets.")
+@click.option(
+    "--target",
+    default="host",
+    show_default=True,
+    metavar="NAME|FILE.toml",
+    help="The target profile; see: edgekit targets.",
+)
 @click.option("--engine", metavar="NAME", help="One of the target's engines; the first by default.")
 @click.option("--static", multiple=True, metavar="DIM=N", help="Fix a dimension that varies.")
-@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE",
-              help="Change a key of the profile, e.g. options.openvino.streams=2.")
+@click.option(
+    "--set",
+    "overrides",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a key of the profile, e.g. options.openvino.streams=2.",
+)
 @click.option("--batch", type=click.IntRange(min=1), help="Batch of the workload to choose for.")
 @click.option("--length", type=click.IntRange(min=1), help="Tokens of the workload to choose for.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the engine.")

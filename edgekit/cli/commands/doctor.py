@@ -6,6 +6,7 @@ import os
 import shutil
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import click
 
@@ -73,7 +74,7 @@ def diagnose(packages: dict[str, str], engines: dict[str, str]) -> list[Problem]
                 "unset ORT_DISABLE_TELEMETRY",
             )
         )
-    free = shutil.disk_usage(os.getcwd()).free
+    free = shutil.disk_usage(Path.cwd()).free
     if free < 2 * 10**9:
         problems.append(
             Problem(f"Only {human_bytes(free)} of disk are free here.", "Free some space.")
@@ -92,10 +93,10 @@ def diagnose(packages: dict[str, str], engines: dict[str, str]) -> list[Problem]
 
 def _devices() -> dict[str, str]:
     """Each installed engine's devices or providers, or what went wrong when it was asked."""
-    from edgekit.runtime.engines import ENGINES, engine_devices
+    from edgekit.runtime.engines import engine_devices, engine_names
 
     found = {}
-    for engine in ENGINES:
+    for engine in engine_names():
         try:
             found[engine] = ", ".join(engine_devices(engine))
         except EdgekitError as error:
@@ -126,7 +127,12 @@ def command(console: Console) -> None:
         "problems": [{"problem": item.problem, "fix": item.fix} for item in problems],
     }
     rows = [
-        (name, packages.get(name), use, "" if name in packages else f"pip install '{DISTRIBUTION}[{extra}]'")
+        (
+            name,
+            packages.get(name),
+            use,
+            "" if name in packages else f"pip install '{DISTRIBUTION}[{extra}]'",
+        )
         for name, (use, extra) in PACKAGES.items()
     ]
     lines = [

@@ -22,15 +22,23 @@ from edgekit.cli.options import (
 @output
 @click.option("--task", metavar="TASK", help="The task; inferred from the source by default.")
 @click.option(
-    "--input", "inputs", multiple=True, metavar="NAME=DTYPE:DIM,…",
+    "--input",
+    "inputs",
+    multiple=True,
+    metavar="NAME=DTYPE:DIM,…",
     help="An input of a custom module; a name as DIM is a dimension that varies.",
 )
 @click.option("--opset", type=click.IntRange(18, 25), default=23, show_default=True)
 @click.option("--static", multiple=True, metavar="DIM=N", help="Fix a dimension that varies.")
 @click.option("--atol", type=float, help="Absolute tolerance of the comparison with PyTorch.")
 @click.option("--rtol", type=float, help="Relative tolerance of the comparison with PyTorch.")
-@click.option("--dtype", type=click.Choice(["float32", "float16", "bfloat16"]),
-              default="float32", show_default=True, help="The dtype to load the source in.")
+@click.option(
+    "--dtype",
+    type=click.Choice(["float32", "float16", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="The dtype to load the source in.",
+)
 @source_loading
 @seed
 @common

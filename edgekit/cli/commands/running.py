@@ -71,7 +71,7 @@ def _predict(model: Model, inputs: list[str]) -> list[object]:
         return [model(_arrays(Path(path))) for path in inputs]
     parsed = [_text(line) for line in inputs]
     answers = model(parsed)
-    return list(answers)  # type: ignore[call-overload]
+    return list(answers) if isinstance(answers, list) else [answers]
 
 
 def _text(line: str) -> object:

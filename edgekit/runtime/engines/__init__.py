@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 GROUP = "edgekit.engines"
 
-BUILT_IN = {
+ENGINES = {
     "onnxruntime": "edgekit.runtime.engines.onnxruntime",
     "openvino": "edgekit.runtime.engines.openvino",
 }
@@ -21,7 +21,7 @@ BUILT_IN = {
 
 def engine_names() -> list[str]:
     """The names of all engines that edgekit knows here, installed or not, sorted."""
-    return sorted({*BUILT_IN, *_entry_points()})
+    return sorted({*ENGINES, *_entry_points()})
 
 
 def find_engine(name: str) -> Engine:
@@ -29,8 +29,8 @@ def find_engine(name: str) -> Engine:
 
     Raises EngineUnavailable for a name that nobody registered, or an entry that does not import.
     """
-    if name in BUILT_IN:
-        return cast(Engine, importlib.import_module(BUILT_IN[name]))
+    if name in ENGINES:
+        return cast(Engine, importlib.import_module(ENGINES[name]))
     others = _entry_points()
     if name not in others:
         raise EngineUnavailable(
@@ -44,6 +44,11 @@ def find_engine(name: str) -> Engine:
             f"The engine {name!r} ({others[name].value}) does not import: {error}.",
             hint="Install or repair the package that brings it.",
         ) from error
+
+
+def engine_devices(name: str) -> list[str]:
+    """What an engine could run on here. Raises MissingDependency, EngineUnavailable."""
+    return find_engine(name).devices()
 
 
 def _entry_points() -> dict[str, EntryPoint]:

@@ -22,7 +22,7 @@ from edgekit.runtime.engines._options import Options
 from edgekit.runtime.session import Array, Fact
 
 if TYPE_CHECKING:
-    import onnxruntime as ort
+    from onnxruntime import InferenceSession, SessionOptions
 
 FORMATS = ("onnx",)
 DEVICES = ("cpu", "cuda")
@@ -64,6 +64,11 @@ def version() -> str:
     return str(import_onnxruntime().__version__)
 
 
+def devices() -> list[str]:
+    """The providers of this build, whether or not their hardware is here. MissingDependency."""
+    return [str(name) for name in import_onnxruntime().get_available_providers()]
+
+
 def open_session(
     bundle_dir: Path,
     component: Component,
@@ -102,7 +107,7 @@ class OnnxRuntimeSession:
 
     def __init__(
         self,
-        session: ort.InferenceSession,
+        session: InferenceSession,
         component: Component,
         device: str,
         provider: str,
@@ -113,7 +118,7 @@ class OnnxRuntimeSession:
         self.inputs = component.inputs
         self.outputs = component.outputs
         self._names = [spec.name for spec in component.outputs]
-        self._session: ort.InferenceSession | None = session
+        self._session: InferenceSession | None = session
         self._facts: dict[str, Fact] = {
             "version": version,
             "provider": provider,
@@ -158,7 +163,7 @@ def _provider(ort: ModuleType, device: str) -> str:
     return wanted
 
 
-def _session_options(ort: ModuleType, read: Options, threads: int) -> ort.SessionOptions:
+def _session_options(ort: ModuleType, read: Options, threads: int) -> SessionOptions:
     settings = ort.SessionOptions()
     settings.log_severity_level = _QUIET
     settings.intra_op_num_threads = threads
@@ -177,15 +182,15 @@ def _session_options(ort: ModuleType, read: Options, threads: int) -> ort.Sessio
 
 
 def _create(
-    ort: ModuleType, path: Path, settings: ort.SessionOptions, providers: list[object]
-) -> ort.InferenceSession:
+    ort: ModuleType, path: Path, settings: SessionOptions, providers: list[object]
+) -> InferenceSession:
     """An InferenceSession made in a thread of its own.
 
     The first session of a process that asks for denormals as zero also switches the floating
     point unit of the *creating* thread for good, and numpy there answers differently (and warns).
     ONNX Runtime's own pool threads are switched in any case.
     """
-    made: list[ort.InferenceSession] = []
+    made: list[InferenceSession] = []
     failed: list[Exception] = []
 
     def create() -> None:
@@ -217,7 +222,7 @@ def _refusal(path: Path, error: Exception, version: str) -> EdgekitError:
     )
 
 
-def _check_names(component: Component, session: ort.InferenceSession) -> None:
+def _check_names(component: Component, session: InferenceSession) -> None:
     for what, specs, held in (
         ("input", component.inputs, session.get_inputs()),
         ("output", component.outputs, session.get_outputs()),

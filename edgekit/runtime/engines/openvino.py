@@ -1,8 +1,8 @@
 """OpenVINO: its own IR, or an ONNX file read directly, on CPU, GPU or NPU.
 
-Options of ``runtime.options``: ``threads``, ``performance_hint`` (latency, throughput), ``streams``,
-``precision_hint`` (f32, bf16, f16; without it the device's own choice), ``properties`` (OpenVINO's
-own property names).
+Options of ``runtime.options``: ``threads``, ``performance_hint`` (latency, throughput),
+``streams``, ``precision_hint`` (f32, bf16, f16; without it the device's own choice),
+``properties`` (OpenVINO's own property names).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DEVICES = ("cpu", "gpu", "npu")
 _TELEMETRY = "openvino_telemetry"
 _OPTIONS = frozenset({"threads", "performance_hint", "streams", "precision_hint", "properties"})
 _HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
-_PRECISIONS = {"f32": "f32", "bf16": "bf16", "f16": "f16", "device": ""}
+_PRECISIONS = {"f32": "f32", "bf16": "bf16", "f16": "f16", "": ""}
 _EFFECTIVE = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
 _DRIVERS = {
     "cpu": "OpenVINO's CPU plugin did not load: run pip install --force-reinstall openvino",
@@ -68,6 +68,11 @@ def version() -> str:
     return str(import_openvino().__version__).partition("-")[0]
 
 
+def devices() -> list[str]:
+    """The devices that OpenVINO finds on this machine. Raises MissingDependency."""
+    return [str(name) for name in import_openvino().Core().available_devices]
+
+
 def open_session(
     bundle_dir: Path,
     component: Component,
@@ -83,7 +88,7 @@ def open_session(
     core = ov.Core()
     _check_device(core, device)
     settings = {"PERFORMANCE_HINT": read.choice("performance_hint", _HINTS, "latency")}
-    precision = read.choice("precision_hint", _PRECISIONS, "device")
+    precision = read.choice("precision_hint", _PRECISIONS, "")
     if precision:
         settings["INFERENCE_PRECISION_HINT"] = precision
     streams = read.count("streams")

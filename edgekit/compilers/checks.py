@@ -1,0 +1,174 @@
+"""The checks and rules that every compiler shares: what fits a target, and its static sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from edgekit.compilers.inspection import GraphSummary
+from edgekit.compilers.records import version_key
+from edgekit.core.bundle import Bundle
+from edgekit.core.errors import CompileError, ConfigError
+from edgekit.core.manifest import Component, Requires, TensorSpec
+from edgekit.core.profiles import Profile, nearest
+
+FLOAT_PRECISIONS = ("fp32", "bf16", "fp16")
+
+# The axis along which a text is padded; the exporter names it.
+_SEQUENCE = "sequence"
+_ENGINE_EXTRAS = frozenset({"ort", "cuda", "openvino"})
+
+
+def refuse_unfit(
+    source: Bundle,
+    profile: Profile,
+    *,
+    engine: str,
+    formats: tuple[str, ...],
+    devices: tuple[str, ...],
+) -> None:
+    """Raise when the bundle, by its manifest, cannot become one for this engine and target.
+
+    Raises:
+        ConfigError: the engine has no such device.
+        CompileError: the bundle was compiled or quantized for another engine, or requires CPU
+            features that the target does not promise.
+    """
+    if profile.device not in devices:
+        raise ConfigError(
+            f"The engine {engine} has no device {profile.device!r}, which the target"
+            f" {profile.name} asks for.",
+            hint=f"Its devices: {', '.join(devices)}.",
+        )
+    manifest, requires = source.manifest, source.manifest.requires
+    if manifest.stage == "compiled" and requires.engine != engine:
+        raise CompileError(
+            f"{source.path} is already compiled, for {requires.engine}; the target"
+            f" {profile.name} runs {engine}.",
+            hint="Compile the exported or quantized bundle that it was made from.",
+        )
+    for name, part in manifest.components.items():
+        if part.format not in formats:
+            raise CompileError(
+                f"Component {name} of {source.path} is {part.format}, which {engine} does not"
+                " read.",
+                hint=f"Start from the exported bundle: {_for_target(profile)}",
+            )
+    if requires.arch is not None and requires.arch != profile.arch:
+        raise CompileError(
+            f"{source.path} was made for {requires.arch}; the target {profile.name} is"
+            f" {profile.arch or 'any architecture'}.",
+            hint=f"Start from the exported bundle: {_for_target(profile)}",
+        )
+    lacking = sorted(set(requires.cpu_features) - set(profile.features))
+    if lacking:
+        raise CompileError(
+            f"{source.path} requires {', '.join(lacking)}, which the target {profile.name} does"
+            " not promise.",
+            hint=f"Start from the exported bundle: {_for_target(profile)}",
+        )
+
+
+def refuse_graph(
+    source: Bundle, name: str, summary: GraphSummary, profile: Profile, *, standard_only: bool
+) -> None:
+    """Raise CompileError when the graph's opset or operators are beyond the target."""
+    if profile.max_opset is not None and summary.opset > profile.max_opset:
+        raise CompileError(
+            f"Component {name} of {source.path} has opset {summary.opset}; the target"
+            f" {profile.name} reads up to {profile.max_opset}.",
+            hint=f"Export it again with --opset {profile.max_opset}.",
+        )
+    if standard_only and summary.foreign:
+        shown = ", ".join(summary.foreign[:3]) + (", …" if len(summary.foreign) > 3 else "")
+        raise CompileError(
+            f"Component {name} of {source.path} holds operators of one engine only ({shown}); the"
+            f" target {profile.name} runs {profile.engine}.",
+            hint=f"Quantize the exported bundle for this target: {_for_target(profile)}",
+        )
+
+
+def static_sizes(source: Bundle, profile: Profile, static: Mapping[str, int]) -> dict[str, int]:
+    """The size of each dimension to fix: those given, then the profile's, where the model has them.
+
+    A profile's ``sequence`` is cut to the longest input that the model takes.
+
+    Raises:
+        ConfigError: a given dimension that no component has, a size below 1, a sequence that is
+            longer than the model takes.
+        CompileError: the device takes static shapes only, and a dimension has no size.
+    """
+    known = sorted({dim for part in source.manifest.components.values() for dim in symbols(part)})
+    for dim, size in static.items():
+        if dim not in known:
+            raise ConfigError(
+                f"No input of {source.path} has a dimension {dim!r}.",
+                hint=nearest(dim, known) if known else "All its dimensions are fixed already.",
+            )
+        if size < 1:
+            raise ConfigError(f"--static {dim}={size}: a dimension has a size of at least 1.")
+    longest = _longest(source)
+    if longest is not None and static.get(_SEQUENCE, 0) > longest:
+        raise ConfigError(
+            f"--static {_SEQUENCE}={static[_SEQUENCE]} is longer than the {longest} tokens that"
+            f" {source.path} takes.",
+            hint=f"Use --static {_SEQUENCE}={longest} or less.",
+        )
+    sizes = {dim: size for dim, size in profile.static.items() if dim in known}
+    if longest is not None and _SEQUENCE in sizes:
+        sizes[_SEQUENCE] = min(sizes[_SEQUENCE], longest)
+    sizes |= static
+    missing = [dim for dim in known if dim not in sizes]
+    if missing and profile.device == "npu":
+        raise CompileError(
+            f"The target {profile.name} takes static shapes only, and {source.path} leaves"
+            f" {', '.join(missing)} open.",
+            hint="Give each a size: " + " ".join(f"--static {dim}=N" for dim in missing),
+        )
+    return sizes
+
+
+def symbols(part: Component) -> list[str]:
+    """The names of the dimensions that the component's inputs leave open, in order."""
+    found = (dim for spec in part.inputs for dim in spec.shape if isinstance(dim, str))
+    return list(dict.fromkeys(found))
+
+
+def with_sizes(specs: tuple[TensorSpec, ...], sizes: Mapping[str, int]) -> tuple[TensorSpec, ...]:
+    """The specs with the given dimensions fixed."""
+    return tuple(
+        replace(
+            spec,
+            shape=tuple(sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in spec.shape),
+        )
+        for spec in specs
+    )
+
+
+def float_precision(profile: Profile) -> str:
+    """The first floating-point precision of the profile: what float models are computed in."""
+    return next((name for name in profile.precisions if name in FLOAT_PRECISIONS), "fp32")
+
+
+def make_requires(source: Bundle, *, engine: str, extra: str, minimum: str | None) -> Requires:
+    """What the new bundle asks of a device: the source's demands, for this engine."""
+    before = source.manifest.requires
+    versions = [minimum, before.engine_min_version if before.engine == engine else None]
+    others = tuple(item for item in before.extras if item not in _ENGINE_EXTRAS)
+    return Requires(
+        engine=engine,
+        engine_min_version=max(filter(None, versions), key=version_key, default=None),
+        arch=before.arch,
+        cpu_features=before.cpu_features,
+        extras=(extra, *others) if len(others) < len(before.extras) else others,
+    )
+
+
+def _longest(source: Bundle) -> int | None:
+    processor = source.manifest.processor
+    longest = processor.get("max_length") if processor else None
+    return longest if isinstance(longest, int) else None
+
+
+def _for_target(profile: Profile) -> str:
+    return f"edgekit quantize EXPORTED -o QUANTIZED --target {profile.name}"

@@ -1,0 +1,104 @@
+"""What an ONNX file holds, as far as a compiler must know before it touches it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.core.errors import CompileError
+from edgekit.core.lazy import require
+
+if TYPE_CHECKING:
+    import onnx
+
+_STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml"})
+_QUANTIZED = frozenset(
+    {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearMatMul", "QLinearConv", "MatMulInteger",
+     "ConvInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "DequantizeLinear"}
+)  # fmt: skip
+_BLOCKWISE = "MatMulNBits"
+
+
+@dataclass(frozen=True)
+class GraphSummary:
+    """The nodes of a graph and its subgraphs, counted.
+
+    ``foreign`` holds the operators outside the ONNX standard, as ``domain:name``; ``quantized`` is
+    "int8", "int4" or None; ``half`` says whether weights are stored in half precision; ``traces``
+    whether nodes carry notes of where they come from, which may hold paths of the build machine.
+    """
+
+    opset: int
+    operators: Mapping[str, int]
+    foreign: tuple[str, ...]
+    quantized: str | None
+    half: bool
+    traces: bool
+
+    @property
+    def attention(self) -> int:
+        """How many attention operators there are (opset 23 on)."""
+        return self.operators.get("Attention", 0)
+
+
+def load_graph(path: Path, *, weights: bool) -> onnx.ModelProto:
+    """The ONNX model of a file, with or without its external weights.
+
+    Raises CompileError when it is not one, MissingDependency without the onnx package.
+    """
+    package = require("onnx", "build")
+    try:
+        model: onnx.ModelProto = package.load(str(path), load_external_data=weights)
+    except Exception as error:  # protobuf's and onnx's errors share no base
+        raise CompileError(
+            f"{path.name} is not a readable ONNX file: {error}.", hint="Export the bundle again."
+        ) from error
+    return model
+
+
+def summarise(model: onnx.ModelProto) -> GraphSummary:
+    """The summary of a loaded model."""
+    operators: Counter[str] = Counter()
+    foreign: set[str] = set()
+    bits: set[int] = set()
+    traces = bool(model.metadata_props or model.graph.doc_string)
+    for node in nodes(model):
+        operators[node.op_type] += 1
+        if node.domain not in _STANDARD:
+            foreign.add(f"{node.domain}:{node.op_type}")
+        if node.op_type == _BLOCKWISE:
+            bits.update(item.i for item in node.attribute if item.name == "bits")
+        traces = traces or bool(node.metadata_props or node.doc_string)
+    quantized = "int8" if not _QUANTIZED.isdisjoint(operators) or bits else None
+    half = _half_precision()
+    return GraphSummary(
+        opset=next((item.version for item in model.opset_import if item.domain in _STANDARD), 0),
+        operators=dict(operators),
+        foreign=tuple(sorted(foreign)),
+        quantized="int4" if 4 in bits else quantized,
+        half=any(tensor.data_type == half for tensor in model.graph.initializer),
+        traces=traces,
+    )
+
+
+def nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
+    """Every node of the model: of its graph, of functions and of the graphs inside nodes."""
+    yield from _walk(model.graph.node)
+    for function in model.functions:
+        yield from _walk(function.node)
+
+
+def _walk(found: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    for node in found:
+        yield node
+        for attribute in node.attribute:
+            yield from _walk(attribute.g.node)
+            for graph in attribute.graphs:
+                yield from _walk(graph.node)
+
+
+def _half_precision() -> int:
+    return int(require("onnx", "build").TensorProto.FLOAT16)

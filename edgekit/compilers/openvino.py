@@ -1,0 +1,223 @@
+"""Compiles for OpenVINO: the graph as IR, and the precision and streams to ask its device for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+
+from edgekit.compilers.checks import (
+    FLOAT_PRECISIONS,
+    float_precision,
+    make_requires,
+    refuse_graph,
+    refuse_unfit,
+    static_sizes,
+)
+from edgekit.compilers.inspection import GraphSummary, load_graph, summarise
+from edgekit.compilers.records import Candidate, CompiledComponent, release, version_key
+from edgekit.core.bundle import Bundle
+from edgekit.core.errors import CompileError, ConfigError
+from edgekit.core.manifest import Component
+from edgekit.core.profiles import Profile, nearest
+from edgekit.graph.openvino import Converted, convert
+from edgekit.runtime.engines.openvino import import_openvino, version
+
+ENGINE = "openvino"
+
+# What the runtime's engine reads, besides what is set here.
+_SESSION_OPTIONS = ("performance_hint", "streams", "properties")
+
+_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+# In a profile: leave the choice to the device. In a manifest that is the absence of the option.
+_DEVICE_CHOICE = "device"
+# The oldest OpenVINO that the extra installs reads IRs of this operation set; tried with 2026.0.0.
+_OLDEST = "2026.0"
+_OLDEST_OPSET = 16
+
+
+def check(source: Bundle, profile: Profile, static: Mapping[str, int]) -> None:
+    """See `records.Compiler.check`."""
+    refuse_unfit(
+        source,
+        profile,
+        engine=ENGINE,
+        formats=("onnx", "openvino-ir"),
+        devices=("cpu", "gpu", "npu"),
+    )
+    static_sizes(source, profile, static)
+    _precision_hint(profile)
+
+
+def compile_component(
+    source: Bundle,
+    name: str,
+    profile: Profile,
+    directory: Path,
+    *,
+    static: Mapping[str, int],
+) -> CompiledComponent:
+    """See `records.Compiler.compile_component`."""
+    part = source.manifest.components[name]
+    sizes = static_sizes(source, profile, static)
+    summary = _summary(source, name, part, profile)
+    hint = _precision_hint(profile)
+    graph = PurePosixPath(part.files[0])
+    files = (str(graph.with_suffix(".xml")), str(graph.with_suffix(".bin")))
+    xml = directory / files[0]
+    xml.parent.mkdir(parents=True, exist_ok=True)
+    converted = convert(
+        source.file(part.files[0]),
+        xml,
+        inputs=part.inputs,
+        outputs=part.outputs,
+        static=sizes,
+        # Where half precision is computed in, it is also stored in: half the file, same answers.
+        compress_to_fp16=hint == "f16",
+    )
+    facts: dict[str, object] = {
+        "operators": sum(converted.operators.values()),
+        "opset": converted.opset,
+        "attention_operators": converted.attention,
+    }
+    precision = _stored_precision(hint, summary, xml)
+    facts["precision"] = precision
+    notes: list[str] = []
+    if summary is not None:
+        facts["attention_operators_before"] = summary.attention
+        if converted.attention < summary.attention:
+            notes.append(
+                f"OpenVINO kept {converted.attention} of {summary.attention} attentions as one"
+                " operator; the others run slower."
+            )
+    return CompiledComponent(
+        component=replace(
+            part,
+            format="openvino-ir",
+            files=files,
+            inputs=converted.inputs,
+            outputs=converted.outputs,
+        ),
+        files={files[0]: "component", files[1]: "weights"},
+        options=_options(profile, hint),
+        requires=make_requires(
+            source, engine=ENGINE, extra="openvino", minimum=_minimum(profile, converted)
+        ),
+        precision=precision,
+        facts=facts,
+        notes=tuple(notes),
+    )
+
+
+def candidates(
+    profile: Profile, options: Mapping[str, object], threads: int
+) -> tuple[Candidate, ...]:
+    """The floating-point precisions that the profile lists, in its order, and the device's own.
+
+    What the device would choose by itself is measured but never taken: it may be a precision that
+    the profile does not allow.
+    """
+    hint = options.get("precision_hint")
+    hints = [hint]
+    if profile.options.get(ENGINE, {}).get("precision_hint") is None:
+        # Half precision is stored in the weights as well: not a matter of options only.
+        allowed = [item for item in profile.precisions if item in FLOAT_PRECISIONS]
+        hints += [_HINTS[item] for item in allowed if item != "fp16" and _HINTS[item] != hint]
+    others = {key: value for key, value in options.items() if key != "precision_hint"}
+    found = [
+        Candidate(f"precision_hint {item}", {**others, "precision_hint": item})
+        for item in hints
+        if item is not None
+    ]
+    free = Candidate("precision left to the device", others, eligible=hint is None)
+    return (*found, free)
+
+
+def check_artifact(directory: Path, component: Component) -> Mapping[str, object]:
+    """See `records.Compiler.check_artifact`: read again, and compiled for the CPU."""
+    openvino = import_openvino()
+    path = directory / component.files[0]
+    core = openvino.Core()
+    try:
+        model = core.read_model(str(path))
+    except Exception as error:
+        raise CompileError(
+            f"OpenVINO does not read {path.name} that it has just written: {error}.",
+            hint="This is a bug; please report it.",
+        ) from error
+    facts: dict[str, object] = {"structure": "openvino.Core.read_model"}
+    try:
+        core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    except Exception as error:
+        # Not a failure: the CPU plugin may lack what the device has.
+        facts["opens_on_cpu"] = f"no: {error}"
+    else:
+        facts["opens_on_cpu"] = "yes"
+    return facts
+
+
+def _summary(source: Bundle, name: str, part: Component, profile: Profile) -> GraphSummary | None:
+    if part.format != "onnx":
+        return None
+    summary = summarise(load_graph(source.file(part.files[0]), weights=False))
+    refuse_graph(source, name, summary, profile, standard_only=True)
+    return summary
+
+
+def _precision_hint(profile: Profile) -> str:
+    asked = profile.options.get(ENGINE, {}).get("precision_hint")
+    if asked is None:
+        return _HINTS[float_precision(profile)]
+    known = (*_HINTS.values(), _DEVICE_CHOICE)
+    if not isinstance(asked, str) or asked not in known:
+        raise ConfigError(
+            f"options.openvino.precision_hint is {asked!r}.", hint=nearest(str(asked), known)
+        )
+    return asked
+
+
+def _stored_precision(hint: str, summary: GraphSummary | None, xml: Path) -> str:
+    """What the weights are: what the device computes in is a matter of the hint."""
+    quantized = _quantized(xml) if summary is None else summary.quantized
+    return quantized or ("fp16" if hint == _HINTS["fp16"] else "fp32")
+
+
+def _quantized(xml: Path) -> str | None:
+    """Whether an IR holds weights of 4 or 8 bits."""
+    model = import_openvino().Core().read_model(str(xml))
+    kinds = {
+        str(node.get_output_element_type(0).get_type_name())
+        for node in model.get_ops()
+        if node.get_type_name() == "Constant" and len(node.get_output_shape(0)) > 1
+    }
+    if kinds & {"i4", "u4"}:
+        return "int4"
+    return "int8" if kinds & {"i8", "u8"} else None
+
+
+def _options(profile: Profile, hint: str) -> dict[str, object]:
+    asked = profile.options.get(ENGINE, {})
+    options: dict[str, object] = {"device": profile.device}
+    options |= {key: asked[key] for key in _SESSION_OPTIONS if key in asked}
+    if profile.device == "npu":
+        # The plugin gives one request the whole unit and knows no such property.
+        options.pop("streams", None)
+    if hint != _DEVICE_CHOICE:
+        options["precision_hint"] = hint
+    if profile.threads and profile.device == "cpu":
+        options["threads"] = profile.threads
+    return options
+
+
+def _minimum(profile: Profile, converted: Converted) -> str:
+    """The oldest OpenVINO that reads the file. Raises CompileError when the target's is older."""
+    needed = _OLDEST if converted.opset <= _OLDEST_OPSET else release(version())
+    promised = profile.engine_min_version
+    if promised is not None and version_key(promised) < version_key(needed):
+        raise CompileError(
+            f"The graph needs OpenVINO {needed} or later; the target {profile.name} promises"
+            f" {promised}.",
+            hint=f"Install OpenVINO {needed} on the device, and compile with --set"
+            f" 'engine_min_version=\"{needed}\"'",
+        )
+    return needed if promised is None else max(needed, promised, key=version_key)

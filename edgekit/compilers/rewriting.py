@@ -1,0 +1,88 @@
+"""Changes of an ONNX graph before its engine sees it: half precision, fixed sizes, no notes."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.compilers.inspection import nodes
+from edgekit.core.errors import CompileError
+from edgekit.core.lazy import require
+
+if TYPE_CHECKING:
+    import onnx
+
+# Weights up to here stay inside the file; a protobuf message ends at 2 GiB.
+INLINE_BYTES = 1_500_000_000
+_EXTERNAL_FROM = 1024
+
+
+def halve(model: onnx.ModelProto, *, large: bool) -> onnx.ModelProto:
+    """The model in half precision, except for its inputs and outputs.
+
+    `large` says that the model does not fit into one protobuf message, which shape inference needs.
+    ``onnxruntime`` must have been imported through the runtime before, for its telemetry.
+
+    Raises CompileError when the converter refuses the graph.
+    """
+    tools = require("onnxruntime.transformers.float16", "build")
+    # It tells of each number that half precision cuts off or rounds to zero: thousands of lines.
+    log = logging.getLogger(tools.__name__)
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        converted: onnx.ModelProto = tools.convert_float_to_float16(
+            model, keep_io_types=True, disable_shape_infer=large
+        )
+    except Exception as error:  # the converter raises ValueError, onnx its own errors
+        raise CompileError(
+            f"The graph cannot be converted to half precision: {error}.",
+            hint="Use --set options.onnxruntime.precision=fp32.",
+        ) from error
+    finally:
+        log.setLevel(before)
+    return converted
+
+
+def fix_sizes(model: onnx.ModelProto, sizes: Mapping[str, int]) -> None:
+    """Give dimensions their sizes wherever the graph declares a shape."""
+    if not sizes:
+        return
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in sizes:
+                dim.dim_value = sizes[dim.dim_param]
+
+
+def strip_traces(model: onnx.ModelProto) -> None:
+    """Remove notes from nodes, values and graphs: they may hold paths of the build machine."""
+    del model.metadata_props[:]
+    model.doc_string = ""
+    model.graph.doc_string = ""
+    for node in nodes(model):
+        del node.metadata_props[:]
+        node.doc_string = ""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        del value.metadata_props[:]
+        value.doc_string = ""
+
+
+def save(model: onnx.ModelProto, path: Path, file: str, *, large: bool) -> tuple[str, ...]:
+    """Write the model to `path`, with its weights beside it when `large`.
+
+    `file` is the graph's name in the bundle; returned are the names of all files there.
+    """
+    package = require("onnx", "build")
+    if not large:
+        package.save(model, str(path))
+        return (file,)
+    package.save(
+        model,
+        str(path),
+        save_as_external_data=True,
+        location=f"{path.name}.data",
+        size_threshold=_EXTERNAL_FROM,
+    )
+    return (file, f"{file}.data")

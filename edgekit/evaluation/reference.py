@@ -1,0 +1,176 @@
+"""The reference: the original model in PyTorch, eager, float32, with its best ordinary settings."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from edgekit.core.errors import InputMismatch
+from edgekit.core.manifest import Manifest
+from edgekit.runtime.session import Array
+
+if TYPE_CHECKING:
+    import torch
+
+    from edgekit.sources.loaded import LoadedSource
+
+# Each setting is tried so often, and for no longer than so many seconds in all.
+_TRIALS = 7
+_TRIAL_SECONDS = 4.0
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is ordinarily chosen for a PyTorch model on a CPU."""
+
+    threads: int
+    channels_last: bool = False
+
+    def to_json(self) -> dict[str, object]:
+        """The record as results hold it."""
+        layout = "channels_last" if self.channels_last else "contiguous"
+        return {"threads": self.threads, "memory_format": layout}
+
+
+class Reference:
+    """The source's module as something that takes and gives numpy arrays by name.
+
+    Runs under ``inference_mode``; scaled dot-product attention is transformers' own default.
+    """
+
+    def __init__(self, source: LoadedSource, *, threads: int | None = None) -> None:
+        self.source = source
+        self._threads = threads
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        """The outputs by name. Raises InputMismatch when the module refuses the feeds."""
+        import torch
+
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        call = self.bind(feeds)
+        try:
+            return dict(call())
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
+            raise InputMismatch(
+                f"The reference {self.source.id} does not run on {shapes}: {error}.",
+                hint="Check that bundle and reference are the same model.",
+            ) from error
+
+    def bind(
+        self, feeds: Mapping[str, Array], *, channels_last: bool = False
+    ) -> Callable[[], Mapping[str, Array]]:
+        """One inference on the feeds as a call without arguments; tensors are made beforehand."""
+        import torch
+
+        module = self.source.module
+        tensors = self._tensors(feeds, channels_last)
+
+        def call() -> Mapping[str, Array]:
+            with torch.inference_mode():
+                outputs = module(**tensors)
+            return {name: _array(value) for name, value in outputs.items()}
+
+        return call
+
+    def choose(
+        self, feeds: Mapping[str, Array], *, threads: int
+    ) -> tuple[Settings, Callable[[], Mapping[str, Array]]]:
+        """The fastest ordinary settings for the feeds, applied, and the call that runs with them.
+
+        Tried in turns: 1 and `threads` threads, and for images both memory formats.
+        """
+        tried = [Settings(count) for count in dict.fromkeys((1, threads))]
+        if self._takes_images(feeds):
+            tried += [Settings(setting.threads, True) for setting in tried]
+        calls = {
+            setting: self.bind(feeds, channels_last=setting.channels_last) for setting in tried
+        }
+        best = fastest(calls, self._apply) if len(tried) > 1 else tried[0]
+        self._apply(best)
+        return best, calls[best]
+
+    def _apply(self, setting: Settings) -> None:
+        import torch
+
+        torch.set_num_threads(setting.threads)
+        layout = torch.channels_last if setting.channels_last else torch.contiguous_format
+        if setting.channels_last or self._has_convolutions():
+            self.source.module.to(memory_format=layout)  # type: ignore[call-overload]
+
+    def _takes_images(self, feeds: Mapping[str, Array]) -> bool:
+        images = any(
+            array.ndim == 4 and np.issubdtype(array.dtype, np.floating) for array in feeds.values()
+        )
+        return images and self._has_convolutions()
+
+    def _has_convolutions(self) -> bool:
+        import torch
+
+        return any(isinstance(part, torch.nn.Conv2d) for part in self.source.module.modules())
+
+    def _tensors(self, feeds: Mapping[str, Array], channels_last: bool) -> dict[str, torch.Tensor]:
+        import torch
+
+        samples = self.source.sample_inputs
+        tensors: dict[str, torch.Tensor] = {}
+        for name, array in feeds.items():
+            tensor = torch.from_numpy(np.ascontiguousarray(array))
+            if name in samples:
+                tensor = tensor.to(samples[name].dtype)
+            if channels_last and tensor.dim() == 4:
+                tensor = tensor.contiguous(memory_format=torch.channels_last)
+            tensors[name] = tensor
+        return tensors
+
+
+def fastest(
+    calls: Mapping[Settings, Callable[[], object]], apply: Callable[[Settings], object]
+) -> Settings:
+    """The setting with the smallest median time, each run in turn so that noise hits all alike."""
+    times: dict[Settings, list[float]] = {setting: [] for setting in calls}
+    begun = time.perf_counter()
+    for trial in range(_TRIALS + 1):
+        for setting, call in calls.items():
+            apply(setting)
+            # A change of threads or layout makes the next call slow: it is not the one timed.
+            call()
+            started = time.perf_counter()
+            call()
+            if trial:
+                times[setting].append(time.perf_counter() - started)
+        if trial and time.perf_counter() - begun > _TRIAL_SECONDS:
+            break
+    return min(times, key=lambda setting: float(np.median(times[setting])))
+
+
+def _array(value: torch.Tensor) -> Array:
+    import torch
+
+    if value.dtype == torch.bfloat16:
+        value = value.float()
+    array: Array = value.numpy()
+    return array
+
+
+def declared_inputs(manifest: Manifest) -> tuple[str, ...]:
+    """The ``--input`` declarations that open the bundle's factory source with the same inputs.
+
+    Empty for checkpoints and programs, whose inputs are known without.
+    """
+    if manifest.source is None or manifest.source.kind != "factory":
+        return ()
+    return tuple(
+        f"{spec.name}={spec.dtype}:{','.join(map(str, spec.shape))}"
+        for spec in manifest.components["model"].inputs
+    )
+
+
+def float_outputs(outputs: Mapping[str, Array]) -> Sequence[str]:
+    """The names of the outputs that hold floating-point numbers."""
+    return [name for name, array in outputs.items() if np.issubdtype(array.dtype, np.floating)]

@@ -1,0 +1,1 @@
+"""PyTorch to ONNX: tracing, the declarative processor, and the proof that both say the same."""

@@ -1,0 +1,182 @@
+"""The shapes at which an export is compared with PyTorch, none of them the traced one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from edgekit.core.errors import ConfigError, ExportError
+from edgekit.sources.loaded import LoadedSource
+from edgekit.sources.samples import SAMPLE_TEXTS, sample_batch
+
+Inputs = dict[str, Tensor]
+
+# Attention of twelve heads over this many tokens takes 200 MB; more proves nothing new.
+_LONGEST = 2048
+# The reference of the golden batch; the bundle's own answer of the same size stands beside it.
+_GOLDEN_BYTES = 3_500_000
+_GOLDEN_TOKENS = (16, 4)
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One batch to compare, with the sizes of its symbols."""
+
+    name: str
+    inputs: Inputs
+    sizes: Mapping[str, int]
+
+
+def traced_sample(source: LoadedSource, static: Mapping[str, int]) -> Inputs:
+    """The sample to trace with: the source's own, or one at the sizes of `--static`.
+
+    Raises ConfigError for a dimension that the source does not have or a size it cannot take.
+    """
+    known = tuple(dict.fromkeys(s for axes in source.dynamic_axes.values() for s in axes.values()))
+    for symbol, size in static.items():
+        if symbol not in known:
+            raise ConfigError(
+                f"--static names the dimension {symbol!r}, which {source.id} does not have.",
+                hint=f"Its varying dimensions: {', '.join(known) or 'none'}.",
+            )
+        if size < 1:
+            raise ConfigError(f"--static {symbol}={size} is not a size.", hint="Give 1 or more.")
+    if not static:
+        return dict(source.sample_inputs)
+    if source.tokenizer is not None:
+        return _text(source, static.get("batch", 3), static.get("sequence"), static)
+    sizes = {**sizes_of(source, source.sample_inputs), **static}
+    return _resized(source, sizes, seed=1)
+
+
+def parity_cases(source: LoadedSource, sample: Inputs, static: Mapping[str, int]) -> list[Case]:
+    """At least four batches of other shapes than `sample`, where a dimension varies at all."""
+    make = _text_cases if source.tokenizer is not None else _tensor_cases
+    cases = make(source, sample, static)
+    traced = {name: value.shape for name, value in sample.items()}
+    fresh = [c for c in cases if {n: v.shape for n, v in c.inputs.items()} != traced]
+    # With every dimension fixed, other content at the one shape is all there is.
+    return fresh or cases
+
+
+def sizes_of(source: LoadedSource, inputs: Mapping[str, Tensor]) -> dict[str, int]:
+    """The size of each symbol in a batch. Raises ExportError where two axes of one disagree."""
+    sizes: dict[str, int] = {}
+    for name, axes in source.dynamic_axes.items():
+        for axis, symbol in axes.items():
+            size = inputs[name].shape[axis]
+            if sizes.setdefault(symbol, size) != size:
+                raise ExportError(
+                    f"The dimension {symbol!r} is {sizes[symbol]} in one sample input and {size}"
+                    f" in {name}.",
+                    hint="Give dimensions that differ different names with --input.",
+                )
+    return sizes
+
+
+def golden_inputs(source: LoadedSource, static: Mapping[str, int], per_row: int) -> Inputs | None:
+    """A small padded batch for the golden file, or None where none is small enough.
+
+    `per_row` are the bytes of output for one row (with tokens: for one token).
+    """
+    if source.tokenizer is None:
+        rows = static.get("batch", 2)
+        if per_row * rows > _GOLDEN_BYTES:
+            rows = 1
+        if per_row * rows > _GOLDEN_BYTES:
+            return None
+        sizes = {**sizes_of(source, source.sample_inputs), **static}
+        if "batch" in sizes:
+            sizes["batch"] = static.get("batch", rows)
+        return _resized(source, sizes, seed=2)
+    length = static.get("sequence")
+    batch = static.get("batch")
+    for rows in (batch,) if batch else (2, 1):
+        for tokens in (length,) if length else _GOLDEN_TOKENS:
+            if per_row * rows * tokens <= _GOLDEN_BYTES:
+                return _text(source, rows, tokens, static)
+    return None
+
+
+def _text_cases(source: LoadedSource, sample: Inputs, static: Mapping[str, int]) -> list[Case]:
+    assert source.max_length is not None
+    longest = min(source.max_length, _LONGEST)
+    traced = sample["input_ids"].shape[1]
+    odd = min(17 if traced != 17 else 19, longest)
+    wanted: tuple[tuple[str, int, int | None], ...] = (
+        ("batch 1", 1, None),
+        ("padded rows", 4, None),
+        ("longest", 2 if longest <= 512 else 1, longest),
+        ("odd", 5, odd),
+        ("shortest", 1, min(5, longest)),
+    )
+    cases = []
+    for name, batch, length in wanted:
+        batch = static.get("batch", batch)
+        inputs = _text(source, batch, static.get("sequence", length), static)
+        cases.append(Case(name, inputs, sizes_of(source, inputs)))
+    return cases
+
+
+def _text(
+    source: LoadedSource, batch: int, length: int | None, static: Mapping[str, int]
+) -> Inputs:
+    assert source.tokenizer is not None and source.max_length is not None
+    limit = source.max_length
+    if length is not None and length > limit:
+        raise ConfigError(
+            f"--static sequence={length} is longer than the {limit} tokens that {source.id} takes.",
+            hint=f"Give {limit} or less.",
+        )
+    # Starting at another row each time: neighbours of very different length are always together.
+    start = 0 if batch > 1 else 1
+    rows = [(start + index) % len(SAMPLE_TEXTS) for index in range(batch)]
+    return sample_batch(
+        source.tokenizer,
+        tuple(source.sample_inputs),
+        task=source.task,
+        max_length=limit,
+        rows=rows,
+        length=length,
+    )
+
+
+def _tensor_cases(source: LoadedSource, sample: Inputs, static: Mapping[str, int]) -> list[Case]:
+    traced = sizes_of(source, sample)
+    variants = (
+        ("batch 1", lambda size: size + 2, 1),
+        ("long", lambda size: min(3 * size, size + 64), 2),
+        ("odd", lambda size: 2 * size + 1, 5),
+        ("large batch", lambda size: size + 1, 16),
+    )
+    cases = []
+    for index, (name, other, batch) in enumerate(variants):
+        sizes = {symbol: other(size) for symbol, size in traced.items()}
+        if "batch" in sizes:
+            sizes["batch"] = batch
+        sizes |= static
+        inputs = _resized(source, sizes, seed=index + 3)
+        cases.append(Case(name, inputs, sizes))
+    return cases
+
+
+def _resized(source: LoadedSource, sizes: Mapping[str, int], *, seed: int) -> Inputs:
+    """The sample at other sizes: its own slices drawn at random, floats with a little noise.
+
+    Drawing keeps ids and masks valid; the noise tells rows apart that come from the same one.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    resized: Inputs = {}
+    for name, value in source.sample_inputs.items():
+        for axis, symbol in source.dynamic_axes[name].items():
+            choice = torch.randint(value.shape[axis], (sizes[symbol],), generator=generator)
+            value = value.index_select(axis, choice)
+        if value.is_floating_point():
+            noise = torch.randn(value.shape, generator=generator).to(value.dtype)
+            spread = value.float().std().nan_to_num().to(value.dtype) if value.numel() > 1 else 1
+            value = value + 0.1 * spread * noise
+        resized[name] = value
+    return resized

@@ -1,0 +1,42 @@
+"""What an export leaves behind, for the pipeline to put into a bundle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.core.manifest import Component
+from edgekit.core.results import Parity
+
+Array = NDArray[np.generic]
+
+
+@dataclass(frozen=True, eq=False)
+class GoldenBatch:
+    """One padded batch and PyTorch's answer to it, by input and output name."""
+
+    inputs: Mapping[str, Array]
+    reference: Mapping[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class Exported:
+    """The files written into the export's directory and all that a manifest says of them.
+
+    ``files`` are (name, role) pairs. ``golden`` is None when one batch of outputs is larger than
+    a bundle's golden file may be.
+    """
+
+    component: Component
+    files: tuple[tuple[str, str], ...]
+    processor: Mapping[str, object] | None
+    labels: tuple[str, ...] | None
+    parity: tuple[Parity, ...]
+    golden: GoldenBatch | None
+    opset: int
+    precision: str
+    max_length: int | None
+    facts: Mapping[str, str | int | float | bool]

@@ -1,0 +1,249 @@
+"""`export_model`: one loaded source as a checked ONNX graph with its processor."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import onnx_ir as ir
+
+from edgekit.core.errors import ConfigError, ExportError, disk_errors
+from edgekit.core.manifest import Component, TensorSpec
+from edgekit.core.tolerance import tolerance_for
+from edgekit.exporters.cases import (
+    Case,
+    Inputs,
+    golden_inputs,
+    parity_cases,
+    sizes_of,
+    traced_sample,
+)
+from edgekit.exporters.exported import Array, Exported, GoldenBatch
+from edgekit.exporters.module import trace_module, trace_program
+from edgekit.exporters.parity import compare, reference, to_numpy
+from edgekit.exporters.processor_parity import check_processor
+from edgekit.exporters.processors import TOKENIZER_FILE, build_processor, write_tokenizer
+from edgekit.exporters.transformers import trace_pretrained
+from edgekit.graph.onnx_axes import declared_shape, frozen_axes, name_axes, true_shape
+from edgekit.graph.onnx_clean import (
+    name_by_module,
+    order_interface,
+    share_weights,
+    strip_metadata,
+)
+from edgekit.graph.onnx_rotary import expand_rotary_caches
+from edgekit.graph.onnx_save import save_model
+from edgekit.sources.loaded import LoadedSource
+
+GRAPH_FILE = "model.onnx"
+DEFAULT_OPSET = 23
+OPSETS = range(18, 24)
+
+# Every wrapper of edgekit.sources holds the model under this name.
+_PREFIX = "model."
+
+
+def export_model(
+    source: LoadedSource,
+    directory: Path,
+    *,
+    opset: int = DEFAULT_OPSET,
+    static: Mapping[str, int] | None = None,
+    atol: float | None = None,
+    rtol: float | None = None,
+) -> Exported:
+    """Write the source's ONNX graph and processor into `directory`, proved equal to PyTorch.
+
+    The processor is compared with transformers' tokenizer before the trace, the saved graph with
+    PyTorch at shapes that were not traced, in ONNX Runtime. `static` fixes dimensions by name.
+
+    Raises:
+        ConfigError: an opset or dimension that does not exist.
+        ExportError: the module cannot be traced, an axis froze, the graph or the processor
+            differs from PyTorch or transformers, or the disk is full.
+    """
+    if opset not in OPSETS:
+        raise ConfigError(
+            f"The opset {opset} is not supported.",
+            hint=f"Give one from {OPSETS.start} to {OPSETS.stop - 1}; {DEFAULT_OPSET} is the"
+            " default.",
+        )
+    fixed = dict(static or {})
+    tolerance = tolerance_for(source.precision, atol=atol, rtol=rtol)
+    sample = traced_sample(source, fixed)
+    axes = _varying(source, fixed)
+    cases = parity_cases(source, sample, fixed)
+    # Each reference is computed once: for the parity, the output shapes and the golden batch.
+    references = [reference(source, case.inputs) for case in cases]
+    with disk_errors(ExportError, "writing the exported graph"):
+        names = tuple(references[0])
+        model = _trace(source, sample, axes, names, opset)
+        inputs = _finish(source, model, axes, names, cases, references)
+        component_files = save_model(model, directory / GRAPH_FILE)
+        component = _component(model, component_files, inputs)
+        facts = _facts(model)
+        # The graph's folded weights and the session's would otherwise be in memory together.
+        del model
+        gc.collect()
+        processor = None
+        files = [(GRAPH_FILE, "component"), *((name, "weights") for name in component_files[1:])]
+        if source.tokenizer is not None:
+            processor = build_processor(source, inputs)
+            write_tokenizer(source.tokenizer, directory / TOKENIZER_FILE)
+            files.append((TOKENIZER_FILE, "processor"))
+            facts["processor_texts_compared"] = check_processor(source, processor, directory)
+        parity = compare(source, directory, component, cases, references, tolerance)
+    return Exported(
+        component=component,
+        files=tuple(files),
+        processor=processor,
+        labels=source.labels,
+        parity=parity,
+        golden=_golden(source, fixed, inputs, cases[0], references[0]),
+        opset=opset,
+        precision=source.precision,
+        max_length=source.max_length,
+        facts=facts,
+    )
+
+
+def _varying(source: LoadedSource, fixed: Mapping[str, int]) -> dict[str, dict[int, str]]:
+    return {
+        name: {axis: symbol for axis, symbol in axes.items() if symbol not in fixed}
+        for name, axes in source.dynamic_axes.items()
+    }
+
+
+def _trace(
+    source: LoadedSource,
+    sample: Inputs,
+    axes: Mapping[str, Mapping[int, str]],
+    outputs: Sequence[str],
+    opset: int,
+) -> ir.Model:
+    dynamic = {name: tuple(named) for name, named in axes.items()}
+    if source.program is not None:
+        return trace_program(source.program, outputs, opset=opset)
+    if source.kind == "huggingface":
+        return trace_pretrained(source.module, sample, dynamic, opset=opset)
+    return trace_module(source.module, sample, dynamic, outputs, opset=opset)
+
+
+def _finish(
+    source: LoadedSource,
+    model: ir.Model,
+    axes: Mapping[str, Mapping[int, str]],
+    outputs: Sequence[str],
+    cases: Sequence[Case],
+    references: Sequence[Mapping[str, Array]],
+) -> tuple[str, ...]:
+    """Repair, name and clean the graph in place; the inputs that it takes."""
+    _refuse_frozen(source, model, axes)
+    expand_rotary_caches(model)
+    share_weights(model)
+    inputs = order_interface(
+        model, tuple(source.sample_inputs), outputs, drop_unused=source.tokenizer is not None
+    )
+    _refuse_lost(source, inputs)
+    declared = {value.name: declared_shape(value) for value in model.graph.outputs}
+    shapes = {
+        name: true_shape(
+            name,
+            [
+                ({s: n for s, n in case.sizes.items() if s in _symbols(axes)}, found[name].shape)
+                for case, found in zip(cases, references, strict=True)
+            ],
+            declared[name],
+        )
+        for name in outputs
+    }
+    name_axes(model, axes, shapes)
+    parameters = {tensor.data_ptr(): name for name, tensor in source.module.named_parameters()}
+    name_by_module(model, parameters, prefix=_PREFIX)
+    strip_metadata(model)
+    model.graph.name = source.architecture
+    model.producer_name, model.producer_version = "edgekit", None
+    return inputs
+
+
+def _symbols(axes: Mapping[str, Mapping[int, str]]) -> set[str]:
+    return {symbol for named in axes.values() for symbol in named.values()}
+
+
+def _refuse_frozen(
+    source: LoadedSource, model: ir.Model, axes: Mapping[str, Mapping[int, str]]
+) -> None:
+    frozen = frozen_axes(model, axes)
+    if frozen:
+        first = frozen[0]
+        raise ExportError(
+            f"The trace of {source.architecture} froze axis {first.axis} of {first.name}"
+            f" ({first.symbol!r}) at {first.size}, although it should vary.",
+            hint=f"If it may be fixed, pass --static {first.symbol}={first.size} or declare it as"
+            " a number with --input; otherwise make forward() independent of its size.",
+        )
+
+
+def _refuse_lost(source: LoadedSource, inputs: Sequence[str]) -> None:
+    lost = [name for name in source.sample_inputs if name not in inputs]
+    # A model without type embeddings takes token types and ignores them.
+    if source.tokenizer is not None:
+        lost = [name for name in lost if name != "token_type_ids"]
+    if lost:
+        raise ExportError(
+            f"The input {lost[0]!r} does not reach any output of {source.architecture} and is"
+            " missing from the graph.",
+            hint="Give sample inputs for which it matters (a mask with zeros in it), or leave it"
+            " out of forward().",
+        )
+
+
+def _component(model: ir.Model, files: tuple[str, ...], inputs: Sequence[str]) -> Component:
+    by_name = {value.name: value for value in model.graph.inputs}
+    return Component(
+        format="onnx",
+        files=files,
+        inputs=tuple(_spec(by_name[name]) for name in inputs),
+        outputs=tuple(_spec(value) for value in model.graph.outputs),
+    )
+
+
+def _spec(value: ir.Value) -> TensorSpec:
+    name = value.name or ""
+    assert value.dtype is not None
+    shape = tuple(
+        f"{name}_{axis}" if dim is None else dim for axis, dim in enumerate(declared_shape(value))
+    )
+    return TensorSpec(name, _DTYPES.get(value.dtype.name, value.dtype.name.lower()), shape)
+
+
+_DTYPES = {"FLOAT": "float32", "DOUBLE": "float64", "FLOAT16": "float16", "BFLOAT16": "bfloat16"}
+
+
+def _facts(model: ir.Model) -> dict[str, str | int | float | bool]:
+    operators = [node.op_type for node in model.graph.all_nodes()]
+    return {
+        "nodes": len(operators),
+        "attention_nodes": operators.count("Attention"),
+        "ir_version": model.ir_version,
+    }
+
+
+def _golden(
+    source: LoadedSource,
+    fixed: Mapping[str, int],
+    inputs: Sequence[str],
+    case: Case,
+    outputs: Mapping[str, Array],
+) -> GoldenBatch | None:
+    total = sum(array.nbytes for array in outputs.values())
+    if source.tokenizer is not None:
+        per_row = -(-total // case.inputs["input_ids"].numel())
+    else:
+        per_row = -(-total // sizes_of(source, case.inputs).get("batch", 1))
+    batch = golden_inputs(source, fixed, per_row)
+    if batch is None:
+        return None
+    answers = reference(source, batch)
+    return GoldenBatch({name: to_numpy(batch[name]) for name in inputs}, answers)

@@ -1,0 +1,1 @@
+"""Helpers on ONNX and OpenVINO graphs that more than one step uses."""

@@ -1,0 +1,21 @@
+"""Tells a full disk from other failures of libraries that write files and do not say why."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+# What a failed write may leave free: the tail of a buffer.
+_ALMOST_NOTHING = 1 << 20
+
+
+def raise_if_full(folder: Path) -> None:
+    """Raise the OSError that a library kept to itself when `folder` has no room left.
+
+    ONNX Runtime says "Protobuf serialization failed" and OpenVINO "iostream error"; call this after
+    such a failure, inside `core.errors.disk_errors`.
+    """
+    if shutil.disk_usage(folder).free < _ALMOST_NOTHING:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))

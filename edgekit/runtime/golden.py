@@ -1,0 +1,173 @@
+"""Golden values: inputs with the answers they had where the bundle was written, and in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from edgekit.core import cpu
+from edgekit.core.bundle import Bundle
+from edgekit.core.errors import BundleCorrupt, ConfigError
+from edgekit.core.manifest import GOLDEN_MAX_BYTES, Manifest
+from edgekit.core.results import GoldenRow
+from edgekit.core.tolerance import TOLERANCES, tolerance_for
+from edgekit.runtime.session import Array, Session
+
+GOLDEN_NAME = "golden.safetensors"
+_PARTS = ("input", "reference", "expected")
+# From exact to coarse: what is judged is what the coarsest of several left over.
+_COARSENESS = {"fp32": 0, "bf16": 1, "fp16": 1, "int8": 2, "int4": 3}
+
+
+@dataclass(frozen=True)
+class GoldenValues:
+    """The arrays of a ``golden.safetensors``, by input or output name.
+
+    ``reference`` is what the origin answered in PyTorch, ``expected`` what this bundle answered
+    where it was written; ``arch`` and ``features`` tell what CPU that was.
+    """
+
+    inputs: dict[str, Array]
+    reference: dict[str, Array]
+    expected: dict[str, Array]
+    arch: str | None = None
+    features: frozenset[str] | None = None
+
+    @property
+    def same_isa(self) -> bool:
+        """Whether this CPU has the instruction set that `expected` was computed with."""
+        here = cpu.cpu_features()
+        unknown = self.arch is None or self.features is None or here is None
+        return unknown or (self.arch == cpu.arch() and self.features == here)
+
+
+def write(
+    path: Path,
+    inputs: Mapping[str, Array],
+    reference: Mapping[str, Array],
+    expected: Mapping[str, Array],
+) -> None:
+    """Write golden values, marked with this machine's architecture and CPU features.
+
+    Raises ConfigError when they take more than the 8 MiB that a bundle may hold.
+    """
+    arrays = {
+        f"{part}.{name}": np.ascontiguousarray(array)
+        for part, group in zip(_PARTS, (inputs, reference, expected), strict=True)
+        for name, array in group.items()
+    }
+    size = sum(array.nbytes for array in arrays.values())
+    if size + 64 * 1024 > GOLDEN_MAX_BYTES:
+        raise ConfigError(
+            f"The golden values take {size} bytes; a bundle holds at most {GOLDEN_MAX_BYTES}.",
+            hint="Give fewer or shorter sample inputs.",
+        )
+    metadata = {"arch": cpu.arch()}
+    features = cpu.cpu_features()
+    if features is not None:
+        metadata["features"] = ",".join(sorted(features))
+    path.write_bytes(save(arrays, metadata=metadata))
+
+
+def read(path: Path) -> GoldenValues:
+    """The golden values of a file. Raises BundleCorrupt when it is not one."""
+    if path.stat().st_size > GOLDEN_MAX_BYTES:
+        raise BundleCorrupt(
+            f"{path.name} has {path.stat().st_size} bytes, more than {GOLDEN_MAX_BYTES}."
+        )
+    groups: dict[str, dict[str, Array]] = {part: {} for part in _PARTS}
+    try:
+        with safe_open(path, framework="numpy") as stored:
+            metadata = stored.metadata() or {}
+            for key in stored.keys():  # noqa: SIM118 - not a mapping
+                part, _, name = key.partition(".")
+                if part not in groups or not name:
+                    raise BundleCorrupt(f"{path.name} holds {key!r}, which is no golden value.")
+                groups[part][name] = stored.get_tensor(key)
+    except (SafetensorError, TypeError) as error:
+        raise BundleCorrupt(
+            f"{path.name} cannot be read: {error}.", hint="Get the bundle again."
+        ) from error
+    features = metadata.get("features")
+    return GoldenValues(
+        groups["input"],
+        groups["reference"],
+        groups["expected"],
+        metadata.get("arch"),
+        None if features is None else frozenset(features.split(",")) - {""},
+    )
+
+
+def judge(bundle: Bundle, session: Session) -> tuple[GoldenRow, ...]:
+    """`expected` against what the session answers now, one row per output that was recorded.
+
+    The tolerance is that of the coarsest precision in play (the bundle's own, or the one the
+    engine really uses), and the wider one when this CPU is another kind than the writer's.
+    """
+    golden = bundle.manifest.golden
+    if golden is None:
+        return ()
+    values = read(bundle.file(golden.file))
+    precision = effective_precision(bundle.manifest, session)
+    rule = tolerance_for(precision, golden.tolerance, cross_isa=not values.same_isa)
+    answers = session.run(values.inputs)
+    rows = []
+    for name, expected in values.expected.items():
+        if name not in answers:
+            raise BundleCorrupt(f"{golden.file} expects an output {name!r} that the graph lacks.")
+        answer = answers[name]
+        if answer.shape != expected.shape:
+            raise BundleCorrupt(
+                f"Output {name!r} has shape {list(answer.shape)}, {golden.file} expects"
+                f" {list(expected.shape)}."
+            )
+        max_abs, cosine = distance(answer, expected)
+        scale = float(np.abs(expected).max()) if expected.size else 0.0
+        reference = values.reference.get(name)
+        rows.append(
+            GoldenRow(
+                output=name,
+                max_abs=max_abs,
+                cosine=cosine,
+                tolerance=f"{precision}: {rule.describe()}",
+                passed=rule.accepts(max_abs=max_abs, max_reference=scale, cosine=cosine),
+                to_reference=None if reference is None else distance(answer, reference)[0],
+            )
+        )
+    return tuple(rows)
+
+
+def effective_precision(manifest: Manifest, session: Session) -> str:
+    """The coarsest of what the bundle was converted to and what the engine computes in."""
+    used = str(session.facts().get("precision", "fp32"))
+    return max((stored_precision(manifest), used), key=lambda name: _COARSENESS.get(name, 0))
+
+
+def stored_precision(manifest: Manifest) -> str:
+    """What the bundle's steps have converted it to: the last step that records a ``precision``."""
+    for step in reversed(manifest.steps):
+        precision = step.facts.get("precision")
+        if isinstance(precision, str) and precision in TOLERANCES:
+            return precision
+    return "fp32"
+
+
+def distance(first: Array, second: Array) -> tuple[float, float]:
+    """(largest absolute difference, cosine of the flattened arrays); NaN where there is none."""
+    left = _flat(first)
+    right = _flat(second)
+    if left.size == 0:
+        return 0.0, 1.0
+    scale = float(np.linalg.norm(left) * np.linalg.norm(right))
+    cosine = float(left @ right) / scale if scale else float("nan")
+    return float(np.abs(left - right).max()), cosine
+
+
+def _flat(array: Array) -> NDArray[np.float64]:
+    return np.asarray(array, dtype=np.float64).ravel()

@@ -1,0 +1,196 @@
+"""From what an app has (texts, or plain arrays) to what it wants, over one session."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, cast
+
+import numpy as np
+
+from edgekit.core.errors import BundleCorrupt, ConfigError
+from edgekit.core.manifest import Manifest, TensorSpec
+from edgekit.runtime.batching import BATCH, plan_batches
+from edgekit.runtime.inputs import InputCheck
+from edgekit.runtime.session import Array, Session
+from edgekit.runtime.tasks import Context, Row, make_text_task
+from edgekit.runtime.text import Encoding, Text, TextProcessor
+
+
+class Predictor(Protocol):
+    """Answers one input, or a list of them with a list."""
+
+    def __call__(
+        self, inputs: object, *, batch_size: int | None, options: Mapping[str, object]
+    ) -> object:
+        """Raises InputMismatch for inputs, ConfigError for options that do not fit the task."""
+        ...
+
+
+class TensorPredictor:
+    """Tensors in, tensors out: what a bundle without a processor does."""
+
+    def __init__(self, session: Session, check: InputCheck, task: str) -> None:
+        self._session = session
+        self._check = check
+        self._task = task
+
+    def __call__(
+        self, inputs: object, *, batch_size: int | None, options: Mapping[str, object]
+    ) -> object:
+        """See `Predictor`. ``batch_size`` has nothing to batch here."""
+        refuse_options(options, frozenset(), self._task)
+        if isinstance(inputs, list):
+            return [self._one(item) for item in inputs]
+        return self._one(inputs)
+
+    def _one(self, item: object) -> dict[str, Array]:
+        return self._session.run(self._check(cast("Mapping[str, Array]", item)))
+
+
+class TextPredictor:
+    """Texts in, the task's answers out: tokenized, batched by length, run, read."""
+
+    def __init__(self, session: Session, manifest: Manifest, directory: Path) -> None:
+        processor = manifest.processor or {}
+        component = manifest.components["model"]
+        post = processor.get("post")
+        batch, length = _static_shape(component.inputs, processor)
+        self._session = session
+        self._static_batch = batch
+        self.processor = TextProcessor(processor, directory, length=length)
+        _check_inputs(component.inputs, self.processor.rules.inputs)
+        # Tokenization makes int64; a graph may want int32.
+        self._casts = {
+            spec.name: np.dtype(spec.dtype) for spec in component.inputs if spec.dtype != "int64"
+        }
+        self.task = make_text_task(
+            Context(
+                post if isinstance(post, Mapping) else {},
+                manifest.labels,
+                component.outputs,
+                self.processor,
+            )
+        )
+        self._name = manifest.task
+
+    def __call__(
+        self, inputs: object, *, batch_size: int | None, options: Mapping[str, object]
+    ) -> object:
+        """See `Predictor`."""
+        task = self.task
+        if options:
+            refuse_options(options, task.options, self._name)
+        if not isinstance(inputs, list):
+            text = task.read(inputs)
+            encodings = self.processor.tokenize(text)
+            return task.alone(task.answer(text, self._run(encodings), options), inputs)
+        texts = [task.read(item) for item in inputs]
+        limit = BATCH if batch_size is None else batch_size
+        return self._many(texts, self._static_batch or limit, options)
+
+    def _many(
+        self, texts: Sequence[Text], limit: int, options: Mapping[str, object]
+    ) -> list[object]:
+        encodings: list[Encoding] = []
+        owners: list[range] = []
+        for text in texts:
+            found = self.processor.tokenize(text)
+            owners.append(range(len(encodings), len(encodings) + len(found)))
+            encodings.extend(found)
+        rows: dict[int, Row] = {}
+        for indices in plan_batches([len(encoding) for encoding in encodings], limit):
+            made = self._run([encodings[index] for index in indices])
+            rows.update(zip(indices, made, strict=True))
+        return [
+            self.task.answer(text, [rows.pop(index) for index in own], options)
+            for text, own in zip(texts, owners, strict=True)
+        ]
+
+    def _run(self, encodings: Sequence[Encoding]) -> list[Row]:
+        """The rows of some encodings, in batches of the graph's size when that is fixed."""
+        size = self._static_batch
+        if size is None:
+            return self._batch(encodings, len(encodings))
+        rows: list[Row] = []
+        for start in range(0, len(encodings), size):
+            part = encodings[start : start + size]
+            # The graph takes exactly `size` rows: the last one stands in for those that lack.
+            filled = [*part, *[part[-1]] * (size - len(part))]
+            rows.extend(self._batch(filled, len(part)))
+        return rows
+
+    def _batch(self, encodings: Sequence[Encoding], wanted: int) -> list[Row]:
+        task = self.task
+        feeds: dict[str, Array] = dict(self.processor.collate(encodings))
+        for name, dtype in self._casts.items():
+            feeds[name] = feeds[name].astype(dtype)
+        outputs = self._session.run(feeds)
+        read = [outputs[name] for name in task.outputs]
+        if not task.per_token:
+            return [
+                Row(encodings[index], tuple([output[index] for output in read]))
+                for index in range(wanted)
+            ]
+        rows = []
+        for index in range(wanted):
+            encoding = encodings[index]
+            width = read[0].shape[1]
+            span = self.processor.span(len(encoding), width)
+            rows.append(Row(encoding, tuple([output[index, span] for output in read])))
+        return rows
+
+
+def make_predictor(
+    session: Session, check: InputCheck, manifest: Manifest, directory: Path
+) -> Predictor:
+    """The predictor for a bundle's processor.
+
+    Raises MissingDependency, BundleCorrupt, BundleVersion.
+    """
+    if manifest.processor is None:
+        return TensorPredictor(session, check, manifest.task)
+    return TextPredictor(session, manifest, directory)
+
+
+def refuse_options(options: Mapping[str, object], known: frozenset[str], task: str) -> None:
+    """Raise ConfigError for an option that the task does not have."""
+    for name in options:
+        if name not in known:
+            raise ConfigError(
+                f"{task} has no option {name!r}.",
+                hint=f"Its options: {', '.join(sorted(known)) or 'none'}, and batch_size.",
+            )
+
+
+def _static_shape(
+    specs: Sequence[TensorSpec], processor: Mapping[str, object]
+) -> tuple[int | None, int | None]:
+    """Batch and sequence length where the graph fixes them."""
+    names = processor.get("inputs")
+    for spec in specs:
+        if isinstance(names, list | tuple) and spec.name in names and len(spec.shape) == 2:
+            batch, length = spec.shape
+            return (
+                batch if isinstance(batch, int) else None,
+                length if isinstance(length, int) else None,
+            )
+    return None, None
+
+
+def _check_inputs(specs: Sequence[TensorSpec], made: Sequence[str]) -> None:
+    taken = {spec.name for spec in specs}
+    if taken != set(made):
+        raise BundleCorrupt(
+            f"The graph takes {', '.join(sorted(taken))}; the processor makes"
+            f" {', '.join(sorted(made))}.",
+            hint="Export the bundle again.",
+        )
+
+
+def check_batch_size(batch_size: int | None) -> None:
+    """Raise ConfigError for a batch size that is not a number of at least 1."""
+    if batch_size is None:
+        return
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise ConfigError(f"batch_size is a whole number of at least 1, got {batch_size!r}.")

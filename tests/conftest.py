@@ -1,0 +1,50 @@
+"""Tiny exported bundles that many tests read, made once for all worker processes."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run share."""
+    base = tmp_path_factory.getbasetemp()
+    # Under pytest-xdist every worker has a folder of its own inside the run's.
+    folder = base.parent if base.name.startswith("popen-") else base
+    shared = folder / "shared"
+    shared.mkdir(exist_ok=True)
+    return shared
+
+
+def make_once(folder: Path, make: Callable[[Path], object]) -> Path:
+    """The folder that `make` fills, by the first worker that asks for it."""
+    with folder.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            make(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def classifier_source(shared: Path) -> Path:
+    """A small random BERT classifier with a tokenizer, as a Hugging Face folder."""
+    from tests.models import save_model
+
+    return make_once(
+        shared / "classifier-source",
+        lambda folder: save_model("bert", "text-classification", folder),
+    )
+
+
+@pytest.fixture(scope="session")
+def classifier(shared: Path, classifier_source: Path) -> Path:
+    """The exported bundle of `classifier_source`."""
+    import edgekit
+
+    return make_once(
+        shared / "classifier", lambda folder: edgekit.export(str(classifier_source), folder)
+    )

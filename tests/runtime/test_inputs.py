@@ -1,0 +1,91 @@
+"""Raw tensors are checked against the manifest, with names, dtypes and shapes in the message."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from edgekit.core.errors import EngineUnavailable, InputMismatch
+from edgekit.core.manifest import TensorSpec
+from edgekit.runtime.inputs import InputCheck
+
+IDS = TensorSpec("ids", "int64", ("batch", "sequence"))
+X = TensorSpec("x", "float32", ("batch", 3))
+STATE = TensorSpec("state", "float16", (2, "batch"))
+
+
+def feeds(**changes: object) -> dict[str, np.ndarray]:
+    """Feeds that fit, with some changed (or, with None, left out)."""
+    made: dict[str, object] = {
+        "ids": np.zeros((2, 5), np.int64),
+        "x": np.zeros((2, 3), np.float32),
+        "state": np.zeros((2, 2), np.float16),
+        **changes,
+    }
+    return {name: value for name, value in made.items() if value is not None}  # type: ignore[misc]
+
+
+CHECK = InputCheck((IDS, X, STATE))
+
+
+def test_fitting_feeds_pass() -> None:
+    """What fits comes back as it is, whatever the memory order."""
+    given = feeds(x=np.zeros((3, 2), np.float32).T)
+    assert CHECK(given) is given
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"x": "a text"}, ["'x'", "str", "x float32[batch, 3]"]),
+        ({"x": [[1.0, 2.0, 3.0]]}, ["'x'", "list"]),
+        ({"x": 1.0}, ["'x'", "float"]),
+        ({"x": np.zeros((2, 3))}, ["'x'", "float64[2, 3]", "x float32[batch, 3]"]),
+        ({"ids": np.zeros((2, 5), np.int32)}, ["'ids'", "int32[2, 5]", "int64"]),
+        ({"ids": np.zeros((2, 5), ">i8")}, ["'ids'", ">i8"]),
+        ({"x": np.array([["a"] * 3] * 2)}, ["'x'", "<U1"]),
+        ({"x": np.zeros(3, np.float32)}, ["'x'", "2 axes", "[3]"]),
+        ({"x": np.zeros((2, 4), np.float32)}, ["'x'", "3 on axis 1", "[2, 4]"]),
+        ({"x": np.zeros((7, 3), np.float32)}, ["'x'", "batch = 7", "'ids'", "batch = 2"]),
+        ({"state": np.zeros((2, 9), np.float16)}, ["'state'", "batch = 9"]),
+        ({"state": np.zeros((1, 2), np.float16)}, ["'state'", "2 on axis 0"]),
+        ({"x": None}, ["x missing"]),
+        ({"y": np.zeros(1)}, ["y unknown"]),
+        ({"x": None, "y": np.zeros(1)}, ["x missing", "y unknown"]),
+        ({"x": np.full((2, 3), np.nan, np.float32)}, ["'x'", "6 NaN"]),
+        ({"state": np.array([[0, np.nan], [0, 0]], np.float16)}, ["'state'", "1 NaN"]),
+    ],
+)
+def test_misfit_is_named(changes: dict[str, object], words: list[str]) -> None:
+    """Every misfit says which input, what it is, and what it should be."""
+    with pytest.raises(InputMismatch) as caught:
+        CHECK(feeds(**changes))
+    for word in words:
+        assert word in str(caught.value)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("given", [None, "text", [np.zeros(3)], np.zeros((2, 3))])
+def test_not_a_dict(given: object) -> None:
+    """Feeds that are no dict are refused with the declared inputs."""
+    with pytest.raises(InputMismatch, match="dict of arrays") as caught:
+        CHECK(given)  # type: ignore[arg-type]
+    assert "x float32[batch, 3]" in str(caught.value.hint)
+
+
+def test_infinities_pass() -> None:
+    """An infinity can be meant (a mask); only NaN is refused."""
+    CHECK(feeds(x=np.full((2, 3), -np.inf, np.float32)))
+
+
+def test_empty_axis_passes() -> None:
+    """An empty cache is an input like any other."""
+    InputCheck((TensorSpec("past", "float32", ("batch", "past")),))(
+        {"past": np.zeros((1, 0), np.float32)}
+    )
+
+
+def test_dtype_that_numpy_lacks() -> None:
+    """bfloat16 inputs cannot be made with numpy: said when the bundle is loaded."""
+    with pytest.raises(EngineUnavailable, match="bfloat16"):
+        InputCheck((TensorSpec("x", "bfloat16", (1,)),))
