@@ -331,7 +331,8 @@ class LinearRegression(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """The prediction, `[batch, 1]`."""
-        return self.linear(x)
+        y: Tensor = self.linear(x)
+        return y
 
 
 class Cnn(nn.Module):

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Sequence
 
-from edgekit.core.errors import BudgetNotMet, EdgekitError
+from edgekit.core.errors import EdgekitError
 from edgekit.core.results import to_json
 
 
@@ -51,7 +51,7 @@ class Console:
         """One clear error; with --json also the full result of a missed budget."""
         if self.json_output:
             plain: dict[str, object] = {}
-            if isinstance(error, BudgetNotMet) and error.result is not None:
+            if error.result is not None:
                 found = to_json(error.result)
                 plain = dict(found) if isinstance(found, dict) else {}
             self._write_json({**plain, "error": _error(error)})

@@ -79,7 +79,8 @@ def compile_component(
     precision = _precision(profile, summary)
     to_half = precision == "fp16" and not summary.half
     level = _level(profile, summary, precision, str(ort.__version__))
-    large = sum((source.path / file).stat().st_size for file in part.files) > INLINE_BYTES
+    size = sum(source.file(file).stat().st_size for file in part.files)
+    large = (size // 2 if to_half else size) > INLINE_BYTES
     facts: dict[str, object] = {
         "precision": precision,
         "opset": summary.opset,
@@ -98,11 +99,11 @@ def compile_component(
         if to_half or sizes or summary.traces:
             edited = load_graph(graph_path, weights=True) if to_half or len(files) > 1 else model
             if to_half:
-                edited = halve(edited, large=large)
+                edited = halve(edited, large=size > INLINE_BYTES)
             fix_sizes(edited, sizes)
             strip_traces(edited)
             current = Path(scratch) / target.name if optimised else target
-            files = save(edited, current, part.files[0], large=large and not to_half)
+            files = save(edited, current, part.files[0], large=large)
         elif not optimised:
             for file in files:
                 shutil.copyfile(source.file(file), directory / file)
@@ -312,7 +313,9 @@ def _requires(
     source: Bundle, profile: Profile, level: _Level, result: GraphSummary, version: str
 ) -> Requires:
     # The optimised graph holds operators of this release that an older one may not know.
-    minimum = release(version) if level.name != "none" else profile.engine_min_version
+    written = release(version) if level.name != "none" else None
+    versions = filter(None, (written, profile.engine_min_version))
+    minimum = max(versions, key=version_key, default=None)
     extra = "cuda" if profile.device == "cuda" else "ort"
     requires = make_requires(source, engine=ENGINE, extra=extra, minimum=minimum)
     if not _layout(result):

@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -311,6 +311,28 @@ class BundleWriter:
         if retired is not None:
             shutil.rmtree(retired, ignore_errors=True)
         return Bundle(self.output, manifest)
+
+
+def replace_evidence(bundle: Bundle, evidence: Mapping[str, object]) -> Bundle:
+    """The bundle with other evidence in its manifest, written atomically; its id stays.
+
+    Raises ConfigError or StepError when the folder cannot be written to.
+    """
+    changed = replace(bundle.manifest, evidence=dict(evidence))
+    path = bundle.path / MANIFEST_NAME
+    # Beside the bundle, not inside: a reader refuses surplus files, also for a moment.
+    beside = bundle.path.absolute().parent
+    with disk_errors(StepError, f"recording evidence in {path}"):
+        handle, temporary = tempfile.mkstemp(prefix=f".{bundle.path.name}.", dir=beside)
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(changed.to_json())
+            Path(temporary).chmod(path.stat().st_mode & 0o777)
+            Path(temporary).replace(path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    return Bundle(bundle.path, changed)
 
 
 def check_output(output: Path, *, force: bool) -> None:

@@ -1,10 +1,10 @@
 """Every error that edgekit raises on purpose, and the process exit code each one stands for.
 
-EdgekitError(message, *, hint=None)
+EdgekitError(message, *, hint=None, result=None)
 ├─ ConfigError (2)            usage, configuration, paths, DATA
 ├─ MissingDependency (3)      an extra is not installed; the hint is the pip line
 ├─ StepError (4)              a step failed on a readable source
-│  ├─ SourceError · ExportError · PruneError · QuantizeError · CompileError
+│  ├─ SourceError · ExportError · PruneError · QuantizeError · CompileError · MeasurementError
 ├─ BudgetNotMet (5)           a budget or gate was missed, or could not be decided; holds the result
 ├─ BundleError (6)
 │  ├─ BundleCorrupt · BundleVersion · BundleUnsafe
@@ -23,14 +23,18 @@ from typing import ClassVar
 
 
 class EdgekitError(Exception):
-    """An expected failure: what is wrong, with its values, and what to do about it."""
+    """An expected failure: what is wrong, with its values, and what to do about it.
+
+    ``result`` is the full result of a verb that ended with a verdict against it.
+    """
 
     exit_code: ClassVar[int] = 1
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, result: object = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.result = result
 
     @property
     def kind(self) -> str:
@@ -87,10 +91,6 @@ class BudgetNotMet(EdgekitError):
     """An accuracy budget or a gate was missed, or the data could not decide; ``result`` has all."""
 
     exit_code = 5
-
-    def __init__(self, message: str, *, hint: str | None = None, result: object = None) -> None:
-        super().__init__(message, hint=hint)
-        self.result = result
 
 
 class BundleError(EdgekitError):

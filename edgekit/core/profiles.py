@@ -146,7 +146,8 @@ def _read(name_or_path: str, seen: tuple[str, ...]) -> dict[str, object]:
                 f"There is no target profile {name_or_path!r}.",
                 hint=nearest(name_or_path, profile_names()) + " A path ends in .toml.",
             )
-    if str(path) in seen:
+    place = str(path.resolve())
+    if place in seen:
         raise ConfigError(f"The target profile {path} extends itself.")
     try:
         values: dict[str, object] = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -158,7 +159,12 @@ def _read(name_or_path: str, seen: tuple[str, ...]) -> dict[str, object]:
         return values
     if not isinstance(parent, str):
         raise ConfigError(f"{path}: extends is the name of a profile, got {parent!r}.")
-    base = _read(parent, (*seen, str(path)))
+    if parent.endswith(".toml"):
+        # Beside the file that names it, wherever the command was started.
+        parent = str(path.parent / parent)
+    base = _read(parent, (*seen, place))
+    # What was measured on the parent says nothing of its child.
+    base.pop("status", None)
     return _merge(base, values)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -124,7 +124,8 @@ def _text_cases(source: LoadedSource, sample: Inputs, static: Mapping[str, int])
 def _text(
     source: LoadedSource, batch: int, length: int | None, static: Mapping[str, int]
 ) -> Inputs:
-    assert source.tokenizer is not None and source.max_length is not None
+    assert source.tokenizer is not None
+    assert source.max_length is not None
     limit = source.max_length
     if length is not None and length > limit:
         raise ConfigError(
@@ -146,11 +147,12 @@ def _text(
 
 def _tensor_cases(source: LoadedSource, sample: Inputs, static: Mapping[str, int]) -> list[Case]:
     traced = sizes_of(source, sample)
-    variants = (
+    variants: tuple[tuple[str, Callable[[int], int], int], ...] = (
         ("batch 1", lambda size: size + 2, 1),
         ("long", lambda size: min(3 * size, size + 64), 2),
         ("odd", lambda size: 2 * size + 1, 5),
         ("large batch", lambda size: size + 1, 16),
+        ("another", lambda size: size + 3, 3),
     )
     cases = []
     for index, (name, other, batch) in enumerate(variants):

@@ -69,7 +69,17 @@ def export_model(
             hint=f"Give one from {OPSETS.start} to {OPSETS.stop - 1}; {DEFAULT_OPSET} is the"
             " default.",
         )
+    if source.precision == "bf16":
+        raise ExportError(
+            "ONNX Runtime has no bfloat16 kernels on the CPU, so a bfloat16 graph could not be"
+            " compared with PyTorch.",
+            hint="Export in float32 (the default): engines that compute in bfloat16 convert it"
+            " themselves, and edgekit quantize makes smaller bundles.",
+        )
     fixed = dict(static or {})
+    length = source.max_length
+    if length is not None:
+        length = min(length, fixed.get("sequence", length))
     tolerance = tolerance_for(source.precision, atol=atol, rtol=rtol)
     sample = traced_sample(source, fixed)
     axes = _varying(source, fixed)
@@ -88,8 +98,8 @@ def export_model(
         gc.collect()
         processor = None
         files = [(GRAPH_FILE, "component"), *((name, "weights") for name in component_files[1:])]
-        if source.tokenizer is not None:
-            processor = build_processor(source, inputs)
+        if source.tokenizer is not None and length is not None:
+            processor = build_processor(source, inputs, length)
             write_tokenizer(source.tokenizer, directory / TOKENIZER_FILE)
             files.append((TOKENIZER_FILE, "processor"))
             facts["processor_texts_compared"] = check_processor(source, processor, directory)
@@ -103,7 +113,7 @@ def export_model(
         golden=_golden(source, fixed, inputs, cases[0], references[0]),
         opset=opset,
         precision=source.precision,
-        max_length=source.max_length,
+        max_length=length,
         facts=facts,
     )
 
@@ -140,6 +150,8 @@ def _finish(
 ) -> tuple[str, ...]:
     """Repair, name and clean the graph in place; the inputs that it takes."""
     _refuse_frozen(source, model, axes)
+    parameters = {tensor.data_ptr(): name for name, tensor in source.module.named_parameters()}
+    name_by_module(model, parameters, prefix=_PREFIX)
     expand_rotary_caches(model)
     share_weights(model)
     inputs = order_interface(
@@ -159,8 +171,6 @@ def _finish(
         for name in outputs
     }
     name_axes(model, axes, shapes)
-    parameters = {tensor.data_ptr(): name for name, tensor in source.module.named_parameters()}
-    name_by_module(model, parameters, prefix=_PREFIX)
     strip_metadata(model)
     model.graph.name = source.architecture
     model.producer_name, model.producer_version = "edgekit", None

@@ -110,7 +110,7 @@ def _name_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
         if value.is_graph_input() or value.is_initializer() or id(value) in seen:
             node = ir.node("Identity", [value], name=f"{name}/Identity")
             copy = node.outputs[0]
-            copy.shape, copy.dtype = value.shape, value.dtype
+            copy.shape, copy.type = value.shape, value.type
             graph.append(node)
             graph.outputs[index] = value = copy
         seen.add(id(value))

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +53,7 @@ _RANDOM_TEXTS = 48
 
 
 def check_processor(source: LoadedSource, processor: Mapping[str, object], directory: Path) -> int:
-    """Compare both on scripts, emoji, spaces, lengths, special tokens and pairs; the texts compared.
+    """Compare both on scripts, emoji, spaces, lengths, special tokens, pairs; the texts compared.
 
     Raises ExportError with the first text whose tensors differ.
     """
@@ -121,8 +122,7 @@ def _pairs(texts: Sequence[str]) -> list[Text]:
     filled = [text for text in texts if text.strip()]
     # Two long texts overflow in every combination of their pieces: one of them at a time.
     longest = max(filled, key=len)
-    pairs = zip(filled, filled[1:], strict=False)
-    cut = [(first, second[:200]) for first, second in pairs]
+    cut = [(first, second[:200]) for first, second in pairwise(filled)]
     return [*zip(SAMPLE_TEXTS, SAMPLE_PAIRS, strict=True), *cut, (SAMPLE_TEXTS[0], longest)]
 
 

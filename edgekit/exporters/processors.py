@@ -24,10 +24,13 @@ _QA_STRIDE = 128
 _QA_ANSWER = 15
 
 
-def build_processor(source: LoadedSource, inputs: Sequence[str]) -> dict[str, object]:
-    """What the runtime needs to turn texts into the graph's `inputs` and outputs into answers."""
-    tokenizer, length = source.tokenizer, source.max_length
-    assert tokenizer is not None and length is not None
+def build_processor(source: LoadedSource, inputs: Sequence[str], length: int) -> dict[str, object]:
+    """What the runtime needs to turn texts into the graph's `inputs` and outputs into answers.
+
+    `length` is the most tokens a text may have, special tokens included.
+    """
+    tokenizer = source.tokenizer
+    assert tokenizer is not None
     post = _POST[source.task](source, tokenizer, length)
     windows = source.task == "question-answering"
     # Only the context is cut into windows; transformers puts it last unless it pads on the left.

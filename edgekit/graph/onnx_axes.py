@@ -77,10 +77,10 @@ def _rename(
 ) -> int | str | None:
     if isinstance(dim, int):
         return dim
-    name = str(dim.value) if dim.value is not None else None
-    if name in renamed:
-        return renamed[name]
-    return name if name in known else None
+    if dim.value is None:
+        return None
+    name = str(dim.value)
+    return renamed.get(name, name if name in known else None)
 
 
 def _dims(value: ir.Value) -> list[int | str | None]:

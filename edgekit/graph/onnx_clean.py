@@ -9,6 +9,8 @@ from collections.abc import Mapping, Sequence
 import onnx_ir as ir
 
 _SCOPES = "pkg.torch.onnx.name_scopes"
+# What torch writes where an operation belongs to no module.
+_NO_MODULE = "_empty_nn_module_stack_from_metadata_hook"
 
 
 def name_by_module(model: ir.Model, parameters: Mapping[int, str], *, prefix: str = "") -> None:
@@ -43,7 +45,7 @@ def _scope(node: ir.Node, prefix: str) -> str:
     except (ValueError, SyntaxError):
         scopes = []
     # The last entry is the operation itself.
-    path = str(scopes[-2]) if len(scopes) > 1 else ""
+    path = str(scopes[-2]) if len(scopes) > 1 and scopes[-2] != _NO_MODULE else ""
     path = f"{path}.".removeprefix(prefix).rstrip(".")
     return "/" + path.replace(".", "/") if path else ""
 
@@ -118,11 +120,18 @@ def share_weights(model: ir.Model) -> int:
             groups.setdefault((address(value), str(value.dtype)), []).append(value)
     avoided = 0
     for values in groups.values():
-        values.sort(key=lambda value: not value.const_value.numpy().flags.c_contiguous)  # type: ignore[union-attr]
+        values.sort(key=_turned)
         kept = [values[0]]
         for value in values[1:]:
             avoided += _replace(graph, kept, value)
     return avoided
+
+
+def _turned(value: ir.Value) -> tuple[bool, bool]:
+    """Sorts weights as they lie in PyTorch before turned views, and named ones before others."""
+    assert value.const_value is not None
+    turned = not value.const_value.numpy().flags.c_contiguous
+    return turned, (value.name or "").startswith("val_")
 
 
 def _replace(graph: ir.Graph, kept: list[ir.Value], value: ir.Value) -> int:
@@ -150,7 +159,7 @@ def _transposed(graph: ir.Graph, base: ir.Value, value: ir.Value) -> ir.Value:
     node = ir.node("Transpose", [base], {"perm": [1, 0]}, name=f"{base.name}/Transpose")
     output = node.outputs[0]
     output.name = f"{base.name}_transposed"
-    output.shape, output.dtype = ir.Shape(list(value.shape or ())), value.dtype
+    output.shape, output.type = ir.Shape(list(value.shape or ())), value.type
     first = next(iter(graph), None)
     if first is None:
         graph.append(node)

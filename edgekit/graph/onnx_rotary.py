@@ -68,6 +68,8 @@ def _expand(graph: ir.Graph, before: ir.Node, x: ir.Value, cache: ir.Value) -> i
         (shape, ir.DataType.INT64, [3]),
     ):
         node.outputs[0].dtype, node.outputs[0].shape = kind, ir.Shape(dims)
-    expand.outputs[0].dtype = cache.dtype or x.dtype
+    kind_of_cache = cache.dtype or x.dtype
+    if kind_of_cache is not None:
+        expand.outputs[0].dtype = kind_of_cache
     graph.insert_before(before, [batch, ones, shape, expand])
     return expand.outputs[0]

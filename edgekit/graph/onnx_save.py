@@ -19,8 +19,6 @@ import onnx_ir as ir
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import onnx
-
 # A protobuf message ends at 2 GiB; below this a model stays one file.
 INLINE_LIMIT = 1_500_000_000
 # Smaller tensors stay in the message: they are shapes, scalars and biases.
@@ -115,7 +113,7 @@ def _weight(value: ir.Value) -> _Weight:
     tensor = value.const_value
     assert tensor is not None
     header = onnx.TensorProto(
-        name=value.name or "", data_type=int(tensor.dtype), dims=[int(d) for d in tensor.shape]
+        name=value.name or "", data_type=int(tensor.dtype), dims=list(tensor.shape.numpy())
     )
     return _Weight(header.SerializeToString(), tensor, tensor.nbytes)
 
@@ -125,7 +123,8 @@ def _without(values: Sequence[ir.Value]) -> Iterator[None]:
     """The graph's initializers without the given ones, for the time of the block."""
     with ExitStack() as stack:
         for value in values:
-            assert value.graph is not None and value.name is not None
+            assert value.graph is not None
+            assert value.name is not None
             holder = value.graph.initializers
             holder.pop(value.name)
             stack.callback(holder.__setitem__, value.name, value)
@@ -138,13 +137,13 @@ def _write_tensor(stream: IO[bytes], tensor: ir.TensorProtocol) -> None:
         # Types below a byte are packed by onnx_ir.
         stream.write(tensor.tobytes())
     elif array.flags.c_contiguous:
-        stream.write(memoryview(array.reshape(-1).view(np.uint8)))
+        stream.write(array.reshape(-1).view(np.uint8).data)
     else:
         # A transposed view is copied by blocks of rows, never whole.
         rows = max(1, _BLOCK // max(1, array[:1].nbytes))
         for start in range(0, array.shape[0], rows):
             block = np.ascontiguousarray(array[start : start + rows])
-            stream.write(memoryview(block.reshape(-1).view(np.uint8)))
+            stream.write(block.reshape(-1).view(np.uint8).data)
 
 
 def _tag(field: int, length: int) -> bytes:

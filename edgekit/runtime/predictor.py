@@ -16,6 +16,10 @@ from edgekit.runtime.session import Array, Session
 from edgekit.runtime.tasks import Context, Row, make_text_task
 from edgekit.runtime.text import Encoding, Text, TextProcessor
 
+# Texts of one list that are tokenized before the first of them runs: enough to sort by length,
+# few enough to be small in memory.
+_SORTED_TOGETHER = 1024
+
 
 class Predictor(Protocol):
     """Answers one input, or a list of them with a list."""
@@ -86,26 +90,41 @@ class TextPredictor:
             encodings = self.processor.tokenize(text)
             return task.alone(task.answer(text, self._run(encodings), options), inputs)
         texts = [task.read(item) for item in inputs]
-        limit = BATCH if batch_size is None else batch_size
-        return self._many(texts, self._static_batch or limit, options)
+        limit = self._static_batch or batch_size or BATCH
+        answers: list[object] = []
+        for start in range(0, len(texts), _SORTED_TOGETHER):
+            answers += self._many(texts[start : start + _SORTED_TOGETHER], limit, options)
+        return answers
 
     def _many(
         self, texts: Sequence[Text], limit: int, options: Mapping[str, object]
     ) -> list[object]:
+        """The answers to some texts; a text is answered, and its rows let go, when they are there.
+
+        Outputs per token and vocabulary entry take megabytes a row.
+        """
         encodings: list[Encoding] = []
-        owners: list[range] = []
-        for text in texts:
+        owners: list[int] = []
+        waiting: list[int] = []
+        for index, text in enumerate(texts):
             found = self.processor.tokenize(text)
-            owners.append(range(len(encodings), len(encodings) + len(found)))
             encodings.extend(found)
-        rows: dict[int, Row] = {}
+            owners.extend([index] * len(found))
+            waiting.append(len(found))
+        answers: list[object] = [None] * len(texts)
+        rows: dict[int, list[tuple[int, Row]]] = {}
         for indices in plan_batches([len(encoding) for encoding in encodings], limit):
             made = self._run([encodings[index] for index in indices])
-            rows.update(zip(indices, made, strict=True))
-        return [
-            self.task.answer(text, [rows.pop(index) for index in own], options)
-            for text, own in zip(texts, owners, strict=True)
-        ]
+            for index, row in zip(indices, made, strict=True):
+                owner = owners[index]
+                rows.setdefault(owner, []).append((index, row))
+                waiting[owner] -= 1
+                if waiting[owner] == 0:
+                    # Windows come back longest first; they are read in order.
+                    own = sorted(rows.pop(owner), key=lambda pair: pair[0])
+                    ordered = [row for _, row in own]
+                    answers[owner] = self.task.answer(texts[owner], ordered, options)
+        return answers
 
     def _run(self, encodings: Sequence[Encoding]) -> list[Row]:
         """The rows of some encodings, in batches of the graph's size when that is fixed."""

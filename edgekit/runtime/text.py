@@ -102,7 +102,6 @@ class TextRules:
     stride: int = 0
     windows: bool = False
     padding_side: str = "right"
-    pad_token: str = "[PAD]"
     pad_id: int = 0
     pad_type_id: int = 0
 
@@ -313,7 +312,6 @@ def read_rules(processor: Mapping[str, object]) -> TextRules:
         stride=stride if windows else 0,
         windows=windows,
         padding_side=padding_side,
-        pad_token=str(padding.get("token", "[PAD]")),
         pad_id=_whole(padding, "id", 0) or 0,
         pad_type_id=_whole(padding, "type_id", 0) or 0,
     )

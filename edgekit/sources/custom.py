@@ -138,7 +138,7 @@ def open_program(path: Path, *, id: str, trusted: bool) -> LoadedSource:
     sample = {
         name: value for name, value in zip(names, values, strict=True) if isinstance(value, Tensor)
     }
-    wrapped = ProgramModule(graph, names, len(example[0]), tuple(example[1])).eval()
+    wrapped = ProgramModule(graph, names, len(example[0]), tuple(example[1]))
     return LoadedSource(
         kind="program",
         id=id,
@@ -169,6 +169,11 @@ class ProgramModule(nn.Module):
         self.names = tuple(names)
         self.positional = positional
         self.keywords = tuple(keywords)
+        self.training = False
+
+    def train(self, mode: bool = True) -> ProgramModule:
+        """Nothing: a program is in the mode that it was exported in, and refuses to change."""
+        return self
 
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
         """The named outputs for the named inputs."""

@@ -221,7 +221,7 @@ def _refuse_new_weights(
     only_pooler = missing and all(key.startswith("pooler.") for key in missing)
     if task.name == "feature-extraction" and only_pooler and hasattr(model, "pooler"):
         # Checkpoints with a token-level head have no pooler, and the hidden states need none.
-        model.pooler = None
+        model.register_module("pooler", None)
         return
     mismatched = sorted(
         str(key[0]) for key in cast("set[tuple[str, ...]]", info["mismatched_keys"])

@@ -54,4 +54,5 @@ def _digest(tensor: Tensor) -> str:
 
 
 def _bytes(flat: Tensor) -> memoryview:
-    return memoryview(flat.cpu().view(torch.uint8).numpy())
+    view: memoryview = flat.cpu().view(torch.uint8).numpy().data
+    return view

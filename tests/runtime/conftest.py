@@ -150,7 +150,7 @@ def text_graph(
     dtype: str = "int64",
     inputs: Sequence[str] = ("input_ids", "attention_mask"),
 ) -> Graph:
-    """Embeddings plus their masked mean, then the head of `kind`: padding must not shine through."""
+    """Embeddings plus their masked mean, then the head of `kind`: padding must not show."""
     random = np.random.default_rng(7)
     graph = Graph([TensorSpec(name, dtype, (batch, sequence)) for name in inputs])
     table = random.normal(size=(VOCABULARY, HIDDEN)).astype(np.float32)

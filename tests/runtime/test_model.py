@@ -6,7 +6,7 @@ import asyncio
 import gc
 import random
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
@@ -14,9 +14,15 @@ import numpy as np
 import pytest
 
 from edgekit.core.bundle import Bundle
-from edgekit.core.errors import BundleCorrupt, ConfigError, InputMismatch, SessionError
-from edgekit.runtime import load
-from tests.runtime.conftest import LABELS, VOCABULARY
+from edgekit.core.errors import (
+    BundleCorrupt,
+    BundleVersion,
+    ConfigError,
+    InputMismatch,
+    SessionError,
+)
+from edgekit.runtime import load, predictor
+from tests.runtime.conftest import LABELS, TOKENIZER, VOCABULARY
 
 ENGINES = ("onnxruntime", "openvino")
 TEXTS = ["the lazy dog", "a great film", "the sea", "the quick brown fox jumps over the lazy dog"]
@@ -24,6 +30,11 @@ EXACT = {"onnxruntime": 1e-6, "openvino": 2e-2}
 
 Make = Callable[..., Bundle]
 Answers = list[dict[str, object]]
+
+
+def words(entities: Answers) -> list[object]:
+    """The words of some entities."""
+    return [entity["word"] for entity in entities]
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -89,10 +100,10 @@ def test_embedding_is_an_array_of_its_own(text_bundle: Make) -> None:
 @pytest.mark.parametrize("kind", ["embedding", "hidden-states"])
 @pytest.mark.parametrize("side", ["left", "right"])
 def test_batches_do_not_change_answers(text_bundle: Make, kind: str, side: str) -> None:
-    """However many texts run together, in order, padded on either side: each gets its own answer."""
+    """However many texts run together, padded on either side: each gets its own answer."""
     random.seed(0)
-    words = " ".join(TEXTS).split()
-    texts = [" ".join(random.choices(words, k=random.randint(0, 20))) for _ in range(50)]
+    vocabulary = " ".join(TEXTS).split()
+    texts = [" ".join(random.choices(vocabulary, k=random.randint(0, 20))) for _ in range(50)]
     with load(text_bundle(kind, change={"padding": {"side": side, "id": 0}}).path) as model:
         alone = [model(text) for text in texts]
         for size in (1, 7, None):
@@ -115,6 +126,17 @@ def test_long_and_short_texts_run_apart(text_bundle: Make, monkeypatch: pytest.M
     assert widths == [(1, 122), (2, 4)]
 
 
+def test_a_list_longer_than_is_sorted_at_once(
+    text_bundle: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long list is worked off in parts, in order, without holding all outputs at once."""
+    monkeypatch.setattr(predictor, "_SORTED_TOGETHER", 3)
+    with load(text_bundle("token-classification").path) as model:
+        assert [words(each) for each in cast(list[Answers], model(TEXTS * 2))] == [
+            words(cast(Answers, model(text))) for text in TEXTS * 2
+        ]
+
+
 def test_empty_list(text_bundle: Make) -> None:
     """Nothing in, nothing out."""
     with load(text_bundle("embedding").path) as model:
@@ -129,7 +151,7 @@ def test_static_shape(text_bundle: Make, engine: str) -> None:
     with load(free.path, engine=engine) as one, load(fixed.path, engine=engine) as other:
         expected = cast(list[Answers], one(TEXTS[:3]))
         for mine, its in zip(cast(list[Answers], other(TEXTS[:3])), expected, strict=True):
-            assert [entity["word"] for entity in mine] == [entity["word"] for entity in its]
+            assert words(mine) == words(its)
         assert len(cast(Answers, other(TEXTS[0]))) == len(expected[0])
 
 
@@ -313,6 +335,23 @@ def test_answer_of_a_question(text_bundle: Make) -> None:
         assert len(several) == 3
 
 
+def test_question_after_its_context(text_bundle: Make) -> None:
+    """Models that pad on the left read the context first, as transformers feeds them."""
+    change = {"padding": {"side": "left", "id": 0}}
+    with load(text_bundle("question-answering", change=change).path) as model:
+        seen: list[str] = []
+        run = model._session.run
+
+        def spy(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            seen.append(TOKENIZER.decode(feeds["input_ids"][0].tolist()))
+            return run(feeds)
+
+        model._session.run = spy  # type: ignore[method-assign]
+        answer = cast(dict[str, object], model(("the dog", "the river and the sea")))
+    assert seen == ["the river and the sea the dog"]
+    assert str(answer["answer"]) in "the river and the sea"
+
+
 @pytest.mark.parametrize(
     ("kind", "post", "word"),
     [
@@ -331,6 +370,34 @@ def test_parameters_out_of_range(
         load(bundle.path)
 
 
+@pytest.mark.parametrize(
+    ("post", "word"), [({"kind": "poetry"}, "poetry"), ({"temperature": 2}, "temperature")]
+)
+def test_post_processing_of_a_later_version(
+    text_bundle: Make, post: dict[str, object], word: str
+) -> None:
+    """Post-processing that is not understood is refused, for it changes answers."""
+    bundle = text_bundle("classification", post=post)
+    with pytest.raises(BundleVersion, match=word):
+        load(bundle.path)
+
+
+def test_processor_and_graph_disagree(text_bundle: Make) -> None:
+    """A graph input that the processor does not make is found at load."""
+    bundle = text_bundle("classification", change={"inputs": ["input_ids"]})
+    with pytest.raises(BundleCorrupt, match=r"takes attention_mask, input_ids.*makes input_ids"):
+        load(bundle.path)
+
+
+def test_segments(text_bundle: Make) -> None:
+    """A graph that takes token types tells the two texts of a pair apart."""
+    names = ("input_ids", "attention_mask", "token_type_ids")
+    with load(text_bundle("hidden-states", inputs=names).path) as model:
+        pair = cast(np.ndarray, model(("the dog", "the sea")))
+        assert pair.shape == (1, 7, 8)
+        assert not np.allclose(pair[0, 1], pair[0, 4])
+
+
 def test_labels_that_do_not_fit(text_bundle: Make) -> None:
     """Fewer labels than classes are found at load, not at the first rare class."""
     bundle = text_bundle("classification", labels=("bad", "good"))
@@ -339,7 +406,7 @@ def test_labels_that_do_not_fit(text_bundle: Make) -> None:
 
 
 def test_engine_failure_is_a_session_error(text_bundle: Make) -> None:
-    """What only the engine can find (an id outside the vocabulary) is SessionError with its words."""
+    """What only the engine can find, an id outside the vocabulary, is SessionError in its words."""
     feeds = {
         "input_ids": np.full((1, 4), 10**6, np.int64),
         "attention_mask": np.ones((1, 4), np.int64),

@@ -1,0 +1,144 @@
+"""compilers/checks.py: what fits a target, and which dimensions are fixed."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from edgekit.compilers import find_compiler
+from edgekit.compilers.checks import float_precision, make_requires, static_sizes
+from edgekit.core.errors import CompileError, ConfigError
+from edgekit.core.manifest import Requires
+from edgekit.core.profiles import load_profile
+from tests.compilers.conftest import (
+    MAX_LENGTH,
+    PROCESSOR,
+    Builder,
+    attention_model,
+    conv_model,
+    foreign_model,
+)
+
+
+def check(bundle, target: str, static: dict[str, int] | None = None, *overrides: str) -> None:
+    """Run the target's compiler's own check."""
+    profile = load_profile(target, overrides=overrides)
+    find_compiler(profile.engine).check(bundle, profile, static or {})
+
+
+def test_compiled_for_another_engine_is_refused(build: Builder) -> None:
+    """A bundle compiled for one engine is not compiled for the other."""
+    bundle = build(attention_model(), stage="compiled")
+    with pytest.raises(CompileError, match="already compiled, for onnxruntime"):
+        check(bundle, "openvino-cpu")
+    check(bundle, "cpu-x86")
+
+
+def test_format_of_another_engine_is_refused(build: Builder) -> None:
+    """ONNX Runtime does not read an IR, and the message names the target to quantize for."""
+    model, component = attention_model()
+    as_ir = {"model": replace(component, format="openvino-ir")}
+    bundle = build((model, component), components=as_ir)
+    with pytest.raises(CompileError, match="--target cpu-x86"):
+        check(bundle, "cpu-x86")
+
+
+@pytest.mark.parametrize(
+    ("requires", "named"),
+    [
+        (Requires("onnxruntime", arch="arm64"), "made for arm64"),
+        (Requires("onnxruntime", cpu_features=("avx512_vnni",)), "requires avx512_vnni"),
+    ],
+)
+def test_requirements_the_target_lacks_are_refused(
+    build: Builder, requires: Requires, named: str
+) -> None:
+    """What a quantized bundle needs, the target must promise."""
+    bundle = build(attention_model(), stage="quantized", requires=requires)
+    with pytest.raises(CompileError, match=named):
+        check(bundle, "cpu-x86")
+
+
+def test_requirements_the_target_promises_pass(build: Builder) -> None:
+    """A bundle quantized for VNNI compiles for a target with VNNI."""
+    requires = Requires("onnxruntime", arch="x86_64", cpu_features=("avx512_vnni",))
+    check(build(attention_model(), stage="quantized", requires=requires), "cpu-x86-vnni")
+
+
+def test_device_the_engine_lacks_is_refused(build: Builder) -> None:
+    """A profile that asks ONNX Runtime for an NPU is a ConfigError."""
+    with pytest.raises(ConfigError, match="no device 'npu'"):
+        check(build(attention_model()), "cpu-x86", None, "device=npu")
+
+
+def test_unknown_static_dimension_names_the_nearest(build: Builder) -> None:
+    """--static with a name that no input has names the nearest dimension."""
+    with pytest.raises(ConfigError, match="'sequence'"):
+        check(build(attention_model()), "cpu-x86", {"sequense": 8})
+
+
+def test_static_size_below_one_is_refused(build: Builder) -> None:
+    """A dimension holds at least one element."""
+    with pytest.raises(ConfigError, match="at least 1"):
+        check(build(attention_model()), "openvino-cpu", {"batch": 0})
+
+
+def test_static_sequence_longer_than_the_model_is_refused(build: Builder) -> None:
+    """A length beyond the model's positions would read behind its tables."""
+    bundle = build(attention_model(), processor=PROCESSOR)
+    with pytest.raises(ConfigError, match=f"longer than the {MAX_LENGTH} tokens"):
+        check(bundle, "openvino-cpu", {"sequence": MAX_LENGTH + 1})
+
+
+def test_profile_sizes_apply_where_the_model_has_them(build: Builder) -> None:
+    """The NPU's sequence is cut to the model's longest; a picture model has none."""
+    npu = load_profile("openvino-npu")
+    text = build(attention_model(), "text", processor=PROCESSOR)
+    assert static_sizes(text, npu, {}) == {"batch": 1, "sequence": MAX_LENGTH}
+    assert static_sizes(text, npu, {"sequence": 8}) == {"batch": 1, "sequence": 8}
+    assert static_sizes(build(conv_model(), "picture"), npu, {}) == {"batch": 1}
+
+
+def test_open_dimension_on_an_npu_is_refused(build: Builder) -> None:
+    """A device of static shapes names every dimension without a size, and the option."""
+    bundle = build(attention_model())
+    npu = load_profile("openvino-npu", overrides=["static={batch=1}"])
+    with pytest.raises(CompileError, match="--static sequence=N"):
+        static_sizes(bundle, npu, {})
+
+
+@pytest.mark.parametrize(
+    ("target", "precision"),
+    [("cpu-x86", "fp32"), ("cpu-x86-amx", "bf16"), ("openvino-gpu", "fp16"), ("cuda", "fp32")],
+)
+def test_float_models_take_the_first_float_precision(target: str, precision: str) -> None:
+    """int8 in front of a profile's list says nothing about float models."""
+    assert float_precision(load_profile(target)) == precision
+
+
+def test_engine_extra_is_exchanged(build: Builder) -> None:
+    """A bundle compiled for OpenVINO asks for OpenVINO, and still for its tokenizer."""
+    before = Requires("onnxruntime", "1.24", extras=("ort", "text"))
+    bundle = build(attention_model(), requires=before)
+    made = make_requires(bundle, engine="openvino", extra="openvino", minimum="2026.0")
+    assert made == Requires("openvino", "2026.0", extras=("openvino", "text"))
+    kept = make_requires(bundle, engine="onnxruntime", extra="ort", minimum="1.9")
+    assert kept == before
+
+
+def test_operators_of_one_engine_are_refused_elsewhere(build: Builder, tmp_path) -> None:
+    """com.microsoft operators do not compile for OpenVINO; the message names the target."""
+    bundle = build(foreign_model(), stage="quantized")
+    profile = load_profile("openvino-cpu")
+    with pytest.raises(CompileError, match=r"com\.microsoft:FusedMatMul.*--target openvino-cpu"):
+        find_compiler("openvino").compile_component(bundle, "model", profile, tmp_path, static={})
+
+
+@pytest.mark.parametrize("target", ["cpu-x86", "openvino-cpu"])
+def test_opset_beyond_the_target_is_refused(build: Builder, tmp_path, target: str) -> None:
+    """max_opset is a limit, and --opset the remedy."""
+    profile = load_profile(target, overrides=["max_opset=21"])
+    compiler = find_compiler(profile.engine)
+    with pytest.raises(CompileError, match=r"has opset 23.*--opset 21"):
+        compiler.compile_component(build(attention_model()), "model", profile, tmp_path, static={})

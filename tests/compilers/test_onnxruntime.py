@@ -1,0 +1,326 @@
+"""compilers/onnxruntime.py: optimised graphs on the CPU, half precision for CUDA."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from edgekit.compilers import CompiledComponent, find_compiler
+from edgekit.compilers import onnxruntime as compiler
+from edgekit.core import cpu
+from edgekit.core.bundle import Bundle
+from edgekit.core.errors import CompileError, ConfigError, EngineUnavailable
+from edgekit.core.hashing import sha256_file
+from edgekit.core.manifest import Component
+from edgekit.core.profiles import load_profile
+from edgekit.runtime.engines import find_engine
+from tests.compilers.conftest import (
+    Builder,
+    attention_model,
+    conv_model,
+    feeds,
+    quantized_model,
+)
+
+FUSED = "com.microsoft:"
+
+
+def compile_for(
+    bundle: Bundle, folder: Path, target: str, *overrides: str, static: Mapping[str, int] = {}
+) -> CompiledComponent:
+    """The bundle's only component, compiled for a target."""
+    profile = load_profile(target, overrides=overrides)
+    return compiler.compile_component(bundle, "model", profile, folder, static=static)
+
+
+def answer(
+    folder: Path, component: Component, inputs: Mapping[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """What the component answers on the CPU."""
+    session = find_engine("onnxruntime").open_session(
+        folder, component, options={}, device="cpu", threads=1
+    )
+    try:
+        return session.run(inputs)
+    finally:
+        session.close()
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """An empty folder to compile into."""
+    folder = tmp_path / "out"
+    folder.mkdir()
+    return folder
+
+
+def test_cpu_graph_is_fused_and_answers_the_same(build: Builder, out: Path) -> None:
+    """EXTENDED fusions are written into the file, and the answers stay."""
+    bundle = build(attention_model())
+    made = compile_for(bundle, out, "cpu-x86-vnni")
+    assert made.facts["offline_optimization"] == "extended"
+    assert any(name.startswith(FUSED) for name in made.facts["engine_operators"])
+    assert made.facts["attention_operators"] == 1
+    assert made.files == {"model.onnx": "component"}
+    want = answer(bundle.path, bundle.manifest.components["model"], feeds())
+    got = answer(out, made.component, feeds())
+    np.testing.assert_allclose(got["last_hidden_state"], want["last_hidden_state"], atol=1e-6)
+
+
+def test_only_listed_files_are_left(build: Builder, out: Path) -> None:
+    """No scratch file stays in the folder that becomes a bundle."""
+    made = compile_for(build(attention_model()), out, "cpu-x86", static={"batch": 1})
+    assert {path.name for path in out.iterdir()} == set(made.files)
+
+
+def test_input_bundle_is_untouched(build: Builder, out: Path) -> None:
+    """A step never changes the bundle it reads."""
+    bundle = build(attention_model())
+    before = {path.name: sha256_file(path) for path in bundle.path.iterdir()}
+    compile_for(bundle, out, "cuda", "options.onnxruntime.precision=fp16", static={"batch": 1})
+    assert {path.name: sha256_file(path) for path in bundle.path.iterdir()} == before
+
+
+@pytest.mark.parametrize("target", ["cpu-x86", "cpu-arm64", "jetson-orin"])
+def test_compiling_twice_gives_the_same_bytes(build: Builder, out: Path, target: str) -> None:
+    """The same bundle and target give the same file."""
+    bundle = build(attention_model())
+    compile_for(bundle, out, target)
+    first = sha256_file(out / "model.onnx")
+    compile_for(bundle, out, target)
+    assert sha256_file(out / "model.onnx") == first
+
+
+@pytest.mark.parametrize("target", ["cpu-x86", "cpu-arm64", "jetson-orin"])
+def test_notes_of_the_build_machine_do_not_travel(build: Builder, out: Path, target: str) -> None:
+    """Stack traces of an exporter are not in the compiled file."""
+    model, component = attention_model()
+    model.graph.node[0].doc_string = "made at /home/someone/model.py"
+    model.graph.node[1].metadata_props.add(key="trace", value="/home/someone/model.py")
+    compile_for(build((model, component)), out, target)
+    assert b"/home/someone" not in (out / "model.onnx").read_bytes()
+
+
+def test_optimised_file_requires_this_release(build: Builder, out: Path) -> None:
+    """Fused operators of this release are not promised to open in an older one."""
+    made = compile_for(build(attention_model()), out, "cpu-x86")
+    version = find_engine("onnxruntime").version()
+    assert made.requires.engine_min_version == ".".join(version.split(".")[:2])
+    assert made.requires.arch is None
+
+
+def test_older_release_on_the_target_gets_the_standard_graph(build: Builder, out: Path) -> None:
+    """A target that promises an older ONNX Runtime gets no fused operators."""
+    made = compile_for(build(attention_model()), out, "cpu-x86", 'engine_min_version="1.24"')
+    assert made.facts["engine_operators"] == []
+    assert made.requires.engine_min_version == "1.24"
+    assert "1.24" in made.notes[0]
+
+
+def test_other_architecture_gets_the_standard_graph(build: Builder, out: Path) -> None:
+    """What ONNX Runtime would choose for this architecture is not written down for another."""
+    other = "cpu-arm64" if cpu.arch() == "x86_64" else "cpu-x86"
+    bundle = build(attention_model())
+    made = compile_for(bundle, out, other)
+    assert made.facts["offline_optimization"] == "none"
+    assert sha256_file(out / "model.onnx") == sha256_file(bundle.file("model.onnx"))
+
+
+def test_host_layout_is_recorded_as_a_requirement(
+    build: Builder, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A graph laid out for this processor requires its architecture and features."""
+    features = cpu.cpu_features() or frozenset()
+    made = compile_for(build(conv_model()), out, "host")
+    blocked = [name for name in made.facts["engine_operators"] if ".nchwc:" in name]
+    if cpu.arch() == "x86_64" and "avx512f" in features:
+        assert blocked
+        assert made.requires.arch == "x86_64"
+        assert set(made.requires.cpu_features) == features
+    else:
+        assert not blocked
+        assert "AVX-512" in made.facts["offline_optimization_reason"]
+        assert made.requires.arch is None
+
+
+def test_host_without_avx512_stays_at_extended(
+    build: Builder, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A layout for narrow vectors would be wrong, and opened, on a CPU with wide ones."""
+    monkeypatch.setattr(cpu, "arch", lambda: "x86_64")
+    monkeypatch.setattr(cpu, "cpu_features", lambda: frozenset({"avx2", "fma"}))
+    made = compile_for(build(conv_model()), out, "host")
+    assert made.facts["offline_optimization"] == "extended"
+    assert made.requires.cpu_features == ()
+
+
+def test_host_graph_without_layouts_runs_elsewhere(build: Builder, out: Path) -> None:
+    """A transformer holds nothing that is laid out for one processor, and requires none."""
+    made = compile_for(build(attention_model()), out, "host")
+    assert made.requires.cpu_features == ()
+
+
+def test_layout_for_another_machine_is_refused(build: Builder) -> None:
+    """offline_optimization = all is for a target that is exactly this machine."""
+    profile = load_profile(
+        "raspberry-pi-5", overrides=["options.onnxruntime.offline_optimization=all"]
+    )
+    with pytest.raises(ConfigError, match="--target host"):
+        compiler.check(build(conv_model()), profile, {})
+
+
+@pytest.mark.parametrize(
+    ("override", "nearest"),
+    [
+        ("options.onnxruntime.offline_optimization=extendet", "'extended'"),
+        ("options.onnxruntime.precision=fp61", "'fp16'"),
+    ],
+)
+def test_wrong_option_names_the_nearest(build: Builder, override: str, nearest: str) -> None:
+    """A mistyped value is a ConfigError that names the nearest one."""
+    profile = load_profile("cpu-x86", overrides=[override])
+    with pytest.raises(ConfigError, match=nearest):
+        compiler.check(build(attention_model()), profile, {})
+
+
+def test_static_sizes_are_written_into_graph_and_specs(build: Builder, out: Path) -> None:
+    """--static fixes the file's shapes and the manifest's."""
+    sizes = {"batch": 1, "sequence": 8}
+    made = compile_for(build(attention_model()), out, "cpu-x86", static=sizes)
+    assert [spec.shape for spec in made.component.inputs] == [(1, 8), (1, 8)]
+    assert made.component.outputs[0].shape == (1, 8, 16)
+    graph = onnx.load(out / "model.onnx").graph
+    for value in (*graph.input, *graph.output):
+        assert all(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+    assert answer(out, made.component, feeds(1, 8))["last_hidden_state"].shape == (1, 8, 16)
+
+
+def test_half_precision_keeps_inputs_and_outputs(build: Builder, out: Path) -> None:
+    """fp16 halves the weights; whoever calls the model still sees float32, close to before."""
+    bundle = build(conv_model())
+    made = compile_for(bundle, out, "cuda", "options.onnxruntime.precision=fp16")
+    assert made.precision == made.facts["precision"] == "fp16"
+    graph = onnx.load(out / "model.onnx").graph
+    kinds = {tensor.data_type for tensor in graph.initializer}
+    assert kinds == {onnx.TensorProto.FLOAT16}
+    inputs = {"x": np.random.default_rng(0).standard_normal((2, 1, 12, 12)).astype(np.float32)}
+    want = answer(bundle.path, bundle.manifest.components["model"], inputs)["y"]
+    got = answer(out, made.component, inputs)["y"]
+    assert got.dtype == np.float32
+    assert np.isfinite(got).all()
+    cosine = float((got * want).sum() / np.linalg.norm(got) / np.linalg.norm(want))
+    assert cosine > 0.999
+
+
+@pytest.mark.parametrize(("target", "precision"), [("cuda", "fp32"), ("jetson-orin", "fp16")])
+def test_first_float_precision_decides_on_cuda(
+    build: Builder, out: Path, target: str, precision: str
+) -> None:
+    """Without an option, the profile's order decides between float32 and half precision."""
+    assert compile_for(build(attention_model()), out, target).precision == precision
+
+
+def test_cpu_stays_float32(build: Builder, out: Path) -> None:
+    """A CPU profile that lists fp16 first still computes in float32 on ONNX Runtime."""
+    made = compile_for(build(attention_model()), out, "cpu-x86", 'precisions=["fp16", "fp32"]')
+    assert made.precision == "fp32"
+
+
+def test_quantized_graph_keeps_its_precision(build: Builder, out: Path) -> None:
+    """int8 graphs are judged as int8, and are not made half precision."""
+    bundle = build(quantized_model())
+    assert compile_for(bundle, out, "cpu-x86").precision == "int8"
+    with pytest.raises(ConfigError, match="the graph is int8"):
+        compile_for(bundle, out, "cuda", "options.onnxruntime.precision=fp16")
+
+
+def test_cuda_bundle_is_checked_without_a_gpu(build: Builder, out: Path) -> None:
+    """Where there is no GPU the structure is checked, and opening it says what is missing."""
+    made = compile_for(build(attention_model()), out, "cuda")
+    assert made.options["device"] == "cuda"
+    assert made.options["provider_options"]["use_tf32"] == "0"
+    facts = compiler.check_artifact(out, made.component)
+    assert facts == {"structure": "onnx.checker", "opens_on_cpu": "yes"}
+    engine = find_engine("onnxruntime")
+    if "CUDAExecutionProvider" not in engine.devices():
+        with pytest.raises(EngineUnavailable, match="CUDAExecutionProvider"):
+            engine.open_session(out, made.component, options={}, device="cuda", threads=1)
+
+
+def test_broken_artifact_does_not_pass_the_check(build: Builder, out: Path) -> None:
+    """A file that onnx.checker refuses is a CompileError."""
+    made = compile_for(build(attention_model()), out, "cuda")
+    model = onnx.load(out / "model.onnx")
+    model.graph.node[0].input[0] = "nothing"
+    onnx.save(model, out / "model.onnx")
+    with pytest.raises(CompileError, match="not valid ONNX"):
+        compiler.check_artifact(out, made.component)
+
+
+@pytest.mark.parametrize("target", ["cpu-x86", "cpu-arm64", "jetson-orin"])
+def test_large_weights_go_beside_the_graph(
+    build: Builder, out: Path, monkeypatch: pytest.MonkeyPatch, target: str
+) -> None:
+    """Above the limit of one file the weights are external data, listed as the component's."""
+    monkeypatch.setattr(compiler, "INLINE_BYTES", 1000)
+    model, component = attention_model()
+    model.graph.doc_string = "has to be rewritten"
+    made = compile_for(build((model, component)), out, target)
+    assert made.files == {"model.onnx": "component", "model.onnx.data": "weights"}
+    assert made.component.files == ("model.onnx", "model.onnx.data")
+    assert {path.name for path in out.iterdir()} == set(made.files)
+    shutil.move(out, out.with_name("moved"))
+    assert answer(out.with_name("moved"), made.component, feeds())
+
+
+def test_graph_the_engine_refuses_is_told(build: Builder, out: Path) -> None:
+    """An operator that this release does not have is a CompileError with the engine's words."""
+    model, component = attention_model()
+    model.graph.node[-1].domain = "example.org"
+    model.opset_import.add(domain="example.org", version=1)
+    with pytest.raises(CompileError, match=r"ONNX Runtime does not take model\.onnx"):
+        compile_for(build((model, component)), out, "cpu-x86")
+
+
+def test_unreadable_graph_is_told(build: Builder, out: Path) -> None:
+    """A file that is no ONNX is a CompileError."""
+    bundle = build(attention_model())
+    bundle.file("model.onnx").write_bytes(b"\x0a\xff\xff")
+    with pytest.raises(CompileError, match="not a readable ONNX file"):
+        compile_for(bundle, out, "cpu-x86")
+
+
+def test_threads_of_the_profile_are_recorded(build: Builder, out: Path) -> None:
+    """A board's core count goes into the session options; "all" leaves them out."""
+    bundle = build(attention_model())
+    assert compile_for(bundle, out, "raspberry-pi-5").options["threads"] == 4
+    assert "threads" not in compile_for(bundle, out, "cpu-x86").options
+
+
+@pytest.mark.parametrize(
+    ("target", "overrides", "threads", "count"),
+    [
+        ("cpu-x86", (), 2, 2),
+        ("cpu-x86", (), 1, 1),
+        ("cpu-x86", ("options.onnxruntime.allow_spinning=true",), 2, 1),
+        ("cuda", (), 2, 1),
+    ],
+)
+def test_spinning_is_measured_where_it_matters(
+    target: str, overrides: tuple[str, ...], threads: int, count: int
+) -> None:
+    """A pool of one thread, a profile that decided and a GPU leave nothing to measure."""
+    profile = load_profile(target, overrides=overrides)
+    options = {
+        key: value
+        for key, value in profile.options["onnxruntime"].items()
+        if key == "allow_spinning"
+    }
+    found = find_compiler("onnxruntime").candidates(profile, options, threads)
+    assert len(found) == count
+    assert found[0].options.get("allow_spinning") in (None, False, True)

@@ -1,0 +1,186 @@
+"""Golden values: judged with the tolerance of what really computed them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from edgekit.core import cpu
+from edgekit.core.bundle import Bundle, BundleWriter
+from edgekit.core.errors import BundleCorrupt, ConfigError
+from edgekit.core.manifest import Golden, Step
+from edgekit.core.tolerance import Tolerance
+from edgekit.runtime import golden, load
+
+Make = Callable[..., Bundle]
+INPUTS = {
+    "a": np.array([[1, 2, 3], [4, 5, 6]], np.float32),
+    "b": np.array([[0, 0, 1], [1, 0, 0]], np.float32),
+}
+ANSWER = {"y": 2 * INPUTS["a"] + INPUTS["b"]}
+
+
+def rewrite(
+    bundle: Bundle,
+    output: Path,
+    expected: Mapping[str, np.ndarray],
+    reference: Mapping[str, np.ndarray] | None = None,
+    *,
+    steps: tuple[Step, ...] = (),
+    tolerance: Mapping[str, Tolerance] | None = None,
+    inputs: Mapping[str, np.ndarray] = INPUTS,
+) -> Bundle:
+    """The bundle with other golden values and steps."""
+    with BundleWriter(output) as writer:
+        writer.copy(bundle.file("model.onnx"), "model.onnx", "component")
+        golden.write(writer.add(golden.GOLDEN_NAME, "golden"), inputs, reference or {}, expected)
+        recorded = Golden(golden.GOLDEN_NAME, tolerance or {})
+        writer.stage(replace(bundle.manifest, golden=recorded, steps=steps, files=()))
+        return writer.commit()
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    """What is written is what is read, with the machine it was written on."""
+    path = tmp_path / "golden.safetensors"
+    golden.write(path, {"x.y": INPUTS["a"].T}, {"out": INPUTS["b"]}, ANSWER)
+    values = golden.read(path)
+    np.testing.assert_array_equal(values.inputs["x.y"], INPUTS["a"].T)
+    np.testing.assert_array_equal(values.reference["out"], INPUTS["b"])
+    np.testing.assert_array_equal(values.expected["y"], ANSWER["y"])
+    assert values.arch == cpu.arch()
+    assert values.same_isa
+
+
+def test_too_big(tmp_path: Path) -> None:
+    """Values over 8 MiB are refused before they are written."""
+    with pytest.raises(ConfigError, match="8388608"):
+        golden.write(tmp_path / "g", {"x": np.zeros(2**21, np.float32)}, {}, {})
+    assert not (tmp_path / "g").exists()
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_selftest_passes(linear_bundle: Make, engine: str) -> None:
+    """A bundle repeats its own answers, on the other engine too."""
+    with load(linear_bundle(golden_inputs=INPUTS).path, engine=engine) as model:
+        (row,) = model.selftest()
+    assert row.output == "y"
+    assert row.passed
+    assert row.max_abs == 0
+    assert row.to_reference == 0
+
+
+def test_selftest_fails(linear_bundle: Make, tmp_path: Path) -> None:
+    """An answer beyond the tolerance fails; the distance to PyTorch is told, not judged."""
+    bundle = rewrite(linear_bundle(), tmp_path / "other", {"y": ANSWER["y"] + 0.01},
+                     {"y": ANSWER["y"] + 5})  # fmt: skip
+    with load(bundle.path) as model:
+        (row,) = model.selftest()
+    assert not row.passed
+    assert row.max_abs == pytest.approx(0.01, rel=1e-3)
+    assert row.to_reference == pytest.approx(5)
+    assert row.tolerance.startswith("fp32: max")
+
+
+def test_no_golden(linear_bundle: Make) -> None:
+    """A bundle without golden values has nothing to test."""
+    with load(linear_bundle().path) as model:
+        assert model.selftest() == ()
+
+
+def test_tolerance_of_the_bundles_precision(linear_bundle: Make, tmp_path: Path) -> None:
+    """A quantized bundle is judged as such, by the last step that records its precision."""
+    steps = (
+        Step("quantize", facts={"precision": "int8"}),
+        Step("compile", facts={"nodes": 3}),
+    )
+    bundle = rewrite(linear_bundle(), tmp_path / "other", {"y": ANSWER["y"] + 0.01}, steps=steps)
+    with load(bundle.path) as model:
+        (row,) = model.selftest()
+    assert row.passed
+    assert row.tolerance.startswith("int8: cosine")
+
+
+def test_tolerance_of_the_engines_precision(linear_bundle: Make, tmp_path: Path) -> None:
+    """A float bundle that the engine runs in bf16 is judged as bf16."""
+    bundle = rewrite(linear_bundle(), tmp_path / "other", {"y": ANSWER["y"] + 0.01})
+    with load(bundle.path, engine="openvino") as model:
+        precision = model.facts()["precision"]
+        (row,) = model.selftest()
+    assert row.tolerance.startswith(str(precision))
+    assert row.passed == (precision == "bf16")
+
+
+def test_tolerance_that_the_bundle_brings(linear_bundle: Make, tmp_path: Path) -> None:
+    """The manifest's own tolerance goes before the table's."""
+    bundle = rewrite(
+        linear_bundle(),
+        tmp_path / "other",
+        {"y": ANSWER["y"] + 0.01},
+        tolerance={"fp32": Tolerance("max_abs", absolute=0.1)},
+    )
+    with load(bundle.path) as model:
+        assert model.selftest()[0].passed
+
+
+def test_another_instruction_set(
+    linear_bundle: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Written on another kind of CPU, the same difference is within the wider tolerance."""
+    values = {"y": ANSWER["y"] + 0.004}
+    here = rewrite(linear_bundle(), tmp_path / "here", values)
+    with monkeypatch.context() as patch:
+        patch.setattr(cpu, "cpu_features", lambda: frozenset({"neon"}))
+        elsewhere = rewrite(linear_bundle("second"), tmp_path / "elsewhere", values)
+    passed = []
+    for bundle in (here, elsewhere):
+        with load(bundle.path) as model:
+            passed.append(model.selftest()[0].passed)
+    assert passed == [False, True]
+
+
+def test_nan_never_passes(linear_bundle: Make, tmp_path: Path) -> None:
+    """An answer of NaN fails, whatever was expected."""
+    steps = (Step("quantize", facts={"precision": "int8"}),)
+    inputs = {**INPUTS, "a": np.full((2, 3), np.nan, np.float32)}
+    bundle = rewrite(linear_bundle(), tmp_path / "other", ANSWER, steps=steps, inputs=inputs)
+    with load(bundle.path) as model:
+        assert not model.selftest()[0].passed
+
+
+@pytest.mark.parametrize("name", ["other", "expected.", "wrong.y"])
+def test_names_outside_the_format(tmp_path: Path, name: str) -> None:
+    """A tensor that is neither input, reference nor expected is refused."""
+    save_file({name: INPUTS["a"]}, tmp_path / "g.safetensors")
+    with pytest.raises(BundleCorrupt, match="no golden value"):
+        golden.read(tmp_path / "g.safetensors")
+
+
+def test_not_safetensors(tmp_path: Path) -> None:
+    """A file of another kind is BundleCorrupt."""
+    (tmp_path / "g.safetensors").write_bytes(b"\xff" * 100)
+    with pytest.raises(BundleCorrupt, match="cannot be read"):
+        golden.read(tmp_path / "g.safetensors")
+
+
+@pytest.mark.parametrize("expected", [{"z": ANSWER["y"]}, {"y": ANSWER["y"][:1]}])
+def test_values_of_another_graph(
+    linear_bundle: Make, tmp_path: Path, expected: dict[str, np.ndarray]
+) -> None:
+    """Outputs or shapes that the graph does not have are BundleCorrupt."""
+    bundle = rewrite(linear_bundle(), tmp_path / "other", expected)
+    with load(bundle.path) as model, pytest.raises(BundleCorrupt):
+        model.selftest()
+
+
+def test_distance() -> None:
+    """The largest difference and the cosine; opposite vectors have cosine -1."""
+    one = np.array([1, 0, 2], np.float32)
+    assert golden.distance(one, one) == (0.0, pytest.approx(1.0))
+    assert golden.distance(one, -one) == (4.0, pytest.approx(-1.0))
+    assert golden.distance(np.zeros(0), np.zeros(0)) == (0.0, 1.0)
+    assert np.isnan(golden.distance(np.zeros(2), np.zeros(2))[1])
