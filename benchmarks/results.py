@@ -77,8 +77,8 @@ def main() -> None:
     noise = "; ".join(f"A/A {run.noise.aa_ratio:.3f}, {run.noise.verdict}" for run in runs)
     used = runs[0].versions
     note = (
-        f"{first.samples:,} held-out snippets. Speed is PyTorch's median over the bundle's, with its"
-        f" 95 % interval. {device.get('cpu')}, {runs[0].protocol['threads']} threads;"
+        f"{first.samples:,} held-out snippets. Speed is PyTorch's median over the bundle's, with"
+        f" its 95 % interval. {device.get('cpu')}, {runs[0].protocol['threads']} threads;"
         f" {noise}. torch {used['torch']}, onnxruntime {used['onnxruntime']},"
         f" openvino {used['openvino']}. Made by `python -m benchmarks.results`."
     )

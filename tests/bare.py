@@ -27,7 +27,8 @@ for package in (edgekit.core, edgekit.runtime):
     for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
         importlib.import_module(module.name)
         count += 1
-heavy = {"torch", "transformers", "onnx", "onnxruntime", "openvino", "tokenizers"} & set(sys.modules)
+heavy = {"torch", "transformers", "onnx", "onnxruntime", "openvino", "tokenizers"}
+heavy &= set(sys.modules)
 assert not heavy, heavy
 from edgekit.core.profiles import list_profiles
 assert len(list_profiles()) >= 11, "the profiles are not in the wheel"

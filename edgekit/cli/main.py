@@ -12,9 +12,9 @@ from typing import NoReturn
 
 import click
 
-from edgekit import __version__
 from edgekit.cli.console import Console
 from edgekit.core.errors import ConfigError, EdgekitError
+from edgekit.core.version import __version__
 
 # name → (module that holds it, the line of `edgekit --help`). A module is imported when its
 # command is called, so that help and shell completion stay as quick as click itself.

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 
-import edgekit
+from edgekit.core.version import __version__
 
 # The packages whose version can change what a step writes.
 LIBRARIES = (
@@ -18,12 +18,12 @@ LIBRARIES = (
 
 def created_by() -> str:
     """The writer's name in a manifest."""
-    return f"edgekit {edgekit.__version__}"
+    return f"edgekit {__version__}"
 
 
 def versions(libraries: Iterable[str] = LIBRARIES) -> dict[str, str]:
     """The installed version of edgekit and of each library, read without importing one."""
-    found = {"edgekit": edgekit.__version__, "python": sys.version.split()[0]}
+    found = {"edgekit": __version__, "python": sys.version.split()[0]}
     for library in libraries:
         try:
             found[library] = version(library)

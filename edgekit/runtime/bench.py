@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 
-import edgekit
 from edgekit.core import cpu
 from edgekit.core.bundle import open_bundle
 from edgekit.core.errors import ConfigError, EdgekitError, MeasurementError
 from edgekit.core.results import BenchResult, Noise, to_json
+from edgekit.core.version import __version__
 from edgekit.runtime import machine
 from edgekit.runtime.conversation import Child, ChildFailed, child_environment, python_command
 from edgekit.runtime.engines import find_engine
@@ -174,7 +174,7 @@ def check_plan(budget: float, processes: int, *, least_processes: int) -> None:
 def versions(records: Sequence[Record]) -> dict[str, str]:
     """The versions of edgekit, Python, numpy and of the engines that ran."""
     found = {
-        "edgekit": edgekit.__version__,
+        "edgekit": __version__,
         "python": sys.version.split()[0],
         "numpy": np.__version__,
     }
