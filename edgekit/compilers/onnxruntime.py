@@ -38,8 +38,9 @@ _LEVELS = {
     "all": "ORT_ENABLE_ALL",
 }
 # What the runtime's engine reads; the other options of a profile are for this module.
-_SESSION_OPTIONS = ("allow_spinning", "session", "provider_options")
+_SESSION_OPTIONS = ("allow_spinning", "provider_options")
 _PRECISIONS = ("fp32", "fp16")
+_VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 _LAYOUT_DOMAINS = ("com.microsoft.nchwc:", "com.ms.internal.nhwc:")
 _QUIET = 4  # only fatal messages: everything else comes back as an exception
 
@@ -80,6 +81,7 @@ def compile_component(
     to_half = precision == "fp16" and not summary.half
     level = _level(profile, summary, precision, str(ort.__version__))
     size = sum(source.file(file).stat().st_size for file in part.files)
+    entries = _entries(profile, summary)
     large = (size // 2 if to_half else size) > INLINE_BYTES
     facts: dict[str, object] = {
         "precision": precision,
@@ -108,7 +110,6 @@ def compile_component(
             for file in files:
                 shutil.copyfile(source.file(file), directory / file)
         if optimised:
-            entries = _entries(profile)
             files = _optimise(ort, current, target, part.files[0], level, entries, large=large)
     component = replace(
         part,
@@ -125,7 +126,7 @@ def compile_component(
     return CompiledComponent(
         component=component,
         files=_roles(component.files),
-        options=_options(profile),
+        options=_options(profile, entries),
         requires=_requires(source, profile, level, result, str(ort.__version__)),
         precision=precision,
         facts=facts,
@@ -286,11 +287,17 @@ def _optimise(
     return files
 
 
-def _entries(profile: Profile) -> dict[str, str]:
-    entries = profile.options.get(ENGINE, {}).get("session", {})
-    if not isinstance(entries, Mapping):
-        raise ConfigError(f"options.onnxruntime.session is a table, got {entries!r}.")
-    return {str(key): str(value) for key, value in entries.items()}
+def _entries(profile: Profile, summary: GraphSummary) -> dict[str, str]:
+    """ONNX Runtime's session config entries: the profile's, and what quantized graphs need."""
+    given = profile.options.get(ENGINE, {}).get("session", {})
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"options.onnxruntime.session is a table, got {given!r}.")
+    entries = {}
+    exact = _VNNI.isdisjoint(profile.features)
+    if summary.quantized and profile.device == "cpu" and profile.arch == "x86_64" and exact:
+        # Without VNNI the sum of two 8-bit products saturates at 16 bits.
+        entries["session.x64quantprecision"] = "1"
+    return entries | {str(key): str(value) for key, value in given.items()}
 
 
 def _roles(files: tuple[str, ...]) -> dict[str, str]:
@@ -298,12 +305,14 @@ def _roles(files: tuple[str, ...]) -> dict[str, str]:
     return {graph: "component", **dict.fromkeys(weights, "weights")}
 
 
-def _options(profile: Profile) -> dict[str, object]:
+def _options(profile: Profile, entries: Mapping[str, str]) -> dict[str, object]:
     asked = profile.options.get(ENGINE, {})
     options: dict[str, object] = {"device": profile.device}
     options |= {key: asked[key] for key in _SESSION_OPTIONS if key in asked}
     if profile.device != "cuda":
         options.pop("provider_options", None)
+    if entries:
+        options["session"] = dict(entries)
     if profile.threads:
         options["threads"] = profile.threads
     return options

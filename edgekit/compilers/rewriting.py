@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,7 +44,44 @@ def halve(model: onnx.ModelProto, *, large: bool) -> onnx.ModelProto:
         ) from error
     finally:
         log.setLevel(before)
+    # The conversions it adds stand at the end, behind the nodes that read them.
+    sort_nodes(converted.graph)
     return converted
+
+
+def sort_nodes(graph: onnx.GraphProto) -> None:
+    """Put producers before their readers, and otherwise keep the order. Inner graphs count too."""
+    producers = {name: at for at, node in enumerate(graph.node) for name in node.output if name}
+    waiting = [
+        {producers[name] for name in _reads(node) if name in producers} for node in graph.node
+    ]
+    readers: dict[int, list[int]] = {}
+    for at, needed in enumerate(waiting):
+        for producer in needed:
+            readers.setdefault(producer, []).append(at)
+    ready = [at for at, needed in enumerate(waiting) if not needed]
+    order: list[int] = []
+    while ready:
+        done = heappop(ready)
+        order.append(done)
+        for at in readers.get(done, ()):
+            waiting[at].discard(done)
+            if not waiting[at]:
+                heappush(ready, at)
+    if order != list(range(len(graph.node))):
+        sorted_nodes = [graph.node[at] for at in order]
+        del graph.node[:]
+        graph.node.extend(sorted_nodes)
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """The names that a node reads, its inner graphs' reads of outer values among them."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                yield from _reads(inner)
+            yield from (value.name for value in graph.output)
 
 
 def fix_sizes(model: onnx.ModelProto, sizes: Mapping[str, int]) -> None:

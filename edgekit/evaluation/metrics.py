@@ -26,7 +26,8 @@ from edgekit.evaluation.statistics import Aggregate, Floats
 Prediction: TypeAlias = NDArray[np.generic] | str | float
 Truth: TypeAlias = Prediction | int | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
 
-_IGNORED = -100
+# A tag that is not counted, as in transformers and torch.
+IGNORED = -100
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _chosen(logits: Prediction) -> NDArray[np.bool_]:
 
 def _marked(truth: Truth, classes: int) -> NDArray[np.bool_]:
     marks = np.zeros(classes, dtype=bool)
-    marks[list(truth) if isinstance(truth, tuple) else [_class(truth)]] = True  # type: ignore[arg-type]
+    marks[[int(c) for c in truth] if isinstance(truth, tuple) else [_class(truth)]] = True
     return marks
 
 
@@ -178,12 +179,17 @@ def _single_hit(rows: Floats) -> Floats:
 
 
 def _tags(predictions: Sequence[Prediction], truths: Sequence[Truth]) -> Floats:
-    """How many tags are right, of how many; tags of -100 and words cut off do not count."""
+    """How many tags are right, of how many; where the truth is -100 nothing counts.
+
+    Tags that are missing at the end are wrong.
+    """
     found = []
     for prediction, truth in zip(predictions, truths, strict=True):
-        said, true = np.asarray(prediction), np.asarray(truth)
-        counted = (true != _IGNORED) & (said != _IGNORED)
-        found.append((float((said == true)[counted].sum()), float(counted.sum())))
+        said, true = np.ravel(np.asarray(prediction)), np.ravel(np.asarray(truth))
+        both = min(len(said), len(true))
+        counted = true != IGNORED
+        right = (said[:both] == true[:both]) & counted[:both]
+        found.append((float(right.sum()), float(counted.sum())))
     return np.array(found)
 
 
@@ -319,13 +325,14 @@ LABELLED: Mapping[tuple[str, str], tuple[str, ...]] = {
 UNLABELLED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("text-classification", "single_label_classification"): ("agreement", "cosine-agreement"),
     ("text-classification", "multi_label_classification"): ("set-agreement", "cosine-agreement"),
-    ("text-classification", "regression"): ("cosine-agreement",),
+    ("text-classification", "regression"): ("spearman", "pearson"),
     ("token-classification", ""): ("token-agreement",),
     ("question-answering", ""): ("answer-agreement",),
     ("feature-extraction", ""): ("cosine-agreement",),
     ("fill-mask", ""): ("token-agreement",),
-    ("custom", "single_label_classification"): ("agreement", "cosine-agreement"),
-    ("custom", "regression"): ("cosine-agreement",),
+    # One number per sample, and anything else.
+    ("custom", "regression"): ("spearman", "pearson"),
+    ("custom", ""): ("cosine-agreement", "agreement"),
 }
 
 

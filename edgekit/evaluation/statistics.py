@@ -243,8 +243,8 @@ def judge(drop: Drop, budget: Budget) -> tuple[Verdict, int | None]:
 
     pass: the interval's upper end is within the budget. fail: its lower end is beyond. The number
     of samples assumes that the drop stays what it is and that the interval narrows with the square
-    root of the samples (with their number itself while nothing disagrees); it is None when the
-    drop lies on the budget, where no number settles it.
+    root of the samples (with their number itself while nothing disagrees); it is None where no
+    number would settle it, as when the drop lies on the budget.
     """
     if drop.high <= budget.limit:
         return "pass", None
@@ -254,8 +254,12 @@ def judge(drop: Drop, budget: Budget) -> tuple[Verdict, int | None]:
     width = (drop.high - drop.value) if drop.value <= budget.limit else (drop.value - drop.low)
     if distance == 0 or not math.isfinite(width):
         return "inconclusive", None
-    shrink = width / distance
-    needed = drop.samples * (shrink if drop.disagreeing == 0 else shrink**2)
+    if drop.disagreeing == 0 and budget.limit > 0:
+        # The bound of one more sample is known exactly: 1 − 0.05^(1/n), in the unit of the drop.
+        scale = clopper_pearson(0, drop.samples)[1] / drop.high
+        needed = math.log(0.05) / math.log1p(-min(budget.limit * scale, 0.5))
+    else:
+        needed = drop.samples * (width / distance) ** 2
     # Beyond any data set: a number nobody can act on is no number.
     return "inconclusive", (max(drop.samples + 1, math.ceil(needed)) if needed < 1e9 else None)
 

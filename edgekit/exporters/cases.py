@@ -19,6 +19,7 @@ _LONGEST = 2048
 # The reference of the golden batch; the bundle's own answer of the same size stands beside it.
 _GOLDEN_BYTES = 3_500_000
 _GOLDEN_TOKENS = (16, 4)
+_SAMPLE_TOKENS = 24
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +47,11 @@ def traced_sample(source: LoadedSource, static: Mapping[str, int]) -> Inputs:
             raise ConfigError(f"--static {symbol}={size} is not a size.", hint="Give 1 or more.")
     if not static:
         return dict(source.sample_inputs)
-    if source.tokenizer is not None:
-        return _text(source, static.get("batch", 3), static.get("sequence"), static)
+    if source.tokenizer is not None and source.max_length is not None:
+        batch = static.get("batch", 3)
+        length = static.get("sequence", min(source.max_length, _SAMPLE_TOKENS))
+        # A single row has to show padding by itself: torch.export drops an all-ones mask.
+        return _text(source, batch, length, filled=batch > 1)
     sizes = {**sizes_of(source, source.sample_inputs), **static}
     return _resized(source, sizes, seed=1)
 
@@ -97,7 +101,7 @@ def golden_inputs(source: LoadedSource, static: Mapping[str, int], per_row: int)
     for rows in (batch,) if batch else (2, 1):
         for tokens in (length,) if length else _GOLDEN_TOKENS:
             if per_row * rows * tokens <= _GOLDEN_BYTES:
-                return _text(source, rows, tokens, static)
+                return _text(source, rows, tokens)
     return None
 
 
@@ -106,24 +110,22 @@ def _text_cases(source: LoadedSource, sample: Inputs, static: Mapping[str, int])
     longest = min(source.max_length, _LONGEST)
     traced = sample["input_ids"].shape[1]
     odd = min(17 if traced != 17 else 19, longest)
-    wanted: tuple[tuple[str, int, int | None], ...] = (
-        ("batch 1", 1, None),
-        ("padded rows", 4, None),
-        ("longest", 2 if longest <= 512 else 1, longest),
-        ("odd", 5, odd),
-        ("shortest", 1, min(5, longest)),
+    wanted: tuple[tuple[str, int, int | None, bool], ...] = (
+        ("batch 1", 1, None, True),
+        ("padded rows", 4, None, True),
+        ("longest", 2 if longest <= 512 else 1, longest, True),
+        ("odd", 5, odd, True),
+        ("mostly padding", 1, min(12, longest), False),
     )
     cases = []
-    for name, batch, length in wanted:
+    for name, batch, length, filled in wanted:
         batch = static.get("batch", batch)
-        inputs = _text(source, batch, static.get("sequence", length), static)
+        inputs = _text(source, batch, static.get("sequence", length), filled=filled)
         cases.append(Case(name, inputs, sizes_of(source, inputs)))
     return cases
 
 
-def _text(
-    source: LoadedSource, batch: int, length: int | None, static: Mapping[str, int]
-) -> Inputs:
+def _text(source: LoadedSource, batch: int, length: int | None, *, filled: bool = True) -> Inputs:
     assert source.tokenizer is not None
     assert source.max_length is not None
     limit = source.max_length
@@ -142,6 +144,7 @@ def _text(
         max_length=limit,
         rows=rows,
         length=length,
+        filled=filled,
     )
 
 

@@ -93,6 +93,9 @@ def export_model(
         component_files = save_model(model, directory / GRAPH_FILE)
         component = _component(model, component_files, inputs)
         facts = _facts(model)
+        facts["largest_input_compared"] = max(
+            value.numel() for case in cases for value in case.inputs.values()
+        )
         # The graph's folded weights and the session's would otherwise be in memory together.
         del model
         gc.collect()

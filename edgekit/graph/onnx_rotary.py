@@ -71,5 +71,7 @@ def _expand(graph: ir.Graph, before: ir.Node, x: ir.Value, cache: ir.Value) -> i
     kind_of_cache = cache.dtype or x.dtype
     if kind_of_cache is not None:
         expand.outputs[0].dtype = kind_of_cache
+    if x.shape is not None:
+        expand.outputs[0].shape = ir.Shape([x.shape[0], None, None])
     graph.insert_before(before, [batch, ones, shape, expand])
     return expand.outputs[0]

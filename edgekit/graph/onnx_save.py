@@ -8,7 +8,7 @@ the graph without its weights becomes a message; each weight is then appended to
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -64,7 +64,7 @@ def save_model(model: ir.Model, path: Path, *, inline_limit: int = INLINE_LIMIT)
 
 def _write_inline(model: ir.Model, large: Sequence[ir.Value], path: Path) -> None:
     weights = [_weight(value) for value in large]
-    with _without(large):
+    with _without(model, large):
         proto = ir.to_proto(model)
     graph = proto.graph.SerializeToString()
     proto.ClearField("graph")
@@ -87,7 +87,7 @@ def _write_external(model: ir.Model, large: Sequence[ir.Value], path: Path, data
     import onnx
 
     weights = [_weight(value) for value in large]
-    with _without(large):
+    with _without(model, large):
         proto = ir.to_proto(model)
     with data.open("wb") as stream:
         for value, weight in zip(large, weights, strict=True):
@@ -119,16 +119,17 @@ def _weight(value: ir.Value) -> _Weight:
 
 
 @contextmanager
-def _without(values: Sequence[ir.Value]) -> Iterator[None]:
+def _without(model: ir.Model, values: Sequence[ir.Value]) -> Iterator[None]:
     """The graph's initializers without the given ones, for the time of the block."""
-    with ExitStack() as stack:
-        for value in values:
-            assert value.graph is not None
-            assert value.name is not None
-            holder = value.graph.initializers
-            holder.pop(value.name)
-            stack.callback(holder.__setitem__, value.name, value)
+    holder = model.graph.initializers
+    everything = dict(holder)
+    for value in values:
+        holder.pop(value.name or "")
+    try:
         yield
+    finally:
+        holder.clear()
+        holder.update(everything)
 
 
 def _write_tensor(stream: IO[bytes], tensor: ir.TensorProtocol) -> None:

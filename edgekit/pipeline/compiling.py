@@ -31,9 +31,11 @@ from edgekit.runtime.engines import find_engine
 from edgekit.runtime.golden import GOLDEN_NAME, distance, effective_precision, read, write
 from edgekit.runtime.opening import open_session
 from edgekit.runtime.session import Session
-from edgekit.runtime.workloads import make_workloads
+from edgekit.runtime.workloads import fit_workload, make_workloads
 
 _DEFAULT_WORKLOAD = {"batch": 1, "length": 128}
+# Where the target's device is not here: the most exact that this CPU does.
+_CPU_OPTIONS: Mapping[str, Mapping[str, object]] = {"openvino": {"precision_hint": "f32"}}
 
 
 def compile(
@@ -94,8 +96,7 @@ def compile(
             manifest = job.build_only(manifest, opened)
         else:
             opened.close()
-            workload = _workload(profile, batch, length)
-            manifest = job.run_here(manifest, workload, threads, seed)
+            manifest = job.run_here(manifest, batch, length, threads, seed)
         step = replace(manifest.steps[-1], seconds=round(time.monotonic() - started, 3))
         step = replace(step, options={"target": target, "engine": engine, "static": sizes,
                                       "set": list(overrides), "seed": seed})  # fmt: skip
@@ -130,16 +131,22 @@ class _Job:
     progress: Progress
 
     def run_here(
-        self, manifest: Manifest, workload: Mapping[str, int], threads: int | None, seed: int
+        self,
+        manifest: Manifest,
+        batch: int | None,
+        length: int | None,
+        threads: int | None,
+        seed: int,
     ) -> Manifest:
         """Choose the options by measuring, then compare with PyTorch in the engine that ships."""
         staged = self.writer.stage(manifest)
         count = threads or self.profile.threads or cpu.available_threads()
         if set(self.parts) == {"model"}:
             self.progress("Choosing session options by measuring them")
+            workload = _workload(self.profile, staged, batch, length)
             choice = self._tune(staged, workload, count, seed)
             runtime = RuntimeChoice(choice.options, choice.chosen_by)
-            manifest = replace(manifest, runtime=runtime, workload=dict(workload))
+            manifest = replace(manifest, runtime=runtime, workload=workload)
         self.progress(f"Comparing with the golden answers on {self.profile.engine}")
         staged = self.writer.stage(manifest)
         with closing(open_session(staged, threads=threads)) as session:
@@ -163,7 +170,7 @@ class _Job:
             session = find_engine(self.profile.engine).open_session(
                 self.writer.directory,
                 manifest.components["model"],
-                options={},
+                options=_CPU_OPTIONS.get(self.profile.engine, {}),
                 device="cpu",
                 threads=None,
             )
@@ -241,13 +248,15 @@ def _choose_engine(profile: Profile, engine: str | None) -> Profile:
     return replace(profile, engines=(engine, *others))
 
 
-def _workload(profile: Profile, batch: int | None, length: int | None) -> dict[str, int]:
-    workload = {**_DEFAULT_WORKLOAD, **profile.workload}
-    if batch is not None:
-        workload["batch"] = batch
-    if length is not None:
-        workload["length"] = length
-    return workload
+def _workload(
+    profile: Profile, staged: Bundle, batch: int | None, length: int | None
+) -> dict[str, int]:
+    """The options' workload; the target's, as far as the model takes it, where they say nothing."""
+    wanted = {**_DEFAULT_WORKLOAD, **profile.workload}
+    rows, tokens = fit_workload(staged, wanted["batch"], wanted["length"])
+    workload = {"batch": rows if batch is None else batch}
+    tokens = tokens if length is None else length
+    return workload if tokens is None else {**workload, "length": tokens}
 
 
 def _manifest(

@@ -14,19 +14,25 @@ from edgekit.core.results import (
     BenchResult,
     Gate,
     Latency,
+    Numerics,
     Size,
     ValidateResult,
     Verdict,
     to_json,
 )
+from edgekit.core.tolerance import Tolerance, tolerance_for
 from edgekit.evaluation import latency as timing
-from edgekit.evaluation.accuracy import evaluate, evaluate_golden
-from edgekit.evaluation.reference import declared_inputs
+from edgekit.evaluation.accuracy import evaluate
+from edgekit.evaluation.numerics import distances_on
+from edgekit.evaluation.reference import Reference, declared_inputs
 from edgekit.evaluation.statistics import parse_drop
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import versions
 from edgekit.runtime import machine
+from edgekit.runtime.golden import read
+from edgekit.runtime.model import Model
 from edgekit.runtime.opening import open_model
+from edgekit.runtime.workloads import fit_workload, make_workloads
 from edgekit.sources.data import Samples, parse_columns, read_samples
 
 if TYPE_CHECKING:
@@ -113,10 +119,11 @@ def validate(
     _check_origin(opened, source, allowed=allow_other_reference)
     samples = None if data is None else _read(opened, source, data, columns, limit, seed, progress)
     accuracy: Accuracy | None = None
+    numerics: Mapping[str, Numerics]
     with open_model(opened, threads=threads) as model:
         if samples is None:
             progress("Comparing the outputs on the golden inputs")
-            numerics, verdict = evaluate_golden(model, source)
+            numerics, verdict = _without_data(model, source)
         else:
             progress(f"Judging {len(samples):,} samples through both models")
             found = evaluate(
@@ -200,6 +207,26 @@ def _read(
     return samples
 
 
+def _without_data(model: Model, source: LoadedSource) -> tuple[dict[str, Numerics], Verdict]:
+    """Both models on golden and benchmark inputs; the tolerance of the precision decides."""
+    manifest = model.manifest
+    feeds = [workload.feeds for workload in make_workloads(model.bundle)]
+    rules: Mapping[str, Tolerance] = {}
+    if manifest.golden is not None:
+        rules = manifest.golden.tolerance
+        feeds.append(read(model.bundle.file(manifest.golden.file)).inputs)
+    rule = tolerance_for(model.precision, rules)
+    numerics: dict[str, Numerics] = {}
+    within = True
+    for name, distance in distances_on(model, Reference(source), feeds).items():
+        found = distance.numerics()
+        numerics[name] = found
+        within = within and rule.accepts(
+            max_abs=found.max_abs, max_reference=distance.max_reference, cosine=found.cosine
+        )
+    return numerics, "pass" if within and numerics else "fail"
+
+
 def _row_hashes(data: Mapping[str, object]) -> list[str]:
     lists = [rows for rows in data.values() if isinstance(rows, list)]
     return [row for rows in lists for row in rows if isinstance(row, str)]
@@ -232,13 +259,17 @@ def _time(
     """The bundle against the reference at one workload."""
     workload = bundle.manifest.workload or {}
     own_batch, own_length = workload.get("batch"), workload.get("length")
-    tokens = length if length is not None else own_length
-    takes_text = bundle.manifest.processor is not None
+    rows, tokens = fit_workload(
+        bundle,
+        own_batch if isinstance(own_batch, int) else 1,
+        own_length if isinstance(own_length, int) else _DEFAULT_LENGTH,
+    )
+    tokens = tokens if length is None else length
     result = timing.bench(
         [bundle.path],
         reference,
-        batch=batch or (own_batch if isinstance(own_batch, int) else 1),
-        lengths=[tokens if isinstance(tokens, int) else _DEFAULT_LENGTH] if takes_text else None,
+        batch=batch or rows,
+        lengths=None if tokens is None else [tokens],
         threads=threads,
         budget=budget,
         processes=processes,

@@ -105,6 +105,11 @@ class Model:
         return self.bundle.manifest.labels
 
     @property
+    def precision(self) -> str:
+        """The coarsest of what the bundle was converted to and what the engine computes in."""
+        return golden.effective_precision(self.bundle.manifest, self._session)
+
+    @property
     def engine(self) -> str:
         """The engine that runs the model: ``onnxruntime``, ``openvino``…"""
         return self._session.engine

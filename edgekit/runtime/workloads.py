@@ -15,7 +15,7 @@ from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import TensorSpec
 from edgekit.runtime import golden
 from edgekit.runtime.session import Array
-from edgekit.runtime.text import TextProcessor
+from edgekit.runtime.text import TextProcessor, read_rules
 
 DEFAULT_LENGTHS = (16, 128)
 # The size of a dimension that nothing says anything about.
@@ -82,6 +82,24 @@ def make_workloads(
             hint="Leave --length out; --batch works for every model.",
         )
     return (Workload(batch, None, _array_feeds(bundle, specs, batch, seed)),)
+
+
+def fit_workload(bundle: Bundle, batch: int, length: int) -> tuple[int, int | None]:
+    """The batch and tokens nearest to the given ones that the bundle takes.
+
+    For a default, which nobody typed: fixed dimensions win, a text is no longer than the model
+    takes, and a model without text has no length.
+    """
+    specs = bundle.manifest.components["model"].inputs
+    symbol = batch_symbol(specs)
+    processor = bundle.manifest.processor
+    if processor is None or processor.get("kind") != "text":
+        return batch if symbol is not None else 1, None
+    shapes = [spec.shape for spec in specs if len(spec.shape) > 1]
+    rows = next((shape[0] for shape in shapes if isinstance(shape[0], int)), batch)
+    tokens = next((shape[1] for shape in shapes if isinstance(shape[1], int)), length)
+    longest = read_rules(processor).max_length
+    return rows, tokens if longest is None else min(tokens, longest)
 
 
 def _check_static(specs: Sequence[TensorSpec], axis: int, wanted: int, option: str) -> None:

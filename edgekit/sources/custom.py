@@ -1,4 +1,4 @@
-"""Sources that are code: module factories and exported programs (`.pt2`)."""
+"""Sources that are code: module factories, `package.module:factory` and `file.py:factory`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import importlib
 import importlib.util
 import inspect
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -18,7 +18,6 @@ from torch import Tensor, nn
 from edgekit.core.errors import ConfigError, EdgekitError, SourceError
 from edgekit.sources.inputs import InputSpec, sizes_differing, symbols
 from edgekit.sources.loaded import LoadedSource, license_files_in
-from edgekit.sources.quiet import quiet
 from edgekit.sources.statehash import state_hash
 
 _DECLARE = "Declare it with --input NAME=DTYPE:DIM,DIM… (a name as DIM is a dimension that varies)"
@@ -79,16 +78,17 @@ def open_factory(
         ConfigError: no such file, module or factory; inputs that the module does not take.
         SourceError: the code fails, or returns something other than a module (and samples).
     """
-    module, samples, folder = _call_factory(spec)
-    stored = _stored_dtype(module)
-    sha256 = state_hash(_as_float32(module))
+    where, _, name = spec.rpartition(":")
+    module, samples, folder = _call_factory(where, name)
+    stored = stored_dtype(module)
+    sha256 = state_hash(module.state_dict())
     module = module.to(dtype).eval().requires_grad_(False)
     sample, axes = _sample_inputs(module, samples, inputs, dtype)
     wrapped = CustomModule(module).eval()
     _try(wrapped, sample, spec)
     return LoadedSource(
         kind="factory",
-        id=spec,
+        id=spec if folder is None else f"{Path(where).name}:{name}",
         revision=None,
         sha256=sha256,
         architecture=type(module).__name__,
@@ -105,101 +105,8 @@ def open_factory(
     )
 
 
-def open_program(path: Path, *, id: str, trusted: bool) -> LoadedSource:
-    """The exported program in a `.pt2` file.
-
-    Raises:
-        SourceError: the file is not trusted (it may hold a pickle) or cannot be read.
-    """
-    if not trusted:
-        raise SourceError(
-            f"{path} is an exported program, and torch reads such files with pickle, which can"
-            " run any code.",
-            hint="If you trust where it comes from, pass --trust-remote-code.",
-        )
-    try:
-        with quiet():
-            program = torch.export.load(path)
-            graph = program.module()
-    except Exception as error:
-        raise SourceError(
-            f"torch could not read {path}: {error}",
-            hint="Save it again with torch.export.save and this torch version"
-            f" ({torch.__version__}).",
-        ) from error
-    example = program.example_inputs
-    if example is None:
-        raise SourceError(
-            f"{path} holds no example inputs.",
-            hint="Export it again with torch.export.export(module, args), which keeps them.",
-        )
-    names = [str(name) for name in program.graph_signature.user_inputs]
-    values = [*example[0], *example[1].values()]
-    sample = {
-        name: value for name, value in zip(names, values, strict=True) if isinstance(value, Tensor)
-    }
-    wrapped = ProgramModule(graph, names, len(example[0]), tuple(example[1]))
-    return LoadedSource(
-        kind="program",
-        id=id,
-        revision=None,
-        sha256=state_hash(program.state_dict),
-        architecture="ExportedProgram",
-        parameters=sum(value.numel() for value in program.parameters()),
-        dtype=_stored_dtype(graph),
-        license=None,
-        task="custom",
-        module=wrapped,
-        sample_inputs=sample,
-        dynamic_axes=_program_axes(program, sample),
-        output_axes={},
-        folder=None,
-        program=program,
-    )
-
-
-class ProgramModule(nn.Module):
-    """An exported program called by the names of its placeholders."""
-
-    def __init__(
-        self, graph: nn.Module, names: Sequence[str], positional: int, keywords: Sequence[str]
-    ) -> None:
-        super().__init__()
-        self.model = graph
-        self.names = tuple(names)
-        self.positional = positional
-        self.keywords = tuple(keywords)
-        self.training = False
-
-    def train(self, mode: bool = True) -> ProgramModule:
-        """Nothing: a program is in the mode that it was exported in, and refuses to change."""
-        return self
-
-    def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
-        """The named outputs for the named inputs."""
-        values = [inputs[name] for name in self.names]
-        named = dict(zip(self.keywords, values[self.positional :], strict=True))
-        return name_outputs(self.model(*values[: self.positional], **named))
-
-
-def _program_axes(
-    program: torch.export.ExportedProgram, sample: Mapping[str, Tensor]
-) -> dict[str, dict[int, str]]:
-    axes: dict[str, dict[int, str]] = {name: {} for name in sample}
-    symbols_seen: dict[str, str] = {}
-    for node in program.graph.nodes:
-        if node.op != "placeholder" or node.name not in sample:
-            continue
-        for axis, size in enumerate(node.meta["val"].shape):
-            if isinstance(size, torch.SymInt):
-                first = "batch" if axis == 0 and "batch" not in symbols_seen.values() else ""
-                fresh = first or f"dim{len(symbols_seen)}"
-                axes[node.name][axis] = symbols_seen.setdefault(str(size), fresh)
-    return axes
-
-
-def _call_factory(spec: str) -> tuple[nn.Module, object, Path | None]:
-    where, _, name = spec.rpartition(":")
+def _call_factory(where: str, name: str) -> tuple[nn.Module, object, Path | None]:
+    spec = f"{where}:{name}"
     namespace, folder = _import(where)
     if not hasattr(namespace, name):
         near = difflib.get_close_matches(name, dir(namespace), n=1, cutoff=0.5)
@@ -242,6 +149,9 @@ def _import(where: str) -> tuple[ModuleType, Path | None]:
             found = importlib.util.find_spec(where)
         except (ImportError, ValueError):
             found = None
+        except Exception as error:
+            # Looking for a.b imports a, whatever that does.
+            raise _broken(where, error) from error
         if found is None:
             raise ConfigError(
                 f"There is no Python module {where!r}.",
@@ -262,17 +172,18 @@ def _load_file(path: Path) -> ModuleType:
     return module
 
 
-def _run(where: str, load: object) -> ModuleType:
-    assert callable(load)
+def _run(where: str, load: Callable[[], ModuleType]) -> ModuleType:
     try:
-        loaded = load()
+        return load()
     except Exception as error:
-        raise SourceError(
-            f"{where} fails on import: {type(error).__name__}: {error}",
-            hint="Import it in Python to see its traceback.",
-        ) from error
-    assert isinstance(loaded, ModuleType)
-    return loaded
+        raise _broken(where, error) from error
+
+
+def _broken(where: str, error: Exception) -> SourceError:
+    return SourceError(
+        f"{where} fails on import: {type(error).__name__}: {error}",
+        hint="Import it in Python to see its traceback.",
+    )
 
 
 @contextlib.contextmanager
@@ -286,20 +197,12 @@ def _importable(folder: Path) -> Iterator[None]:
             sys.path.remove(entry)
 
 
-def _stored_dtype(module: nn.Module) -> str:
+def stored_dtype(module: nn.Module) -> str:
+    """The name of the dtype of the module's first floating-point parameter."""
     for tensor in module.parameters():
         if tensor.is_floating_point():
             return str(tensor.dtype).removeprefix("torch.")
     return "float32"
-
-
-def _as_float32(module: nn.Module) -> dict[str, Tensor]:
-    """The state dict with half-precision weights widened, as a checkpoint's would be."""
-    half = (torch.float16, torch.bfloat16)
-    return {
-        name: value.float() if value.dtype in half else value
-        for name, value in module.state_dict().items()
-    }
 
 
 def _parameters(module: nn.Module) -> list[str]:
@@ -321,7 +224,7 @@ def _sample_inputs(
                     f" {', '.join(takes) or 'nothing'}.",
                     hint="Name the inputs as forward() does.",
                 )
-        given = _named_samples(module, samples, takes) if samples is not None else {}
+        given = _named_samples(module, samples, takes, dtype) if samples is not None else {}
         sizes = _sizes(specs, given)
         made = {
             spec.name: _checked(given[spec.name], spec)
@@ -336,11 +239,14 @@ def _sample_inputs(
             f" ({', '.join(takes) or 'its forward names none'}).",
             hint=f"{_DECLARE}, or return (module, sample_inputs) from the factory.",
         )
-    given = _named_samples(module, samples, takes)
-    return given, _batch_axes(given)
+    given = _named_samples(module, samples, takes, dtype)
+    return _with_batch(module, given)
 
 
-def _named_samples(module: nn.Module, samples: object, takes: Sequence[str]) -> dict[str, Tensor]:
+def _named_samples(
+    module: nn.Module, samples: object, takes: Sequence[str], dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """The factory's samples by input name, floats in the dtype that the module computes in."""
     if isinstance(samples, Tensor):
         samples = (samples,)
     if isinstance(samples, Mapping):
@@ -365,7 +271,10 @@ def _named_samples(module: nn.Module, samples: object, takes: Sequence[str]) -> 
                 f" called {', '.join(takes)}.",
                 hint="Give a tensor for each input, by the names of forward().",
             )
-    return named
+    return {
+        name: value.to(dtype) if value.is_floating_point() else value
+        for name, value in named.items()
+    }
 
 
 def _sizes(specs: Sequence[InputSpec], given: Mapping[str, Tensor]) -> Mapping[str, int]:
@@ -385,7 +294,9 @@ def _checked(sample: Tensor, spec: InputSpec) -> Tensor:
         isinstance(dim, str) or dim == size
         for dim, size in zip(spec.shape, sample.shape, strict=True)
     )
-    if not fits or dtype != spec.dtype:
+    # --dtype changes the type of what was declared as float32.
+    same = dtype == spec.dtype or (sample.is_floating_point() and spec.dtype == "float32")
+    if not fits or not same:
         raise ConfigError(
             f"--input declares {spec.name} as {spec.dtype}{list(spec.shape)}, but the factory's"
             f" sample is {dtype}{list(sample.shape)}.",
@@ -394,15 +305,31 @@ def _checked(sample: Tensor, spec: InputSpec) -> Tensor:
     return sample
 
 
-def _batch_axes(given: Mapping[str, Tensor]) -> dict[str, dict[int, str]]:
-    """The first axis as `batch` when every sample agrees on its size, nothing otherwise.
+def _with_batch(
+    module: nn.Module, given: dict[str, Tensor]
+) -> tuple[dict[str, Tensor], dict[str, dict[int, str]]]:
+    """The samples and their varying axes: the first one as `batch` where PyTorch shows it is one.
 
-    A wrong guess cannot pass: an axis that the trace froze is an error of the export.
+    It is where all samples agree on its size and every output grows with it. A sample of one row
+    is doubled, because torch.export specialises on the size 1.
     """
+    fixed: dict[str, dict[int, str]] = {name: {} for name in given}
     firsts = {value.shape[0] if value.dim() else 0 for value in given.values()}
-    if len(firsts) == 1 and firsts != {0} and firsts != {1}:
-        return {name: {0: "batch"} for name in given}
-    return {name: {} for name in given}
+    if len(firsts) != 1 or 0 in firsts:
+        return given, fixed
+    doubled = {name: torch.cat([value, value]) for name, value in given.items()}
+    try:
+        with torch.inference_mode():
+            once, twice = name_outputs(module(**given)), name_outputs(module(**doubled))
+    except Exception:
+        # It takes this one batch size only; the sample itself is tried by the caller.
+        return given, fixed
+    for name, output in once.items():
+        wanted = (2 * output.shape[0], *output.shape[1:]) if output.dim() else None
+        if wanted is None or tuple(twice[name].shape) != wanted:
+            return given, fixed
+    axes = {name: {0: "batch"} for name in given}
+    return (doubled if firsts == {1} else given), axes
 
 
 def random_input(

@@ -25,8 +25,8 @@ class LoadedSource:
     the model itself, which is its attribute ``model``.
     ``dynamic_axes`` says per input which axes vary, and their symbols; ``output_axes`` the same
     for outputs where it is known. ``dtype`` is the type the weights were stored in; the module is
-    in float32 unless another one was asked for. ``sha256`` hashes the state dict in float32 as
-    loaded, so that it names the weights and not the way they were loaded.
+    in float32 unless another one was asked for. ``sha256`` is taken before such a cast (see
+    `statehash`): it names the weights and not the way they were loaded.
     """
 
     kind: Kind

@@ -95,7 +95,7 @@ def _open_program(path: Path, spec: str, task: str | None, trusted: bool) -> Loa
     if not path.is_file():
         raise ConfigError(f"There is no file {spec}.", hint="Check the path.")
     _only_custom(task, spec)
-    from edgekit.sources.custom import open_program
+    from edgekit.sources.program import open_program
 
     return open_program(path, id=path.name, trusted=trusted)
 

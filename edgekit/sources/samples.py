@@ -35,21 +35,23 @@ def sample_batch(
     max_length: int,
     rows: Sequence[int] = (0, 1, 2),
     length: int | None = None,
+    filled: bool = True,
 ) -> dict[str, Tensor]:
     """The chosen rows of the samples as `[batch, sequence]` tensors for the task.
 
     Question answering gets pairs and fill-mask a mask in every row. Rows are padded to the longest
-    of them, or truncated and padded to exactly `length` tokens.
+    of them, or truncated and padded to exactly `length` tokens: then the first row fills it when
+    `filled`, and the last one is short (a single row is one or the other).
     """
     firsts = [SAMPLE_TEXTS[row] for row in rows]
     seconds = [SAMPLE_PAIRS[row] for row in rows] if task == "question-answering" else None
     if task == "fill-mask":
         firsts = [f"{tokenizer.mask_token} {text}" for text in firsts]
     if length is not None:
-        # The first row fills the length, and the last one leaves padding.
         target = seconds if seconds is not None else firsts
-        target[0] = " ".join([target[0]] * (1 + length // 8))
-        if len(firsts) > 1:
+        if filled:
+            target[0] = " ".join([target[0]] * (1 + length // 8))
+        if len(firsts) > 1 or not filled:
             firsts[-1] = f"{tokenizer.mask_token}!" if task == "fill-mask" else "Hi!"
             if seconds is not None:
                 seconds[-1] = "Hi!"

@@ -12,6 +12,7 @@ from edgekit.core.hashing import canonical_json, sha256_bytes
 
 # Elements that are converted at a time where a tensor's memory is not one block.
 _BLOCK = 1 << 22
+_HALF = (torch.float16, torch.bfloat16)
 
 
 def state_hash(state: Mapping[str, Tensor]) -> str:
@@ -19,7 +20,9 @@ def state_hash(state: Mapping[str, Tensor]) -> str:
 
     The hash is that of the canonical JSON list of ``[name, dtype, shape, sha256 of the bytes]``
     (row-major, little-endian), so it depends neither on the file format nor on the order of the
-    weights. Tensors are read where they lie; one that is tied under two names is read once.
+    weights. Half-precision weights count as the float32 that they widen to: a checkpoint has one
+    hash whether it is loaded in its own type or in float32. Tensors are read where they lie; one
+    that is tied under two names is read once.
     """
     digests: dict[tuple[object, ...], str] = {}
     rows: list[list[object]] = []
@@ -34,7 +37,7 @@ def state_hash(state: Mapping[str, Tensor]) -> str:
         )
         if place not in digests:
             digests[place] = _digest(tensor)
-        dtype = str(tensor.dtype).removeprefix("torch.")
+        dtype = "float32" if tensor.dtype in _HALF else str(tensor.dtype).removeprefix("torch.")
         rows.append([name, dtype, list(tensor.shape), digests[place]])
     return sha256_bytes(canonical_json(rows))
 
@@ -54,5 +57,7 @@ def _digest(tensor: Tensor) -> str:
 
 
 def _bytes(flat: Tensor) -> memoryview:
+    if flat.dtype in _HALF:
+        flat = flat.float()
     view: memoryview = flat.cpu().view(torch.uint8).numpy().data
     return view

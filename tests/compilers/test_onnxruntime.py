@@ -239,6 +239,15 @@ def test_quantized_graph_keeps_its_precision(build: Builder, out: Path) -> None:
         compile_for(bundle, out, "cuda", "options.onnxruntime.precision=fp16")
 
 
+def test_quantized_graph_is_exact_without_vnni(build: Builder, out: Path) -> None:
+    """The baseline's 8-bit sums would saturate; float graphs and VNNI need nothing."""
+    exact = {"session.x64quantprecision": "1"}
+    quantized, plain = build(quantized_model(), "int8"), build(conv_model(), "float")
+    assert compile_for(quantized, out, "cpu-x86").options["session"] == exact
+    assert "session" not in compile_for(quantized, out, "cpu-x86-vnni").options
+    assert "session" not in compile_for(plain, out, "cpu-x86").options
+
+
 def test_cuda_bundle_is_checked_without_a_gpu(build: Builder, out: Path) -> None:
     """Where there is no GPU the structure is checked, and opening it says what is missing."""
     made = compile_for(build(attention_model()), out, "cuda")

@@ -1,0 +1,86 @@
+"""Names of tasks and what they stand for."""
+
+from __future__ import annotations
+
+import pytest
+
+from edgekit.core.errors import ConfigError, SourceError
+from edgekit.sources.tasks import LOADABLE, canonical_task, infer_task, loadable_task
+
+
+@pytest.mark.parametrize("name", LOADABLE)
+def test_canonical_names_stay(name: str) -> None:
+    """A task of ours is its own canonical name."""
+    assert canonical_task(name) == name
+
+
+@pytest.mark.parametrize(
+    ("synonym", "task"),
+    [
+        ("sequence-classification", "text-classification"),
+        ("masked-lm", "fill-mask"),
+        ("default", "feature-extraction"),
+        ("sentence-similarity", "feature-extraction"),
+        ("causal-lm-with-past", "text-generation"),
+    ],
+)
+def test_optimums_synonyms_are_known(synonym: str, task: str) -> None:
+    """People bring the names that optimum-cli took."""
+    assert canonical_task(synonym) == task
+
+
+def test_unknown_task_names_the_nearest() -> None:
+    """A typing error is answered with what was meant."""
+    with pytest.raises(ConfigError, match="'text-clasification' is unknown") as caught:
+        canonical_task("text-clasification")
+    assert "Did you mean text-classification?" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [
+        ("BertForSequenceClassification", "text-classification"),
+        ("RobertaForTokenClassification", "token-classification"),
+        ("MPNetForQuestionAnswering", "question-answering"),
+        ("FlaubertForQuestionAnsweringSimple", "question-answering"),
+        ("AlbertForMaskedLM", "fill-mask"),
+        ("XLMWithLMHeadModel", "fill-mask"),
+        ("ModernBertModel", "feature-extraction"),
+    ],
+)
+def test_task_follows_from_the_architecture(architecture: str, task: str) -> None:
+    """The ending of the class name says it."""
+    assert infer_task([architecture], where="m").name == task
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [
+        ("GPT2LMHeadModel", "text-generation"),
+        ("T5ForConditionalGeneration", "text2text-generation"),
+        ("ViTForImageClassification", "image-classification"),
+    ],
+)
+def test_architecture_of_another_task_is_refused_by_name(architecture: str, task: str) -> None:
+    """What cannot be exported yet is said, instead of being exported as something else."""
+    with pytest.raises(SourceError, match=f"for the task {task} "):
+        infer_task([architecture], where="m")
+
+
+def test_unknown_architecture_is_refused() -> None:
+    """Code that transformers does not have needs trust or another version."""
+    with pytest.raises(SourceError, match="BrandNewForSomething is not part of transformers"):
+        infer_task(["BrandNewForSomething"], where="m")
+
+
+def test_config_without_architecture_asks_for_the_task() -> None:
+    """Nothing is guessed."""
+    with pytest.raises(ConfigError, match="does not say") as caught:
+        infer_task([], where="m")
+    assert "--task" in str(caught.value.hint)
+
+
+def test_task_of_another_kind_is_not_loadable() -> None:
+    """A custom task is for modules."""
+    with pytest.raises(SourceError, match="task custom"):
+        loadable_task("custom")
