@@ -137,7 +137,7 @@ def _trace(
 ) -> ir.Model:
     dynamic = {name: tuple(named) for name, named in axes.items()}
     if source.program is not None:
-        return trace_program(source.program, outputs, opset=opset)
+        return trace_program(source.program, tuple(sample), outputs, opset=opset)
     if source.kind == "huggingface":
         return trace_pretrained(source.module, sample, dynamic, opset=opset)
     return trace_module(source.module, sample, dynamic, outputs, opset=opset)

@@ -50,10 +50,12 @@ def trace_module(
     except Exception as error:
         raise failed(name, error) from error
     assert program is not None
-    return _name_outputs(program.model, outputs)
+    return _name(program.model, tuple(sample), outputs)
 
 
-def trace_program(program: ExportedProgram, outputs: Sequence[str], *, opset: int) -> ir.Model:
+def trace_program(
+    program: ExportedProgram, inputs: Sequence[str], outputs: Sequence[str], *, opset: int
+) -> ir.Model:
     """The ONNX graph of a program that torch.export made before. Raises ExportError."""
     import torch
 
@@ -63,7 +65,7 @@ def trace_program(program: ExportedProgram, outputs: Sequence[str], *, opset: in
     except Exception as error:
         raise failed("the program", error) from error
     assert made is not None
-    return _name_outputs(made.model, outputs)
+    return _name(made.model, inputs, outputs)
 
 
 def _with_signature(module: nn.Module, names: Sequence[str]) -> nn.Module:
@@ -93,10 +95,16 @@ def _with_signature(module: nn.Module, names: Sequence[str]) -> nn.Module:
     return flat
 
 
-def _name_outputs(model: ir.Model, names: Sequence[str]) -> ir.Model:
+def _name(model: ir.Model, inputs: Sequence[str], names: Sequence[str]) -> ir.Model:
+    """Give the graph's inputs and outputs the names that PyTorch's have, in place."""
     import onnx_ir as ir
 
     graph = model.graph
+    # An input that is an output as well comes back as `x_orig`, under neither of its names.
+    absent = iter([name for name in inputs if name not in {v.name for v in graph.inputs}])
+    for value in graph.inputs:
+        if value.name not in inputs:
+            value.name = next(absent, value.name)
     if len(graph.outputs) != len(names):
         raise ExportError(
             f"The graph has {len(graph.outputs)} outputs, PyTorch gives {len(names)}"

@@ -121,8 +121,9 @@ def _row(
             f"The exported graph differs from PyTorch: {name!r} at {case.name} ({_shapes(case)})"
             f" is off by {max_abs:.3g} (cosine {cosine:.6f}); allowed is"
             f" {tolerance.describe()} with max|ref| = {largest:.3g}.",
-            hint="Try another --opset; if you judge the difference harmless, raise --atol or"
-            " --rtol.",
+            hint="Where forward() makes Python numbers of sizes, fix them with --static DIM=N."
+            " Otherwise try another --opset, or raise --atol and --rtol if the difference is"
+            " harmless.",
         )
     shape = {key: tuple(value.shape) for key, value in case.inputs.items()}
     return Parity(shape, name, max_abs, cosine, agreement)

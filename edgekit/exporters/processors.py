@@ -78,6 +78,9 @@ def _backend(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
 
     try:
         converted: Tokenizer = convert_slow_tokenizer(tokenizer)
+        # Conversion takes the vocabulary; what is cut out of a text whole comes on top of it.
+        for _, token in sorted(tokenizer.added_tokens_decoder.items()):
+            (converted.add_special_tokens if token.special else converted.add_tokens)([token])
     except Exception as error:
         raise ExportError(
             f"The tokenizer {type(tokenizer).__name__} exists in Python only and cannot be"

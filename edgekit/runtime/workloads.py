@@ -153,8 +153,7 @@ def _token_feeds(
     """Rows of exactly `length` tokens: the passage from another word on, repeated as needed."""
     words = PASSAGE.split()
     # The tokenizer is this function's own: it may be told another length than the bundle's.
-    strategy = "only_second" if pair else "longest_first"
-    maker.tokenizer.enable_truncation(length, strategy=strategy)
+    maker.tokenizer.enable_truncation(length, strategy="longest_first")
     rows = []
     for row in range(batch):
         start = row * 7 % len(words)

@@ -293,25 +293,30 @@ def _table_rows(
     for number, row in enumerate(table.rows(wanted), start=1):
         try:
             inputs = read_inputs(row, actual)
-            if label is None:
-                yield inputs, None, None
-                continue
-            value = row.get(label)
-            if value is None or value == "":
-                raise ConfigError(
-                    f"{label} is empty.", hint="Drop the row, or leave the label column out of all."
-                )
-            settled = (
-                named
-                if named.problem or task.label != "label"
-                else replace(named, problem=problem_of(value, named))
-            )
-            named = settled
-            yield inputs, task.read_label(value, settled), settled.problem
+            made: Label | None = None
+            if label is not None:
+                value = _given(row.get(label), label, task, named)
+                if named.problem is None and task.label == "label":
+                    named = replace(named, problem=problem_of(value, named))
+                made = task.read_label(value, named)
         except ConfigError as error:
             raise ConfigError(
                 f"{table.origin}, row {number}: {error.message}", hint=error.hint
             ) from error
+        yield inputs, made, named.problem
+
+
+def _given(value: object, column: str, task: TaskColumns, labels: Labels) -> object:
+    """The cell of a label. Raises ConfigError for one without a value.
+
+    An empty text is a value where it means something: no class of several, no answer.
+    """
+    means_none = labels.problem == "multi_label_classification" or task.label == "answers"
+    if value is None or (value == "" and not means_none):
+        raise ConfigError(
+            f"{column} is empty.", hint="Drop the row, or leave the column out altogether."
+        )
+    return value
 
 
 def _label_column(

@@ -33,7 +33,10 @@ def test_every_exit_code_is_told() -> None:
 
 def test_documented_options_exist() -> None:
     """Every option that README shows with a command is one of that command's."""
-    for line in re.findall(r"^edgekit (.+)$", TEXT, re.MULTILINE):
+    blocks = "".join(re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL))
+    lines = re.findall(r"^edgekit (.+)$", blocks, re.MULTILINE)
+    assert lines
+    for line in lines:
         name, *words = line.split("#")[0].split()
         command = cli.get_command(click.Context(cli), name)
         assert command is not None

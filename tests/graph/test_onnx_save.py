@@ -12,7 +12,7 @@ from onnx import numpy_helper
 
 from edgekit.graph.onnx_save import save_model
 
-WEIGHTS = {
+WEIGHTS: dict[str, np.ndarray] = {
     "matrix": np.random.default_rng(0).standard_normal((40, 30)).astype(np.float32),
     "turned": np.random.default_rng(1).standard_normal((50, 40)).astype(np.float32).T,
     "half": np.random.default_rng(2).standard_normal((30, 30)).astype(np.float16),

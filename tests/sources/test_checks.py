@@ -81,10 +81,10 @@ def _remove_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
 
-CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
+CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no config": (_remove_config, "has no config.json", "save_pretrained"),
     "config is no JSON": (
-        lambda folder: (folder / "config.json").write_text("{") and None,
+        lambda folder: (folder / "config.json").write_text("{"),
         "not readable JSON",
         "again",
     ),
@@ -100,7 +100,7 @@ CASES: dict[str, tuple[Callable[[Path], None], str, str]] = {
         "original float checkpoint",
     ),
     "awq": (
-        lambda folder: (folder / "quant_config.json").write_text("{}") and None,
+        lambda folder: (folder / "quant_config.json").write_text("{}"),
         r"quantized already \(awq\)",
         "original float checkpoint",
     ),

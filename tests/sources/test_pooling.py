@@ -82,7 +82,7 @@ def test_dense_layer_is_rebuilt_and_hashed(folder: Path) -> None:
     rows.append({"idx": 2, "name": "2", "path": "2_Dense", "type": "x.models.Dense"})
     (folder / "modules.json").write_text(json.dumps(rows))
     (folder / "2_Dense").mkdir()
-    settings = {"in_features": 32, "out_features": 8, "bias": True}
+    settings: dict[str, object] = {"in_features": 32, "out_features": 8, "bias": True}
     settings["activation_function"] = "torch.nn.modules.activation.Tanh"
     (folder / "2_Dense" / "config.json").write_text(json.dumps(settings))
     weights = {"linear.weight": torch.full((8, 32), 0.5), "linear.bias": torch.zeros(8)}

@@ -1,0 +1,156 @@
+"""Rounds of child processes: planted differences, and children that misbehave."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import numpy as np
+import pytest
+
+from edgekit.evaluation.ratios import ratio
+from edgekit.evaluation.rounds import Entrant, Plan, _shuffled, run_rounds
+from edgekit.runtime.conversation import child_environment
+from edgekit.runtime.records import Record
+from edgekit.runtime.workloads import Workload, save_workloads
+
+CHILDREN = Path(__file__).with_name("children.py")
+
+
+def entrant(folder: Path, name: str, kind: str = "busy", milliseconds: float = 1.0) -> Entrant:
+    """A contender of `children.py` on two workloads."""
+    inputs = folder / "inputs.safetensors"
+    if not inputs.exists():
+        feeds = {"x": np.zeros((1, 2), dtype=np.float32)}
+        save_workloads([Workload(1, 16, feeds), Workload(1, 128, feeds)], inputs)
+    command = (sys.executable, str(CHILDREN), kind, str(milliseconds), str(inputs))
+    return Entrant(name, command, child_environment())
+
+
+def run(
+    folder: Path,
+    *entrants: Entrant,
+    processes: int = 2,
+    budget: float = 0.4,
+    timeout: float = 30.0,
+) -> dict[str, Record]:
+    """A short run of both workloads."""
+    plan = Plan(2, processes, budget, seed=1, warm_seconds=0.05, timeout=timeout)
+    return run_rounds(entrants, plan, folder=folder)
+
+
+def test_every_contender_is_measured_in_fresh_processes(tmp_path: Path) -> None:
+    """Each round has a process of each, with times, load figures and a peak of memory."""
+    records = run(tmp_path, entrant(tmp_path, "a"), entrant(tmp_path, "b", milliseconds=2))
+    for record in records.values():
+        assert record.error is None
+        assert len(record.imports) == len(record.loads) == len(record.peaks) == 2
+        assert [len(record.rounds(index)) for index in (0, 1)] == [2, 2]
+        assert record.facts["engine"] == "busy"
+        # Each workload is the first of one of the two rounds.
+        assert {index: len(values) for index, values in record.firsts.items()} == {0: 1, 1: 1}
+    fastest = [min(float(times.min()) for times in record.rounds(0)) for record in records.values()]
+    assert fastest[0] >= 1
+    assert fastest[1] >= 2
+
+
+def test_a_planted_difference_is_told(tmp_path: Path) -> None:
+    """A busy loop ten times as long comes out as slower, also where others use the machine."""
+    fast, slow = entrant(tmp_path, "fast"), entrant(tmp_path, "slow", milliseconds=10)
+    records = run(tmp_path, fast, slow, processes=4, budget=1.6)
+    found = ratio(records["fast"].rounds(0), records["slow"].rounds(0))
+    assert found.verdict == "slower"
+    assert found.low < found.value < 0.5
+
+
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("crashes", "exit code 3"),
+        ("killed", "SIGKILL, as the system does when memory runs out"),
+        ("hangs", "no answer within 2 s"),
+        ("raises", "RuntimeError: the engine lost its device"),
+        ("babbles", "not json"),
+        ("nan", "its output y holds NaN"),
+        ("refuses", "EngineUnavailable: This engine is not here. Install it."),
+        ("no-import", "the engine is broken"),
+    ],
+)
+def test_a_bad_child_is_reported_and_the_others_go_on(
+    tmp_path: Path, kind: str, reason: str
+) -> None:
+    """The reason stands in the contender's error; the good one is measured to the end."""
+    timeout = 2.0 if kind == "hangs" else 30.0
+    good, bad = entrant(tmp_path, "good"), entrant(tmp_path, "bad", kind)
+    records = run(tmp_path, good, bad, timeout=timeout)
+    assert reason in str(records["bad"].error)
+    assert records["good"].error is None
+    assert len(records["good"].rounds(1)) == 2
+    row = records["bad"].row(0, Workload(1, 16, {}), artifact_bytes=5)
+    assert (row.p50_ms, row.samples, row.processes) == (None, 0, 0)
+    assert row.error == records["bad"].error
+
+
+def test_what_libraries_print_is_no_answer(tmp_path: Path) -> None:
+    """A child's stdout is its own: prints of others go to stderr."""
+    records = run(tmp_path, entrant(tmp_path, "chatty", "prints"))
+    assert records["chatty"].error is None
+
+
+def test_the_order_follows_from_the_seed() -> None:
+    """Who goes first is drawn, and drawn again the same."""
+    orders = [_shuffled(Random(5), list("abcdef")) for _ in range(2)]
+    assert orders[0] == orders[1] != list("abcdef")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_no_child_outlives_the_parent(tmp_path: Path, number: signal.Signals) -> None:
+    """Ctrl-C and SIGTERM end the children at once; after SIGKILL they see their input end."""
+    marker = tmp_path / "pids"
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import pathlib, signal, sys\n"
+        "from tests.evaluation.test_rounds import entrant, run\n"
+        "import edgekit.runtime.conversation as conversation\n"
+        "original = conversation.Child.__init__\n"
+        "def remember(self, *given, **named):\n"
+        "    original(self, *given, **named)\n"
+        f"    pathlib.Path({str(marker)!r}).open('a').write(f'{{self._process.pid}}\\n')\n"
+        "conversation.Child.__init__ = remember\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "run(folder, entrant(folder, 'a'), entrant(folder, 'b'), budget=600)\n"
+    )
+    root = Path(__file__).resolve().parents[2]
+    environment = {**os.environ, "PYTHONPATH": str(root)}
+    parent = subprocess.Popen(
+        [sys.executable, str(script)], env=environment, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and (
+        not marker.exists() or len(marker.read_text().split()) < 2
+    ):
+        time.sleep(0.05)
+    time.sleep(0.3)
+    parent.send_signal(number)
+    parent.wait(timeout=30)
+    children = [int(word) for word in marker.read_text().split()]
+    assert len(children) == 2
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and any(map(_alive, children)):
+        time.sleep(0.05)
+    assert not any(map(_alive, children))
+
+
+def _alive(pid: int) -> bool:
+    """Whether a process still runs; one that waits to be reaped does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

@@ -1,0 +1,119 @@
+"""Timing: warm-up, turns, quantiles with their least samples, memory."""
+
+from __future__ import annotations
+
+import gc
+import time
+
+import numpy as np
+import pytest
+
+from edgekit.runtime import timing
+
+
+def test_times_that_fall_are_not_flat() -> None:
+    """A slope of more than 5 % over the window means: still warming up."""
+    noise = np.random.default_rng(0).normal(0, 0.5, 20)
+    assert timing.is_flat(list(100 + noise))
+    assert not timing.is_flat(list(100 - np.arange(20) + noise))
+    assert not timing.is_flat(list(100 + np.arange(20) + noise))
+
+
+def test_one_interrupted_run_is_no_slope() -> None:
+    """An outlier at either end does not make a flat series steep."""
+    for place in (0, 10, 19):
+        times = [100.0] * 20
+        times[place] = 5000.0
+        assert timing.is_flat(times)
+
+
+def test_warm_up_ends_when_nothing_changes() -> None:
+    """A steady call is warm after one window; how many runs that took is recorded."""
+    result = timing.warm_up(lambda: time.sleep(0.001), seconds=30)
+    assert result.flat
+    assert result.runs >= 20
+    assert result.typical_ms >= 1
+
+
+def test_warm_up_ends_when_its_time_is_spent() -> None:
+    """A call that slows down for ever is given up on, and called not flat."""
+    calls = iter(range(10_000))
+
+    def slower() -> None:
+        time.sleep(0.0005 * next(calls))
+
+    result = timing.warm_up(slower, seconds=0.1)
+    assert not result.flat
+    assert 5 <= result.runs < 100
+
+
+def test_a_turn_times_single_calls() -> None:
+    """At least as many as asked for, after the untimed ones, with wall and CPU seconds."""
+    calls: list[int] = []
+    turn = timing.take_turn(lambda: calls.append(1), seconds=0.0, least=7, discard=3)
+    assert len(turn.nanoseconds) == 7
+    assert len(calls) == 10
+    assert turn.wall_seconds * 1e9 >= sum(turn.nanoseconds)
+    assert turn.cpu_seconds >= 0
+
+
+def test_a_turn_ends_after_a_thousand_calls() -> None:
+    """A model of microseconds does not fill the pipe."""
+    turn = timing.take_turn(lambda: None, seconds=60, least=1)
+    assert len(turn.nanoseconds) == 1000
+
+
+def test_the_collector_rests_during_a_turn() -> None:
+    """Its pauses are the harness's; afterwards it is as it was."""
+    seen: list[bool] = []
+    timing.take_turn(lambda: seen.append(gc.isenabled()), seconds=0.0, discard=0)
+    assert not any(seen)
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        timing.take_turn(lambda: None, seconds=0.0)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("q", [0.0, 0.1, 0.5, 0.9, 0.99, 1.0])
+def test_quantiles_of_one_process_are_numpys(q: float) -> None:
+    """The smallest value that at least q of the samples do not exceed."""
+    values = np.random.default_rng(1).random(101)
+    assert timing.quantile([values], q) == np.quantile(values, q, method="inverted_cdf")
+
+
+def test_processes_weigh_the_same() -> None:
+    """A process that ran more often is not more of the truth."""
+    few, many = np.array([1.0, 1.0, 1.0]), np.full(997, 2.0)
+    assert timing.quantile([few, many], 0.5) == 1.0
+    assert timing.quantile([few, many], 0.51) == 2.0
+
+
+@pytest.mark.parametrize(("q", "least"), [(0.9, 64), (0.95, 130), (0.99, 662), (0.999, 6636)])
+def test_no_percentile_without_its_samples(q: float, least: int) -> None:
+    """MLPerf's numbers, over all processes together."""
+    assert timing.percentile([np.ones(least - 1)], q) is None
+    assert timing.percentile([np.ones(least // 2), np.ones(least - least // 2)], q) == 1.0
+
+
+def test_an_unlisted_percentile_is_never_told() -> None:
+    """Nobody has said how many samples it takes."""
+    assert timing.percentile([np.ones(10_000)], 0.123) is None
+
+
+def test_the_peak_begins_again() -> None:
+    """Memory that was given back before is not part of what follows."""
+    before = timing.resident_bytes()
+    if before is None:
+        pytest.skip("this system does not tell a process's memory")
+    block = np.ones(50_000_000, dtype=np.uint8)
+    high = timing.peak_bytes()
+    assert high is not None
+    assert high >= before + 40_000_000
+    del block
+    if timing.forget_peak():
+        peak = timing.peak_bytes()
+        assert peak is not None
+        assert peak < high - 30_000_000
