@@ -7,8 +7,10 @@ models prove numerics, never accuracy. The factories at the end are what `file.p
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -85,13 +87,11 @@ def _unigram(specials: list[str], unknown: str) -> list[tuple[str, float]]:
     )
     tokenizer.train_from_iterator(CORPUS, trainer)
     # The vocabulary is read through its JSON because Unigram shows no scores in Python.
-    import json
-
     pieces = json.loads(tokenizer.to_str())["model"]["vocab"]
     return [(str(piece), float(score)) for piece, score in pieces]
 
 
-def tokenizer_for(architecture: str, max_length: int = MAX_LENGTH) -> object:
+def tokenizer_for(architecture: str, max_length: int = MAX_LENGTH) -> Any:
     """A transformers tokenizer of the architecture's own class, trained on CORPUS."""
     import transformers
 
@@ -129,12 +129,10 @@ def tokenizer_for(architecture: str, max_length: int = MAX_LENGTH) -> object:
 
 
 def _merges(tokenizer: Tokenizer) -> list[tuple[str, str]]:
-    import json
-
     return [tuple(pair) for pair in json.loads(tokenizer.to_str())["model"]["merges"]]
 
 
-def _modernbert_tokenizer(max_length: int) -> object:
+def _modernbert_tokenizer(max_length: int) -> Any:
     from tokenizers.processors import TemplateProcessing
     from transformers import PreTrainedTokenizerFast
 
@@ -156,16 +154,14 @@ def _modernbert_tokenizer(max_length: int) -> object:
     )
 
 
-def _config(
-    architecture: str, tokenizer: object, max_length: int, sizes: Mapping[str, int]
-) -> object:
+def _config(architecture: str, tokenizer: Any, max_length: int, sizes: Mapping[str, int]) -> Any:
     import transformers
 
     hidden, layers, heads = sizes["hidden"], sizes["layers"], sizes["heads"]
-    vocabulary = len(tokenizer)  # type: ignore[arg-type]
+    vocabulary = len(tokenizer)
     common: dict[str, object] = {
         "vocab_size": vocabulary,
-        "pad_token_id": tokenizer.pad_token_id,  # type: ignore[attr-defined]
+        "pad_token_id": tokenizer.pad_token_id,
         # Wider than the usual .02, so that two layers make visibly different answers.
         "initializer_range": 0.85 / hidden**0.5,
     }
@@ -217,10 +213,10 @@ def _config(
             max_position_embeddings=max_length,
             local_attention=16,
             global_attn_every_n_layers=2,
-            cls_token_id=tokenizer.cls_token_id,  # type: ignore[attr-defined]
-            sep_token_id=tokenizer.sep_token_id,  # type: ignore[attr-defined]
-            bos_token_id=tokenizer.cls_token_id,  # type: ignore[attr-defined]
-            eos_token_id=tokenizer.sep_token_id,  # type: ignore[attr-defined]
+            cls_token_id=tokenizer.cls_token_id,
+            sep_token_id=tokenizer.sep_token_id,
+            bos_token_id=tokenizer.cls_token_id,
+            eos_token_id=tokenizer.sep_token_id,
         )
     raise KeyError(architecture)
 
@@ -259,9 +255,9 @@ def save_model(
     sizes = {"hidden": hidden, "layers": layers, "heads": heads}
     config = _config(architecture, tokenizer, max_length, sizes)
     if task in ("text-classification", "token-classification"):
-        config.id2label = dict(enumerate(labels))  # type: ignore[attr-defined]
-        config.label2id = {label: index for index, label in enumerate(labels)}  # type: ignore[attr-defined]
-        config.problem_type = problem_type  # type: ignore[attr-defined]
+        config.id2label = dict(enumerate(labels))
+        config.label2id = {label: index for index, label in enumerate(labels)}
+        config.problem_type = problem_type
     torch.manual_seed(seed)
     model = getattr(transformers, _AUTO[task]).from_config(config).eval()
     # Biases and norms start at 0 and 1; shifting them shows a part that the export forgets.
@@ -271,7 +267,7 @@ def save_model(
                 parameter.add_(torch.randn_like(parameter) * 0.1)
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)  # type: ignore[attr-defined]
+    tokenizer.save_pretrained(folder)
     if not safe:
         torch.save(model.state_dict(), folder / "pytorch_model.bin")
         (folder / "model.safetensors").unlink()
@@ -291,8 +287,6 @@ def add_sentence_transformer(
 
     `modern=True` writes the pooling config of sentence-transformers 5, one `pooling_mode` string.
     """
-    import json
-
     rows = [("", "Transformer"), ("1_Pooling", "Pooling")]
     rows += [("2_Normalize", "Normalize")] if normalize else []
     modules = [

@@ -36,12 +36,15 @@ _WRITING = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC")
 # A path, with the folder it is relative to where the call gives one.
 _PATH = re.compile(r'(?:(?:AT_FDCWD|\d+)<(?P<folder>[^>]*)>, )?"(?P<path>(?:[^"\\]|\\.)*)"')
 
+_BRIEFLY = ("--processes", "2", "--budget", "1", "--length", "16")
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "verify-onnxruntime": ("verify", "{onnxruntime}"),
     "verify-openvino": ("verify", "{openvino}"),
     "run-onnxruntime": ("run", "{onnxruntime}", "a lazy dog"),
     "run-openvino": ("run", "{openvino}", "a lazy dog"),
     "export": ("export", "{source}", "-o", "{output}"),
+    # Its contenders are processes of their own.
+    "bench": ("bench", "{onnxruntime}", "{openvino}", "--reference", "{source}", *_BRIEFLY),
     "compile-onnxruntime": ("compile", "{onnxruntime}", "-o", "{output}", "--target", "cpu-x86"),
     "compile-openvino": ("compile", "{onnxruntime}", "-o", "{output}", "--target", "openvino-cpu"),
 }
@@ -96,6 +99,7 @@ class Call:
             Path(os.path.normpath(Path(match["folder"] or folders.working) / match["path"]))
             for match in _PATH.finditer(self.arguments)
         ]
+        # Shared memory holds the locks of Python's multiprocessing: no files.
         allowed = (folders.temporary, folders.working, Path("/dev/null"), Path("/dev/shm"))
         return not all(any(path.is_relative_to(place) for place in allowed) for path in paths)
 

@@ -167,7 +167,8 @@ def _loading(folder: Path) -> Iterator[None]:
         first = str(error).strip().splitlines()[0] if str(error).strip() else repr(error)
         raise SourceError(
             f"transformers could not load {folder}: {first[:300]}",
-            hint="Check that the folder is complete and was written for transformers 5.",
+            hint="Check that the folder is complete and that it was saved for a version that"
+            f" transformers {transformers.__version__} can read.",
         ) from error
 
 
@@ -179,8 +180,9 @@ def _load_config(folder: Path, trusted: bool) -> PreTrainedConfig:
 def _load_model(
     folder: Path, config: PreTrainedConfig, task: Task, trusted: bool
 ) -> PreTrainedModel:
-    loader = getattr(transformers, task.auto_class)
-    if type(config) not in loader._model_mapping and not _maps_itself(config, task):
+    auto = getattr(transformers, task.auto_class)
+    loader = _encoder_class(config, task) or auto
+    if loader is auto and type(config) not in auto._model_mapping and not _own(config, task):
         fitting = [
             name
             for name, other in LOADABLE.items()
@@ -204,7 +206,15 @@ def _load_model(
     return cast("PreTrainedModel", model.eval())
 
 
-def _maps_itself(config: PreTrainedConfig, task: Task) -> bool:
+def _encoder_class(config: PreTrainedConfig, task: Task) -> type[PreTrainedModel] | None:
+    """T5EncoderModel and its like, which the auto classes do not know: they build the decoder."""
+    name = (config.architectures or [""])[0]
+    if task.name != "feature-extraction" or not name.endswith("EncoderModel"):
+        return None
+    return cast("type[PreTrainedModel] | None", getattr(transformers, name, None))
+
+
+def _own(config: PreTrainedConfig, task: Task) -> bool:
     """Whether the checkpoint's own (trusted) code registers a class for the task."""
     own = getattr(config, "auto_map", None)
     return isinstance(own, Mapping) and task.auto_class in own

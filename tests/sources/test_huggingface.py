@@ -10,7 +10,7 @@ import torch
 
 from edgekit.core.errors import ConfigError, SourceError
 from edgekit.sources.opening import open_source
-from tests.models import ARCHITECTURES, save_model
+from tests.models import ARCHITECTURES, save_model, tokenizer_for
 
 
 def test_classifier_is_loaded_with_all_that_a_bundle_needs(checkpoint: Path) -> None:
@@ -96,6 +96,21 @@ def test_task_that_does_not_fit_names_those_that_do(tmp_path: Path) -> None:
     with pytest.raises(SourceError, match="gpt2 model has no head for fill-mask") as caught:
         open_source(str(tmp_path / "gpt2"), task="fill-mask")
     assert "text-classification" in str(caught.value.hint)
+
+
+def test_encoder_of_an_encoder_decoder_is_loaded_as_such(tmp_path: Path) -> None:
+    """sentence-t5 saves T5EncoderModel, for which the auto class would invent a decoder."""
+    import transformers
+
+    tokenizer = tokenizer_for("roberta")
+    config = transformers.T5Config(
+        d_model=16, num_layers=1, num_heads=2, d_ff=16, d_kv=8, vocab_size=len(tokenizer)
+    )
+    transformers.T5EncoderModel(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    source = open_source(str(tmp_path))
+    assert source.architecture == "T5EncoderModel"
+    assert source.module(**source.sample_inputs)["last_hidden_state"].shape[-1] == 16
 
 
 def test_unknown_task_is_a_config_error(checkpoint: Path) -> None:

@@ -1,0 +1,340 @@
+"""Accuracy of a bundle against PyTorch: both on the same samples, for every task."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from edgekit.core.bundle import Bundle
+from edgekit.core.errors import ConfigError
+from edgekit.evaluation.accuracy import _run_texts, evaluate
+from edgekit.evaluation.answers import gather, read_units
+from edgekit.evaluation.reference import Reference
+from edgekit.evaluation.sides import CandidateText
+from edgekit.evaluation.statistics import Budget
+from edgekit.runtime import load
+from edgekit.runtime.text import TextProcessor
+from edgekit.sources.data import Inputs, Samples, hash_inputs
+from edgekit.sources.data_columns import Label
+from tests.evaluation.conftest import linear_source, text_source
+from tests.runtime.conftest import CORPUS, LABELS, MAX_LENGTH, TAGS
+
+Make = Callable[..., Bundle]
+WORDS = " ".join(CORPUS).split()
+COUNT = 60
+
+
+def samples_of(
+    task: str, inputs: list[Inputs], labels: list[Label] | None = None, **changes: object
+) -> Samples:
+    """Samples as they come from a file."""
+    hashes = tuple(hash_inputs(row) for row in inputs)
+    made = None if labels is None else tuple(labels)
+    return Samples(task, tuple(inputs), made, hashes, **changes)  # type: ignore[arg-type]
+
+
+def texts(count: int = COUNT, longest: int = 12, seed: int = 0) -> list[str]:
+    """Sentences of known words; some are longer than the model takes."""
+    generator = random.Random(seed)
+    return [
+        " ".join(generator.choice(WORDS) for _ in range(generator.randint(2, longest)))
+        for _ in range(count)
+    ]
+
+
+def labelled(kind: str) -> Samples:
+    """Random labels: metrics are compared between the two sides, not with a good model."""
+    generator = random.Random(1)
+    if kind == "classification":
+        rows: list[Inputs] = [{"text": text} for text in texts()]
+        return samples_of(
+            "text-classification", rows, [generator.randrange(len(LABELS)) for _ in rows]
+        )
+    if kind == "token-classification":
+        rows = [{"tokens": tuple(text.split())} for text in texts()]
+        tags = [tuple(generator.randrange(len(TAGS)) for _ in row["tokens"]) for row in rows]
+        return samples_of("token-classification", rows, list(tags))
+    if kind == "question-answering":
+        # Contexts over the model's length are read in windows.
+        rows = [{"question": "the fox", "context": text} for text in texts(longest=40)]
+        answers = [(" ".join(str(row["context"]).split()[:2]),) for row in rows]
+        return samples_of("question-answering", rows, list(answers))
+    if kind == "fill-mask":
+        return samples_of("fill-mask", [{"text": text} for text in texts()])
+    pairs = zip(texts(seed=2), texts(seed=3), strict=True)
+    rows = [{"text": one, "text_pair": other} for one, other in pairs]
+    return samples_of("feature-extraction", rows, [generator.random() for _ in rows])
+
+
+KINDS = (
+    "classification", "token-classification", "question-answering", "embedding", "hidden-states",
+    "fill-mask",
+)  # fmt: skip
+METRIC = {
+    "classification": "accuracy",
+    "token-classification": "token-accuracy",
+    "question-answering": "answer-f1",
+    "embedding": "spearman",
+    "hidden-states": "spearman",
+    "fill-mask": "token-agreement",
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_model_has_the_same_accuracy(bundle_of: Make, kind: str) -> None:
+    """Both sides tokenize, run and answer by themselves, and agree on every sample."""
+    samples = labelled(kind)
+    with load(bundle_of(kind).path) as model:
+        found = evaluate(model, text_source(kind), samples)
+    assert found.accuracy.metric == METRIC[kind]
+    assert found.accuracy.reference == pytest.approx(found.accuracy.candidate)
+    assert found.accuracy.drop == pytest.approx(0, abs=1e-12)
+    assert found.accuracy.drop_lower_95 <= 0 <= found.accuracy.drop_upper_95
+    assert found.accuracy.samples == COUNT
+    for numerics in found.numerics.values():
+        assert numerics.max_abs < 1e-5
+        assert numerics.cosine == pytest.approx(1)
+        assert numerics.argmax_agreement in (1, None)
+    assert not any("other tokens" in note for note in found.notes)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_model_disagrees(bundle_of: Make, kind: str) -> None:
+    """Without labels the metric is agreement with the reference, whose own is 1."""
+    samples = labelled(kind)
+    bare = Samples(samples.task, samples.inputs, None, samples.hashes)
+    with load(bundle_of(kind).path) as model:
+        found = evaluate(model, text_source(kind, shift=1.5), bare, max_drop="2pt")
+    assert "agreement" in found.accuracy.metric
+    assert found.accuracy.reference == pytest.approx(1)
+    assert found.accuracy.candidate < 0.99
+    assert found.accuracy.drop == pytest.approx(1 - found.accuracy.candidate)
+    assert max(numerics.max_abs for numerics in found.numerics.values()) > 0.1
+
+
+def test_accuracy_is_what_the_models_answers_are(bundle_of: Make) -> None:
+    """The candidate's accuracy is that of its labels through the public call."""
+    samples = labelled("classification")
+    assert samples.labels is not None
+    with load(bundle_of("classification").path) as model:
+        found = evaluate(model, text_source("classification"), samples)
+        answers = model([str(row["text"]) for row in samples.inputs])
+    right = [
+        LABELS.index(answer["label"]) == label
+        for answer, label in zip(answers, samples.labels, strict=True)  # type: ignore[call-overload]
+    ]
+    assert found.accuracy.candidate == pytest.approx(np.mean(right))
+
+
+def test_a_broken_model_fails(bundle_of: Make) -> None:
+    """Labels that the reference gets right and the candidate does not are a failure."""
+    rows: list[Inputs] = [{"text": text} for text in texts(count=400)]
+    with load(bundle_of("classification").path) as model:
+        reference = text_source("classification", shift=0.8)
+        first = evaluate(model, reference, samples_of("text-classification", rows))
+        reader = TextProcessor(model.manifest.processor or {}, model.bundle.path)
+        runner = Reference(reference)
+        labels: list[Label] = [
+            int(runner.run(reader.encode([str(row["text"])]).feeds)["logits"].argmax())
+            for row in rows
+        ]
+        found = evaluate(model, reference, samples_of("text-classification", rows, labels))
+    assert found.accuracy.reference == 1
+    assert found.accuracy.candidate == pytest.approx(first.accuracy.candidate)
+    assert found.verdict == "fail"
+
+
+def test_the_drop_is_in_the_budgets_unit(bundle_of: Make) -> None:
+    """Relative to the reference for percent, absolute for points."""
+    samples = labelled("classification")
+    with load(bundle_of("classification").path) as model:
+        source = text_source("classification", shift=1.5)
+        relative = evaluate(model, source, samples, max_drop="1%").accuracy
+        points = evaluate(model, source, samples, max_drop=Budget(0.01, "points")).accuracy
+    assert points.drop == pytest.approx(points.reference - points.candidate)
+    assert relative.drop == pytest.approx(points.drop / points.reference)
+
+
+def test_a_metric_can_be_chosen(bundle_of: Make) -> None:
+    """Among those that fit."""
+    samples = labelled("question-answering")
+    with load(bundle_of("question-answering").path) as model:
+        source = text_source("question-answering")
+        found = evaluate(model, source, samples, metric="exact-match")
+        assert found.accuracy.metric == "exact-match"
+        with pytest.raises(ConfigError, match="does not fit"):
+            evaluate(model, source, samples, metric="accuracy")
+
+
+def test_several_labels_have_their_own_metric(bundle_of: Make) -> None:
+    """The problem decides the metric, not the task alone."""
+    rows: list[Inputs] = [{"text": text} for text in texts()]
+    several = samples_of(
+        "text-classification", rows, [(1, 2)] * COUNT, problem="multi_label_classification"
+    )
+    with load(bundle_of("classification").path) as model:
+        found = evaluate(model, text_source("classification"), several)
+    assert found.accuracy.metric == "f1-micro"
+    assert 0 < found.accuracy.reference < 1
+
+
+def test_words_beyond_the_length_are_nobodys_mistake(bundle_of: Make) -> None:
+    """Tags of words that the original cannot reach are not counted."""
+    tokens = tuple(WORDS[i % len(WORDS)] for i in range(3 * MAX_LENGTH))
+    rows: list[Inputs] = [{"tokens": tokens}] * 3
+    with load(bundle_of("token-classification").path) as model:
+        source = text_source("token-classification")
+        bare = evaluate(model, source, samples_of("token-classification", rows))
+        assert bare.accuracy.candidate == 1
+        # The reference's own tags as labels, and nonsense where it did not look.
+        pairs = _run_texts(  # what evaluate compares
+            model, source, samples_of("token-classification", rows), 8, [], lambda text: None
+        )
+        labels: list[Label] = [
+            tuple(int(tag) if tag >= 0 else 0 for tag in np.asarray(seen))
+            for seen in pairs.reference
+        ]
+        found = evaluate(model, source, samples_of("token-classification", rows, labels))
+    assert (found.accuracy.reference, found.accuracy.candidate) == (1, 1)
+    assert any("truncated" in note for note in found.notes)
+
+
+def test_the_tag_of_a_word_is_that_of_its_first_token(bundle_of: Make) -> None:
+    """One tag per word, however many tokens it has."""
+    rows: list[Inputs] = [{"tokens": ("quick", "the", "東京")}] * 2
+    with load(bundle_of("token-classification").path) as model:
+        side = CandidateText(model)
+        unit = read_units(samples_of("token-classification", rows), side.task)[0]
+        (encoding,) = side.tokenize(unit.text)
+        (row,) = side.run([encoding])
+        tags = gather("token-classification", unit, [row], side)
+    firsts = [encoding.tokens.index(token) for token in ("q", "the", "東")]
+    expected = row.outputs["logits"].argmax(axis=-1)[firsts]
+    np.testing.assert_array_equal(np.asarray(tags), expected)
+
+
+def test_masks_are_compared_where_they_are(bundle_of: Make) -> None:
+    """A text with masks is judged at them, one without at every token."""
+    rows: list[Inputs] = [{"text": "the [MASK] fox [MASK]"}, {"text": "the quick fox"}]
+    with load(bundle_of("fill-mask").path) as model:
+        side = CandidateText(model)
+        sizes = []
+        for unit in read_units(samples_of("fill-mask", rows), side.task):
+            encodings = side.tokenize(unit.text)
+            answer = gather("fill-mask", unit, side.run(encodings), side)
+            sizes.append((len(np.asarray(answer)), len(encodings[0]) - 2))
+    assert sizes[0][0] == 2
+    assert sizes[1][0] == sizes[1][1]
+
+
+@pytest.mark.parametrize("shape", [{"batch": 1}, {"batch": 4}, {"sequence": MAX_LENGTH}])
+def test_fixed_shapes_are_filled(bundle_of: Make, shape: dict[str, int]) -> None:
+    """A bundle of one shape gives the accuracy of one of any."""
+    samples = labelled("classification")
+    with load(bundle_of("classification", **shape).path) as model:
+        found = evaluate(model, text_source("classification"), samples)
+    assert found.accuracy.candidate == found.accuracy.reference
+    assert found.numerics["logits"].max_abs < 1e-5
+
+
+def test_a_shorter_bundle_is_noticed(bundle_of: Make) -> None:
+    """A bundle fixed to fewer tokens reads less than the original did, which is said."""
+    samples = labelled("classification")
+    with load(bundle_of("classification", sequence=6).path) as model:
+        found = evaluate(model, text_source("classification"), samples)
+    assert any("other tokens" in note for note in found.notes)
+
+
+def test_a_tokenizer_without_offsets_is_replaced_and_said(bundle_of: Make) -> None:
+    """Pure Python tokenizers cannot say which word a token is of."""
+    with load(bundle_of("classification").path) as model:
+        source = text_source("classification", tokenizer=None)
+        found = evaluate(model, source, labelled("classification"))
+    assert found.accuracy.candidate == found.accuracy.reference
+    assert any("offsets" in note for note in found.notes)
+
+
+def arrays(label: str | None) -> Samples:
+    """Samples of the linear model."""
+    generator = np.random.default_rng(0)
+    rows: list[Inputs] = [
+        {name: generator.normal(size=3).astype(np.float32) for name in ("a", "b")}
+        for _ in range(COUNT)
+    ]
+    if label is None:
+        return samples_of("custom", rows)
+    sums = [2 * np.asarray(row["a"]) + np.asarray(row["b"]) for row in rows]
+    if label == "class":
+        labels: list[Label] = [int(total.argmax()) for total in sums]
+        return samples_of("custom", rows, labels, problem="single_label_classification")
+    values: list[Label] = [tuple((total + 0.5).tolist()) for total in sums]
+    return samples_of("custom", rows, values, problem="regression")
+
+
+@pytest.mark.parametrize(
+    ("label", "metric", "value"),
+    [("class", "accuracy", 1.0), ("value", "mae", 0.5), (None, "cosine-agreement", 1.0)],
+)
+def test_custom_models(bundle_of: Make, label: str | None, metric: str, value: float) -> None:
+    """Integers are classes, floats values, nothing is agreement."""
+    with load(bundle_of("linear").path) as model:
+        found = evaluate(model, linear_source(), arrays(label))
+    assert found.accuracy.metric == metric
+    assert found.accuracy.candidate == pytest.approx(value, rel=1e-5)
+    assert set(found.numerics) == {"y"}
+
+
+def test_wider_floats_are_narrowed(bundle_of: Make) -> None:
+    """numpy writes float64 unless told otherwise; integers do not become of floats."""
+    rows: list[Inputs] = [{"a": np.ones(3), "b": np.ones(3)}] * 40
+    with load(bundle_of("linear").path) as model:
+        found = evaluate(model, linear_source(), samples_of("custom", rows))
+        assert found.accuracy.candidate == pytest.approx(1)
+        bad: list[Inputs] = [{"a": np.ones(3) * 1j, "b": np.ones(3)}] * 40
+        with pytest.raises(ConfigError, match="complex"):
+            evaluate(model, linear_source(), samples_of("custom", bad))
+
+
+def test_labels_beyond_the_classes_are_refused(bundle_of: Make) -> None:
+    """They would silently be wrong for both."""
+    rows: list[Inputs] = [{"text": text} for text in texts()]
+    samples = samples_of("text-classification", rows, [9] * COUNT)
+    path = bundle_of("classification").path
+    with load(path) as model, pytest.raises(ConfigError, match="3 classes"):
+        evaluate(model, text_source("classification"), samples)
+
+
+def test_samples_of_another_task_are_refused(bundle_of: Make) -> None:
+    """And none at all, and tags that do not fit their tokens."""
+    with load(bundle_of("token-classification").path) as model:
+        source = text_source("token-classification")
+        with pytest.raises(ConfigError, match="for fill-mask"):
+            evaluate(model, source, labelled("fill-mask"))
+        with pytest.raises(ConfigError, match="no samples"):
+            evaluate(model, source, samples_of("token-classification", []))
+        short = samples_of("token-classification", [{"tokens": ("the", "fox")}], [(1,)])
+        with pytest.raises(ConfigError, match="2 tokens and 1 tags"):
+            evaluate(model, source, short)
+
+
+def test_a_sample_the_task_does_not_take_is_named(bundle_of: Make) -> None:
+    """As a configuration error: the data is at fault, not the device."""
+    rows: list[Inputs] = [{"question": "q", "context": "the fox"}, {"question": "", "context": "c"}]
+    samples = samples_of("question-answering", rows)
+    path = bundle_of("question-answering").path
+    with load(path) as model, pytest.raises(ConfigError, match="Sample 2"):
+        evaluate(model, text_source("question-answering"), samples)
+
+
+def test_progress_is_told_now_and_then(bundle_of: Make) -> None:
+    """At most about ten times."""
+    said: list[str] = []
+    with load(bundle_of("classification").path) as model:
+        evaluate(
+            model, text_source("classification"), labelled("classification"), batch_size=1,
+            progress=said.append,
+        )  # fmt: skip
+    assert 5 <= len(said) <= 11

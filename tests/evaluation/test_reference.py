@@ -1,0 +1,182 @@
+"""The reference in PyTorch: names in and out, settings tried, distances summed."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from edgekit.core.bundle import Bundle
+from edgekit.core.errors import InputMismatch
+from edgekit.core.manifest import Component, Manifest, Origin, Requires, Source, TensorSpec
+from edgekit.evaluation.numerics import Distance, add_outputs, distances_on
+from edgekit.evaluation.reference import Reference, Settings, declared_inputs, fastest
+from edgekit.runtime import load
+from tests.evaluation.conftest import linear_source, source_of
+
+Make = Callable[..., Bundle]
+
+
+@pytest.fixture(autouse=True)
+def same_threads() -> object:
+    """Leave torch's threads as they were."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def test_arrays_go_in_and_come_out() -> None:
+    """Without gradients, under the module's own names."""
+    feeds = {"a": np.ones((2, 3), dtype=np.float32), "b": np.zeros((2, 3), dtype=np.float32)}
+    found = Reference(linear_source()).run(feeds)
+    np.testing.assert_array_equal(found["y"], np.full((2, 3), 2, dtype=np.float32))
+
+
+def test_integers_are_widened_to_what_the_module_was_opened_with() -> None:
+    """A bundle may take int32 where PyTorch's embedding was traced with int64."""
+
+    class Kind(nn.Module):
+        def forward(self, ids: Tensor) -> dict[str, Tensor]:
+            return {"wide": torch.tensor([float(ids.dtype == torch.int64)])}
+
+    source = source_of("custom", Kind(), {"ids": torch.ones(1, dtype=torch.int64)})
+    assert Reference(source).run({"ids": np.ones(1, dtype=np.int32)})["wide"] == [1]
+
+
+def test_half_precision_comes_out_as_float32() -> None:
+    """numpy has no bfloat16."""
+
+    class Half(nn.Module):
+        def forward(self, a: Tensor) -> dict[str, Tensor]:
+            return {"y": a.to(torch.bfloat16)}
+
+    source = source_of("custom", Half(), {"a": torch.ones(2)})
+    found = Reference(source).run({"a": np.ones(2, dtype=np.float32)})
+    assert found["y"].dtype == np.float32
+
+
+def test_feeds_that_do_not_fit_are_told_by_shape() -> None:
+    """The module's own words, with the shapes it got."""
+    feeds = {"a": np.ones((2, 3), dtype=np.float32), "b": np.ones((5, 7), dtype=np.float32)}
+    with pytest.raises(InputMismatch, match=r"a \[2, 3\], b \[5, 7\]"):
+        Reference(linear_source()).run(feeds)
+    with pytest.raises(InputMismatch, match="does not run"):
+        Reference(linear_source()).run({"x": feeds["a"]})
+
+
+def test_the_faster_setting_is_taken() -> None:
+    """By the median of trials in turn; what is applied last is what was chosen."""
+    applied: list[Settings] = []
+    quick, slow = Settings(1), Settings(2)
+    calls = {slow: lambda: time.sleep(0.004), quick: lambda: time.sleep(0.001)}
+    assert fastest(calls, applied.append) == quick
+    assert {quick, slow} == set(applied)
+
+
+def test_settings_are_chosen_and_applied() -> None:
+    """One thread where only one is allowed; nothing is tried then."""
+    feeds = {"a": np.ones((2, 3), dtype=np.float32), "b": np.zeros((2, 3), dtype=np.float32)}
+    settings, call = Reference(linear_source()).choose(feeds, threads=1)
+    assert settings == Settings(1)
+    assert settings.to_json() == {"threads": 1, "memory_format": "contiguous"}
+    assert torch.get_num_threads() == 1
+    np.testing.assert_array_equal(call()["y"], np.full((2, 3), 2, dtype=np.float32))
+
+
+def test_pictures_are_tried_in_both_memory_formats(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A convolution may be faster with the channels last, and answers the same."""
+    from edgekit.evaluation import reference as module
+
+    torch.manual_seed(0)
+
+    class Picture(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, image: Tensor) -> dict[str, Tensor]:
+            return {"y": self.conv(image)}
+
+    seen: list[Settings] = []
+
+    def last(calls: dict[Settings, object], apply: Callable[[Settings], object]) -> Settings:
+        seen.extend(calls)
+        return Settings(1, channels_last=True)
+
+    source = source_of("custom", Picture(), {"image": torch.ones(1, 3, 8, 8)})
+    feeds = {"image": np.random.default_rng(0).random((1, 3, 8, 8)).astype(np.float32)}
+    expected = Reference(source).run(feeds)["y"]
+    monkeypatch.setattr(module, "fastest", last)
+    settings, call = Reference(source).choose(feeds, threads=2)
+    assert [(one.threads, one.channels_last) for one in seen] == [
+        (1, False), (2, False), (1, True), (2, True),
+    ]  # fmt: skip
+    assert settings.to_json()["memory_format"] == "channels_last"
+    np.testing.assert_allclose(call()["y"], expected, atol=1e-6)
+
+
+def manifest(kind: str) -> Manifest:
+    """A manifest of a source of a kind with two inputs."""
+    specs = (TensorSpec("x", "float32", ("batch", 10)), TensorSpec("n", "int64", ("batch",)))
+    return Manifest(
+        name="m", created_by="test", stage="exported", task="custom",
+        source=Source(kind, "f", None, "0" * 64, "M", 1, "float32", None, Origin("f", "0" * 64)),
+        components={"model": Component("onnx", ("m.onnx",), specs, ())},
+        requires=Requires("onnxruntime"),
+    )  # fmt: skip
+
+
+def test_a_factory_is_opened_with_the_bundles_inputs() -> None:
+    """As the declarations that `--input` takes; checkpoints need none."""
+    assert declared_inputs(manifest("factory")) == ("x=float32:batch,10", "n=int64:batch")
+    assert declared_inputs(manifest("huggingface")) == ()
+
+
+def test_distances_add_up() -> None:
+    """Over several pairs they are those of all values as one."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(6, 5))
+    y = x + generator.normal(scale=0.1, size=x.shape)
+    distance = Distance()
+    for first, second in zip(x, y, strict=True):
+        distance.add(first, second, choices=True)
+    found = distance.numerics()
+    assert found.max_abs == pytest.approx(np.abs(x - y).max())
+    assert found.mean_abs == pytest.approx(np.abs(x - y).mean())
+    cosine = (x * y).sum() / (np.linalg.norm(x) * np.linalg.norm(y))
+    assert found.cosine == pytest.approx(cosine)
+    assert found.argmax_agreement == np.mean(x.argmax(axis=1) == y.argmax(axis=1))
+    assert distance.max_reference == pytest.approx(np.abs(x).max())
+
+
+def test_nan_is_never_a_small_distance() -> None:
+    """It stays NaN whatever is added after it."""
+    distance = Distance()
+    distance.add(np.ones(2), np.array([1.0, np.nan]), choices=False)
+    distance.add(np.ones(2), np.ones(2), choices=False)
+    assert math.isnan(distance.max_abs)
+    assert math.isnan(distance.numerics().cosine)
+
+
+def test_only_like_outputs_are_compared() -> None:
+    """Floating-point numbers of the same name and shape; embeddings hold no decisions."""
+    ones = {"e": np.ones((1, 4)), "ids": np.ones((1, 2), dtype=np.int64), "only": np.ones(2)}
+    found: dict[str, Distance] = {}
+    add_outputs(found, "feature-extraction", ones, {"e": ones["e"], "ids": ones["ids"]})
+    add_outputs(found, "feature-extraction", ones, {"only": np.ones(3)})
+    assert set(found) == {"e"}
+    assert found["e"].numerics().argmax_agreement is None
+
+
+def test_distances_without_data(bundle_of: Make) -> None:
+    """Both models on ready-made feeds."""
+    feeds = {"a": np.ones((2, 3), dtype=np.float32), "b": np.ones((2, 3), dtype=np.float32)}
+    with load(bundle_of("linear").path) as model:
+        found = distances_on(model, Reference(linear_source()), [feeds, feeds])
+    assert found["y"].numerics().max_abs == 0
+    assert found["y"].max_reference == 3
