@@ -86,9 +86,8 @@ def command(
 
     Exit code 0 means pass; 5 means that a budget or gate was missed or could not be decided.
     """
-    from edgekit.pipeline.validating import Limits, validate
+    from edgekit.pipeline.validating import validate
 
-    limits = Limits(min_speedup, max_latency_ms, max_size_mb, max_rss_mb)
     try:
         result = validate(
             bundle,
@@ -97,7 +96,10 @@ def command(
             columns=columns,
             metric=metric,
             max_drop=max_drop,
-            limits=limits,
+            min_speedup=min_speedup,
+            max_latency_ms=max_latency_ms,
+            max_size_mb=max_size_mb,
+            max_rss_mb=max_rss_mb,
             limit=limit,
             latency=not no_latency,
             batch=batch,
