@@ -85,9 +85,14 @@ def edgekit_command(*words: object) -> tuple[int, str, str]:
 
 
 @pytest.fixture(scope="module")
-def source(folder: Path) -> LoadedSource:
+def source(folder: Path) -> Iterator[LoadedSource]:
     """The model in PyTorch."""
-    return open_source(str(folder))
+    # Where another process keeps a core busy, its threads wait for each other many times longer
+    # than they compute.
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield open_source(str(folder))
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module", params=["a", "b"], ids=["onnxruntime", "openvino"])

@@ -99,8 +99,9 @@ class Call:
             Path(os.path.normpath(Path(match["folder"] or folders.working) / match["path"]))
             for match in _PATH.finditer(self.arguments)
         ]
-        # Shared memory holds the locks of Python's multiprocessing: no files.
-        allowed = (folders.temporary, folders.working, Path("/dev/null"), Path("/dev/shm"))
+        # No files: nothing at all, the locks of multiprocessing, and a process's own counters.
+        kernel = (Path("/dev/null"), Path("/dev/shm"), Path("/proc/self"))
+        allowed = (folders.temporary, folders.working, *kernel)
         return not all(any(path.is_relative_to(place) for place in allowed) for path in paths)
 
 

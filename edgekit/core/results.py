@@ -98,7 +98,11 @@ class VerifyResult:
 
 @dataclass(frozen=True)
 class Accuracy:
-    """A metric of reference and candidate on the same samples, with the drop's 95 % interval."""
+    """A metric of reference and candidate on the same samples, with the drop's 95 % interval.
+
+    ``drop`` and its bounds are fractions of the reference's metric where ``drop_unit`` is
+    "relative", differences of the metric itself where it is "points".
+    """
 
     metric: str
     reference: float
@@ -108,6 +112,7 @@ class Accuracy:
     drop_upper_95: float
     samples: int
     samples_needed: int | None
+    drop_unit: Literal["relative", "points"] = "relative"
 
 
 @dataclass(frozen=True)

@@ -104,6 +104,7 @@ def evaluate(
             drop_upper_95=drop.high,
             samples=len(samples),
             samples_needed=needed,
+            drop_unit=budget.unit,
         ),
         numerics={name: distance.numerics() for name, distance in pairs.distances.items()},
         distances=pairs.distances,

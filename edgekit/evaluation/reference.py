@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from edgekit.core.cpu import available_threads
 from edgekit.core.errors import InputMismatch
 from edgekit.core.manifest import Manifest
 from edgekit.runtime.session import Array
@@ -40,6 +41,7 @@ class Reference:
     """The source's module as something that takes and gives numpy arrays by name.
 
     Runs under ``inference_mode``; scaled dot-product attention is transformers' own default.
+    Without `threads`, the first feeds decide between one thread and all.
     """
 
     def __init__(self, source: LoadedSource, *, threads: int | None = None) -> None:
@@ -50,10 +52,11 @@ class Reference:
         """The outputs by name. Raises InputMismatch when the module refuses the feeds."""
         import torch
 
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
         call = self.bind(feeds)
         try:
+            if self._threads is None:
+                self._threads = _better_threads(call)
+            torch.set_num_threads(self._threads)
             return dict(call())
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
@@ -149,6 +152,25 @@ def fastest(
     return min(times, key=lambda setting: float(np.median(times[setting])))
 
 
+def _better_threads(call: Callable[[], object]) -> int:
+    """1 or all threads, whichever runs the call faster.
+
+    Two OpenMP threads on a machine with one busy core have taken forty times as long as one.
+    """
+    import torch
+
+    times: dict[int, float] = {}
+    for count in dict.fromkeys((1, available_threads())):
+        torch.set_num_threads(count)
+        if not times:
+            # The very first call allocates, whatever the threads.
+            call()
+        started = time.perf_counter()
+        call()
+        times[count] = time.perf_counter() - started
+    return min(times, key=lambda count: times[count])
+
+
 def _array(value: torch.Tensor) -> Array:
     import torch
 
@@ -169,8 +191,3 @@ def declared_inputs(manifest: Manifest) -> tuple[str, ...]:
         f"{spec.name}={spec.dtype}:{','.join(map(str, spec.shape))}"
         for spec in manifest.components["model"].inputs
     )
-
-
-def float_outputs(outputs: Mapping[str, Array]) -> Sequence[str]:
-    """The names of the outputs that hold floating-point numbers."""
-    return [name for name, array in outputs.items() if np.issubdtype(array.dtype, np.floating)]

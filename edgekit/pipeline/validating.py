@@ -119,6 +119,8 @@ def validate(
                 progress=progress,
             )  # fmt: skip
             accuracy, numerics, verdict = found.accuracy, found.numerics, found.verdict
+            for note in found.notes:
+                progress(note)
     reference_bytes = source_bytes(source)
     del source
     timed = None
@@ -188,8 +190,6 @@ def _read(
         seed=seed,
         exclude=used,
     )
-    for note in samples.notes:
-        progress(note)
     if samples.excluded:
         progress(f"Left out {samples.excluded} rows that earlier steps have used")
     return samples
@@ -198,7 +198,8 @@ def _read(
 def _without_data(model: Model, source: LoadedSource) -> tuple[dict[str, Numerics], Verdict]:
     """Both models on golden and benchmark inputs; the tolerance of the precision decides."""
     manifest = model.manifest
-    feeds = [workload.feeds for workload in make_workloads(model.bundle)]
+    batch, _ = fit_workload(model.bundle, 1, _DEFAULT_LENGTH)
+    feeds = [workload.feeds for workload in make_workloads(model.bundle, batch=batch)]
     rules: Mapping[str, Tolerance] = {}
     if manifest.golden is not None:
         rules = manifest.golden.tolerance

@@ -180,7 +180,7 @@ def test_ratios_are_against_the_first() -> None:
     assert found[0].value == pytest.approx(2, rel=0.02)
 
 
-def test_what_a_person_should_know_is_noted(bundle_of: Make) -> None:
+def test_what_a_person_should_know_is_noted() -> None:
     """Failures and unfinished warm-ups, by name."""
     cold = record("a", 5)
     cold.warm_flat = [True, False]

@@ -78,6 +78,23 @@ def test_the_faster_setting_is_taken() -> None:
     assert {quick, slow} == set(applied)
 
 
+def test_one_thread_is_taken_where_it_is_faster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Decided by the first feeds, and kept."""
+    calls: list[int] = []
+
+    class Spinning(nn.Module):
+        def forward(self, a: Tensor) -> dict[str, Tensor]:
+            calls.append(torch.get_num_threads())
+            time.sleep(0.02 * (torch.get_num_threads() - 1))
+            return {"y": a}
+
+    monkeypatch.setattr("edgekit.evaluation.reference.available_threads", lambda: 2)
+    reference = Reference(source_of("custom", Spinning(), {"a": torch.ones(1)}))
+    for _ in range(3):
+        reference.run({"a": np.ones(1, dtype=np.float32)})
+    assert calls == [1, 1, 2, 1, 1, 1]
+
+
 def test_settings_are_chosen_and_applied() -> None:
     """One thread where only one is allowed; nothing is tried then."""
     feeds = {"a": np.ones((2, 3), dtype=np.float32), "b": np.zeros((2, 3), dtype=np.float32)}
