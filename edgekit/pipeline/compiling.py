@@ -34,8 +34,6 @@ from edgekit.runtime.session import Session
 from edgekit.runtime.workloads import fit_workload, make_workloads
 
 _DEFAULT_WORKLOAD = {"batch": 1, "length": 128}
-# Where the target's device is not here: the most exact that this CPU does.
-_CPU_OPTIONS: Mapping[str, Mapping[str, object]] = {"openvino": {"precision_hint": "f32"}}
 
 
 def compile(
@@ -167,10 +165,11 @@ class _Job:
         for name, part in self.parts.items():
             facts[name] = dict(self.compiler.check_artifact(self.writer.directory, part.component))
         try:
-            session = find_engine(self.profile.engine).open_session(
+            engine = find_engine(self.profile.engine)
+            session = engine.open_session(
                 self.writer.directory,
                 manifest.components["model"],
-                options=_CPU_OPTIONS.get(self.profile.engine, {}),
+                options=engine.EXACT_OPTIONS,
                 device="cpu",
                 threads=None,
             )

@@ -80,7 +80,7 @@ def open_session(
         )
     if own:
         _check_version(requires, found)
-    options = dict(manifest.runtime.options) if own else {}
+    options = dict(manifest.runtime.options if own else found.EXACT_OPTIONS)
     recorded = options.pop("device", "cpu")
     if not isinstance(recorded, str):
         raise BundleCorrupt(f"runtime.options.device should be a text, got {recorded!r}.")

@@ -43,10 +43,13 @@ class Engine(Protocol):
     """A module of `edgekit.runtime.engines`, or of a third party's entry point.
 
     The entry-point group is ``edgekit.engines``; the entry's value is such a module.
+    ``EXACT_OPTIONS`` make it compute in the precision of the graph, for bundles that were not
+    compiled for it and so say nothing of its options.
     """
 
     FORMATS: tuple[str, ...]
     DEVICES: tuple[str, ...]
+    EXACT_OPTIONS: Mapping[str, object]
 
     def open_session(
         self,

@@ -190,3 +190,9 @@ def test_engine_of_a_third_party() -> None:
     assert engine_devices("elsewhere") == ["cpu"]
     with pytest.raises(EngineUnavailable, match=r"'broken' \(not_there_engine\) does not import"):
         find_engine("broken")
+
+
+def test_another_engine_computes_exactly(linear_bundle: Make) -> None:
+    """A bundle that says nothing of an engine's precision is not computed in a coarser one."""
+    with load(linear_bundle().path, engine="openvino") as model:
+        assert model.facts()["precision"] == "fp32"

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("onnx",)
 DEVICES = ("cpu", "cuda")
+EXACT_OPTIONS: Mapping[str, object] = {}
 
 _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _OPTIONS = frozenset(

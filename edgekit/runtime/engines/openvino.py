@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 FORMATS = ("openvino-ir", "onnx")
 DEVICES = ("cpu", "gpu", "npu")
+EXACT_OPTIONS: Mapping[str, object] = {"precision_hint": "f32"}
 
 _TELEMETRY = "openvino_telemetry"
 _OPTIONS = frozenset({"threads", "performance_hint", "streams", "precision_hint", "properties"})
