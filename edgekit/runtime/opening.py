@@ -73,6 +73,13 @@ def open_session(
     _check_machine(requires)
     _check_extras(requires, own)
     found = find_engine(name)
+    if not own and manifest.stage == "compiled":
+        # OpenVINO 2026.4 reads some of ONNX Runtime's fused operators and answers differently.
+        raise EngineUnavailable(
+            f"The bundle was compiled for {requires.engine}; {name} may read it and answer"
+            " differently.",
+            hint=f"Compile the exported bundle for {name}, or load this one without engine=.",
+        )
     if part.format not in found.FORMATS:
         raise EngineUnavailable(
             f"The {name} engine does not read {part.format}; it reads {', '.join(found.FORMATS)}.",

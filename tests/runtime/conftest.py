@@ -217,12 +217,13 @@ def write_bundle(
     requires: Requires | None = None,
     options: Mapping[str, object] | None = None,
     golden_inputs: Mapping[str, np.ndarray] | None = None,
+    stage: str = "exported",
 ) -> Bundle:
     """Write a bundle of one ONNX component, with golden values when inputs for them are given."""
     manifest = Manifest(
         name=output.name,
         created_by="edgekit test",
-        stage="exported",
+        stage=stage,
         task=task,
         source=None,
         components={

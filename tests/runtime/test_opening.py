@@ -196,3 +196,9 @@ def test_another_engine_computes_exactly(linear_bundle: Make) -> None:
     """A bundle that says nothing of an engine's precision is not computed in a coarser one."""
     with load(linear_bundle().path, engine="openvino") as model:
         assert model.facts()["precision"] == "fp32"
+
+
+def test_compiled_bundle_keeps_its_engine(linear_bundle: Make) -> None:
+    """What one engine's compiler fused is not given to another, which may answer differently."""
+    with pytest.raises(EngineUnavailable, match="was compiled for onnxruntime"):
+        load(linear_bundle(stage="compiled").path, engine="openvino")
