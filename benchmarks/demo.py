@@ -12,12 +12,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 import edgekit
 from benchmarks.zoo import fetch
 from edgekit.cli.console import human_bytes, table
 from edgekit.core.bundle import Bundle, open_bundle
+from edgekit.core.hashing import sha256_file
 from edgekit.core.results import Ratio, to_json
 from edgekit.evaluation.latency import REFERENCE
 
@@ -48,11 +50,28 @@ def say(text: str) -> None:
     print(f"  {text}", file=sys.stderr, flush=True)
 
 
-def bundle(path: Path, make: Callable[[], object]) -> Bundle:
-    """The bundle at `path`, made when it is not there, checked when it is."""
-    if not path.exists():
-        make()
+def bundle(path: Path, make: Callable[[bool], object], fits: Callable[[Bundle], bool]) -> Bundle:
+    """The bundle at `path`, made when it is not there or was made from something else."""
+    if path.exists():
+        found = open_bundle(path)
+        if fits(found):
+            return found
+    make(path.exists())
     return open_bundle(path)
+
+
+def made_from(model: Path) -> Callable[[Bundle], bool]:
+    """Whether an exported bundle comes from the weights that lie in `model` now."""
+    weights = sha256_file(model / "model.safetensors")
+    stamp = OUTPUT / "weights.sha256"
+    same = stamp.is_file() and stamp.read_text() == weights
+    stamp.write_text(weights)
+    return lambda found: same
+
+
+def compile_for(exported: Path, path: Path, target: str, force: bool) -> object:
+    """Compile the exported bundle for one target."""
+    return edgekit.compile(exported, path, target=target, force=force, progress=say)
 
 
 def judge(path: Path, model: Path, data: Path) -> Mapping[str, object]:
@@ -85,13 +104,19 @@ def main() -> None:
     OUTPUT.mkdir(exist_ok=True)
     exported = OUTPUT / "exported"
     print(f"1. export {model.name} to ONNX, compared with PyTorch", file=sys.stderr)
-    bundle(exported, lambda: edgekit.export(str(model), exported, progress=say))
+    before = bundle(
+        exported,
+        lambda force: edgekit.export(str(model), exported, force=force, progress=say),
+        made_from(model),
+    )
     print("2. compile for both engines", file=sys.stderr)
     compiled = {}
     for engine, target in ENGINES.items():
-        path = OUTPUT / engine
-        bundle(path, lambda p=path, t=target: edgekit.compile(exported, p, target=t, progress=say))
-        compiled[engine] = path
+        compiled[engine] = bundle(
+            OUTPUT / engine,
+            partial(compile_for, exported, OUTPUT / engine, target),
+            lambda found: found.manifest.steps[-1].input_id == before.id,
+        ).path
     print("3. validate on held-out snippets against PyTorch", file=sys.stderr)
     verdicts = {engine: judge(path, model, data) for engine, path in compiled.items()}
     print("4. bench, interleaved, in fresh processes", file=sys.stderr)

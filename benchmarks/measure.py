@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import os
 import random
-import resource
 import subprocess
-import sys
+import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -66,18 +65,30 @@ def interleaved_commands(
     return times, peaks
 
 
+# Read by the child itself at its end: the ru_maxrss that a parent is told starts at the parent's
+# own, since the kernel carries the maximum of the replaced image over an exec (getrusage(2)).
+_TELL_PEAK = """
+import atexit, os
+def tell(path):
+    with open("/proc/self/status") as status, open(path, "w") as file:
+        file.write(next(line.split()[1] for line in status if line.startswith("VmHWM")))
+if "EDGEKIT_PEAK_FILE" in os.environ:
+    atexit.register(tell, os.environ.pop("EDGEKIT_PEAK_FILE"))
+"""
+
+
 def run_peak(command: Sequence[str]) -> int:
-    """Run a command to its end; its peak RSS in bytes. CalledProcessError when it fails."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, list(command))
-    return _bytes(usage)
-
-
-def _bytes(usage: resource.struct_rusage) -> int:
-    return usage.ru_maxrss if sys.platform == "darwin" else usage.ru_maxrss * 1024
+    """Run a Python command to its end; its peak RSS in bytes. CalledProcessError when it fails."""
+    with tempfile.TemporaryDirectory(prefix="edgekit-peak-") as name:
+        folder = Path(name)
+        (folder / "sitecustomize.py").write_text(_TELL_PEAK)
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join([name, os.environ.get("PYTHONPATH", "")]),
+            "EDGEKIT_PEAK_FILE": str(folder / "peak"),
+        }
+        subprocess.run(command, stdout=subprocess.DEVNULL, env=environment, check=True)
+        return int((folder / "peak").read_text()) * 1024
 
 
 def compare(times: Times, a: str, b: str) -> RatioEstimate:

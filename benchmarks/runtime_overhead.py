@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ import edgekit
 from benchmarks.measure import Times, compare, interleaved_calls, median, report, shown
 from benchmarks.models import sentiment_bundle
 from benchmarks.zoo import fetch
+
+if TYPE_CHECKING:
+    from transformers import TextClassificationPipeline
 
 # 14 word pieces and two special tokens: the 1 × 16 workload.
 TEXT = "The film is a warm and funny story that nobody should miss at all"
@@ -34,6 +38,8 @@ def by_hand(bundle: Path) -> Times:
     model = edgekit.load(bundle, threads=1)
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
+    # As the runtime opens it: what is compared is our code, not the engine's settings.
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
     session = ort.InferenceSession(
         str(bundle / "model.onnx"), options, providers=["CPUExecutionProvider"]
     )
@@ -63,6 +69,7 @@ def by_hand(bundle: Path) -> Times:
     return interleaved_calls(
         {
             "session.run": lambda: session.run(None, feeds),
+            "session.run again": lambda: session.run(None, feeds),
             "model.run": lambda: model.run(feeds),
             "by hand": label,
             "model(text)": lambda: model(TEXT),
@@ -82,13 +89,26 @@ def contender(name: str) -> None:
 
         torch.set_num_threads(2)
         classify = pipeline("text-classification", model=str(fetch("minilm-sentiment")))
-        times = interleaved_calls({name: lambda: classify(TEXT)}, rounds=8)
+        if name == "transformers.pipeline":
+            times = interleaved_calls({name: lambda: classify(TEXT)}, rounds=8)
+        else:
+            times = interleaved_calls({name: lambda: eager(classify)}, rounds=8)
     print(json.dumps([float(value) for part in times[name] for value in part]))
 
 
+def eager(classify: TextClassificationPipeline) -> str:
+    """Tokenizer, model and arg max by hand: what PyTorch itself needs."""
+    import torch
+
+    tokens = classify.tokenizer(TEXT, return_tensors="pt")
+    with torch.inference_mode():
+        logits = classify.model(**tokens).logits
+    return str(classify.model.config.id2label[int(logits.argmax())])
+
+
 def in_processes() -> Times:
-    """edgekit and transformers' pipeline in alternating fresh processes."""
-    times: Times = {"edgekit": [], "transformers.pipeline": []}
+    """edgekit, transformers' pipeline and the eager model in alternating fresh processes."""
+    times: Times = {"edgekit": [], "transformers.pipeline": [], "PyTorch eager": []}
     for _ in range(PROCESSES):
         for name in times:
             done = subprocess.run(
@@ -110,17 +130,23 @@ def main() -> None:
     added = (median(inside, "model.run") - median(inside, "session.run")) * 1000
     between = in_processes()
     pipeline = compare(between, "transformers.pipeline", "edgekit")
+    by_eager = compare(between, "PyTorch eager", "edgekit")
+    again = compare(inside, "session.run again", "session.run")
     figures = {
         "run_over_raw": [run.value, run.low, run.high],
         "run_added_us": added,
         "text_over_by_hand": [text.value, text.low, text.high],
         "pipeline_over_edgekit": [pipeline.value, pipeline.low, pipeline.high],
+        "eager_over_edgekit": [by_eager.value, by_eager.low, by_eager.high],
+        "run_aa": [again.value, again.low, again.high],
     }
     lines = [
         f"model.run / session.run at 1×16: {shown(run)}, {added:+.1f} µs"
         " (limit 5 % or 30 µs, whichever is larger)",
         f"model(text) / tokenizers + session.run by hand: {shown(text)} (limit 1.1)",
         f"transformers.pipeline / model(text), 2 threads: {shown(pipeline)}",
+        f"PyTorch eager with its tokenizer / model(text), 2 threads: {shown(by_eager)}",
+        f"A/A, session.run against itself: {shown(again)}",
     ]
     report("runtime_overhead", figures, lines)
 

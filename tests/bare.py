@@ -95,6 +95,9 @@ def stage_base(python: Path, wheel: Path, bundle: Path) -> None:
     error = json.loads(missing.stdout)["error"]
     assert error["kind"] == "MissingDependency", error
     assert "pip install 'edgekit-ml[ort]'" in error["hint"], error
+    for words in (["export", "m:f", "-o", "b"], ["validate", bundle, "--reference", "m:f"]):
+        done = run(python, "-I", "-m", "edgekit", *words, "--json", expect=3)
+        assert "pip install" in json.loads(done.stdout)["error"]["hint"], done.stdout
     run(python, "-I", "-m", "edgekit", "inspect", bundle)
     run(python, "-I", "-m", "edgekit", "targets")
     run(python, "-I", "-m", "edgekit", "doctor")

@@ -32,18 +32,10 @@ class Console:
         if self.verbosity >= 0:
             print(text, file=sys.stderr, flush=True)
 
-    def detail(self, text: str) -> None:
-        """What only -v wants to know."""
-        if self.verbosity > 0:
-            print(text, file=sys.stderr, flush=True)
-
-    def result(self, value: object, text: str, *, error: EdgekitError | None = None) -> None:
+    def result(self, value: object, text: str) -> None:
         """The outcome: `value` as JSON or `text` for a person."""
         if self.json_output:
-            plain = to_json(value)
-            if error is not None and isinstance(plain, dict):
-                plain["error"] = _error(error)
-            self._write_json(plain)
+            self._write_json(to_json(value))
         else:
             print(text, flush=True)
 
@@ -77,7 +69,9 @@ class Console:
             self._stdout = -1
 
     def _write_json(self, value: object) -> None:
-        data = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+        # A file name that is not UTF-8 is told all the same.
+        data = text.encode("utf-8", errors="backslashreplace") + b"\n"
         view = memoryview(data)
         while view:
             view = view[os.write(self._stdout, view) :]

@@ -13,7 +13,7 @@ from typing import NoReturn
 import click
 
 from edgekit.cli.console import Console
-from edgekit.core.errors import ConfigError, EdgekitError
+from edgekit.core.errors import ConfigError, EdgekitError, StepError
 from edgekit.core.version import __version__
 
 # name → (module that holds it, the line of `edgekit --help`). A module is imported when its
@@ -106,6 +106,15 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Terminated:
         code = 143
         console.interrupted("Terminated; nothing was left behind.", code)
+    except SystemExit as leave:
+        # Not ours: code of the user (a factory, a custom model) that ends the process.
+        code = 4
+        console.fail(
+            StepError(
+                f"The code of the source ended the process with exit code {leave.code}.",
+                hint="Remove sys.exit() from the factory or model code.",
+            )
+        )
     except BrokenPipeError:
         # The reader of a pipe has gone (`edgekit targets | head`): nothing is wrong with us, but
         # the interpreter's last flush would complain.

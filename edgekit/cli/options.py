@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+import re
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +22,7 @@ pass_console = click.make_pass_decorator(Console)
 
 
 def common(function: F) -> F:
-    """``--json``, ``-q``, ``-v``, ``--seed`` and ``--config``: every command has them."""
+    """``--json``, ``-q``, ``-v`` and ``--config``: every command has them."""
     for option in reversed(
         [
             click.option(
@@ -44,7 +47,7 @@ def common(function: F) -> F:
 
 
 def seed(function: F) -> F:
-    """``--seed``: every random choice follows from it."""
+    """``--seed``, of the commands that choose at random: every choice follows from it."""
     return click.option(
         "--seed", type=int, default=0, show_default=True, help="Seed of every random choice."
     )(function)
@@ -95,7 +98,7 @@ def static_dimensions(values: tuple[str, ...]) -> dict[str, int]:
     dimensions: dict[str, int] = {}
     for value in values:
         name, separator, number = value.partition("=")
-        if not separator or not name or not number.isdigit() or int(number) < 1:
+        if not separator or not name or not re.fullmatch(r"[0-9]{1,9}", number) or int(number) < 1:
             raise ConfigError(
                 f"--static takes DIM=N with a whole number above 0, got {value!r}.",
                 hint="For example: --static batch=1 --static sequence=128",
@@ -107,11 +110,13 @@ def static_dimensions(values: tuple[str, ...]) -> dict[str, int]:
 def _quiet(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
         context.find_object(Console).verbosity = -1  # type: ignore[union-attr]
+        logging.getLogger("edgekit").setLevel(logging.ERROR)
 
 
 def _verbose(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
-        context.find_object(Console).verbosity = 1  # type: ignore[union-attr]
+        logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
+        logging.getLogger("edgekit").setLevel(logging.DEBUG)
 
 
 def _config(context: click.Context, _: click.Parameter, path: Path | None) -> None:
@@ -124,25 +129,41 @@ def _config(context: click.Context, _: click.Parameter, path: Path | None) -> No
         raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}.") from error
+    group = context.parent.command if context.parent else None
+    commands = group.list_commands(context) if isinstance(group, click.Group) else []
     known = {
-        word.lstrip("-"): parameter.name
+        word.lstrip("-"): parameter
         for parameter in context.command.params
         if isinstance(parameter, click.Option)
         for word in parameter.opts
         if word.startswith("--")
     }
-    own = values.get(context.command.name or "", {})
-    shared = {key: value for key, value in values.items() if not isinstance(value, Mapping)}
+    tables = {key: value for key, value in values.items() if isinstance(value, Mapping)}
+    for name in tables:
+        if name not in commands:
+            raise ConfigError(
+                f"{path}: there is no command {name!r}.", hint=nearest(name, list(commands))
+            )
+    own = tables.get(context.command.name or "", {})
+    shared = {key: value for key, value in values.items() if key not in tables}
+    for name in commands:
+        if name in shared:
+            raise ConfigError(f"{path}: {name} should be a table, got {shared[name]!r}.")
     defaults: dict[str, object] = {}
     for key, value in {**shared, **own}.items():
-        option = key.replace("_", "-")
-        if option not in known:
+        parameter = known.get(key.replace("_", "-"))
+        if parameter is None or not parameter.expose_value:
             # A shared file may hold options of other commands on its top level, not in our table.
             if key in own:
+                names = [name for name, option in known.items() if option.expose_value]
                 raise ConfigError(
-                    f"{path}: {context.command.name} has no option {key!r}.",
-                    hint=nearest(option, list(known)),
+                    f"{path}: {context.command.name} has no option {key!r} to set.",
+                    hint=nearest(key.replace("_", "-"), names),
                 )
             continue
-        defaults[known[option] or option] = value
+        several = isinstance(value, list)
+        if several and not parameter.multiple:
+            raise ConfigError(f"{path}: {key} takes one value, got {value!r}.")
+        # One value of an option that may be repeated is a list of one.
+        defaults[parameter.name or key] = [value] if parameter.multiple and not several else value
     context.default_map = {**(context.default_map or {}), **defaults}

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from edgekit.compilers.inspection import GraphSummary
-from edgekit.compilers.records import version_key
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import CompileError, ConfigError
 from edgekit.core.manifest import Component, Requires, TensorSpec
 from edgekit.core.profiles import Profile, nearest
+from edgekit.core.versions import version_key
 
 FLOAT_PRECISIONS = ("fp32", "bf16", "fp16")
 
@@ -69,6 +69,19 @@ def refuse_unfit(
         )
 
 
+def refuse_settings(profile: Profile, engine: str, key: str, known: frozenset[str]) -> None:
+    """Raise ConfigError for a setting of the engine that a bundle must not hold."""
+    given = profile.options.get(engine, {}).get(key, {})
+    if not isinstance(given, Mapping):
+        raise ConfigError(f"options.{engine}.{key} is a table, got {given!r}.")
+    for name in given:
+        if name not in known:
+            raise ConfigError(
+                f"options.{engine}.{key} has {name!r}, which edgekit does not pass on.",
+                hint=nearest(str(name), sorted(known)),
+            )
+
+
 def refuse_graph(
     source: Bundle, name: str, summary: GraphSummary, profile: Profile, *, standard_only: bool
 ) -> None:
@@ -84,7 +97,7 @@ def refuse_graph(
         raise CompileError(
             f"Component {name} of {source.path} holds operators of one engine only ({shown}); the"
             f" target {profile.name} runs {profile.engine}.",
-            hint=f"Quantize the exported bundle for this target: {_for_target(profile)}",
+            hint=f"Start from the exported bundle: {_for_target(profile)}",
         )
 
 
@@ -171,4 +184,4 @@ def _longest(source: Bundle) -> int | None:
 
 
 def _for_target(profile: Profile) -> str:
-    return f"edgekit quantize EXPORTED -o QUANTIZED --target {profile.name}"
+    return f"edgekit compile EXPORTED -o COMPILED --target {profile.name}"

@@ -3,14 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
+from edgekit.core.errors import CompileError
 from edgekit.core.manifest import Component, TensorSpec
+from edgekit.core.tolerance import Tolerance
+from edgekit.runtime.golden import distance
 from edgekit.runtime.session import Array
 from edgekit.runtime.workloads import batch_symbol
 
 _MASK = "attention_mask"
+
+
+@dataclass(frozen=True)
+class FittedGolden:
+    """Golden inputs in the shapes that were fixed, and what PyTorch's answers are still good for.
+
+    ``reference`` holds the answers that belong to the new inputs as they are. ``comparable`` holds
+    those that belong to their original part: an answer per token says nothing of the padding.
+    """
+
+    inputs: dict[str, Array]
+    reference: dict[str, Array]
+    comparable: dict[str, Array]
 
 
 def fit_golden(
@@ -20,16 +37,17 @@ def fit_golden(
     reference: Mapping[str, Array],
     *,
     processor: Mapping[str, object] | None,
-) -> tuple[dict[str, Array], dict[str, Array]]:
+) -> FittedGolden:
     """The golden inputs and PyTorch's answers brought to the shapes that `after` fixed.
 
     Rows are repeated or left out along the batch; along every other axis short inputs are filled
-    up, as the processor pads, and long ones cut. An answer that does not belong to the new inputs
-    any more is left out: they were cut, filled up without a mask, or it has such an axis itself.
+    up, as the processor pads, and long ones cut. Answers do not belong to the new inputs any more
+    when these were cut, or filled up without a mask.
     """
     batch = batch_symbol(before.inputs)
     fills = _fills(processor)
     same_meaning = True
+    padded: set[str] = set()
     new_inputs: dict[str, Array] = {}
     for old, new in zip(before.inputs, after.inputs, strict=True):
         array = inputs[old.name]
@@ -40,9 +58,11 @@ def fit_golden(
             longer = array.shape[axis] > size
             unmasked = array.shape[axis] < size and _MASK not in inputs
             same_meaning = same_meaning and not (longer or unmasked)
+            padded.add(str(old.shape[axis]))
             array = _resized(array, axis, size, fills.get(old.name, 0))
         new_inputs[old.name] = np.ascontiguousarray(array)
-    new_reference: dict[str, Array] = {}
+    whole: dict[str, Array] = {}
+    comparable: dict[str, Array] = {}
     for old, new in zip(before.outputs, after.outputs, strict=True):
         answer = reference.get(old.name)
         if answer is None or not same_meaning:
@@ -50,9 +70,39 @@ def fit_golden(
         for axis, size in _fixed(old, new):
             if old.shape[axis] == batch:
                 answer = _rows(answer, axis, size)
-        if all(answer.shape[axis] == size for axis, size in _fixed(old, new)):
-            new_reference[old.name] = np.ascontiguousarray(answer)
-    return new_inputs, new_reference
+        answer = np.ascontiguousarray(answer)
+        others = [axis for axis, size in _fixed(old, new) if answer.shape[axis] != size]
+        if not others:
+            whole[old.name] = answer
+        # An axis that only depends on a padded one has its padding anywhere.
+        if all(old.shape[axis] in padded for axis in others):
+            comparable[old.name] = answer
+    return FittedGolden(new_inputs, whole, comparable)
+
+
+def compare(
+    name: str, answer: Array, wanted: Array, precision: str, rule: Tolerance, whose: str
+) -> None:
+    """Raise CompileError when an answer leaves the tolerance of `whose` answer.
+
+    Compared are the rows and positions that `wanted` has: what lies beyond answers padding.
+    """
+    if answer.ndim != wanted.ndim or any(
+        size < least for size, least in zip(answer.shape, wanted.shape, strict=True)
+    ):
+        raise CompileError(
+            f"The compiled model's {name} has shape {list(answer.shape)}; that of {whose} has"
+            f" {list(wanted.shape)}.",
+            hint="Compile for another engine, or without --static.",
+        )
+    max_abs, cosine = distance(answer[tuple(slice(size) for size in wanted.shape)], wanted)
+    scale = float(np.abs(wanted).max()) if wanted.size else 0.0
+    if not rule.accepts(max_abs=max_abs, max_reference=scale, cosine=cosine):
+        raise CompileError(
+            f"The compiled model answers differently from {whose}: {name} is off by"
+            f" {max_abs:.3g} (cosine {cosine:.6f}), allowed for {precision}: {rule.describe()}.",
+            hint="Choose a more exact precision with --set, or another engine.",
+        )
 
 
 def _fixed(old: TensorSpec, new: TensorSpec) -> list[tuple[int, int]]:

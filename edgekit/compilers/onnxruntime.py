@@ -13,12 +13,13 @@ from edgekit.compilers.checks import (
     float_precision,
     make_requires,
     refuse_graph,
+    refuse_settings,
     refuse_unfit,
     static_sizes,
     with_sizes,
 )
 from edgekit.compilers.inspection import GraphSummary, load_graph, summarise
-from edgekit.compilers.records import Candidate, CompiledComponent, release, version_key
+from edgekit.compilers.records import Candidate, CompiledComponent
 from edgekit.compilers.rewriting import INLINE_BYTES, fix_sizes, halve, save, strip_traces
 from edgekit.core import cpu
 from edgekit.core.bundle import Bundle
@@ -26,8 +27,13 @@ from edgekit.core.errors import CompileError, ConfigError, disk_errors
 from edgekit.core.lazy import require
 from edgekit.core.manifest import Component, Requires
 from edgekit.core.profiles import Profile, nearest
+from edgekit.core.versions import release, version_key
 from edgekit.graph.disk import raise_if_full
-from edgekit.runtime.engines.onnxruntime import import_onnxruntime
+from edgekit.runtime.engines.onnxruntime import (
+    PROVIDER_OPTIONS,
+    SESSION_ENTRIES,
+    import_onnxruntime,
+)
 
 ENGINE = "onnxruntime"
 
@@ -57,6 +63,8 @@ def check(source: Bundle, profile: Profile, static: Mapping[str, int]) -> None:
     """See `records.Compiler.check`."""
     refuse_unfit(source, profile, engine=ENGINE, formats=("onnx",), devices=("cpu", "cuda"))
     static_sizes(source, profile, static)
+    refuse_settings(profile, ENGINE, "session", SESSION_ENTRIES)
+    refuse_settings(profile, ENGINE, "provider_options", PROVIDER_OPTIONS)
     _asked_level(profile)
     _asked_precision(profile)
 

@@ -11,17 +11,19 @@ from edgekit.compilers.checks import (
     float_precision,
     make_requires,
     refuse_graph,
+    refuse_settings,
     refuse_unfit,
     static_sizes,
 )
 from edgekit.compilers.inspection import GraphSummary, load_graph, summarise
-from edgekit.compilers.records import Candidate, CompiledComponent, release, version_key
+from edgekit.compilers.records import Candidate, CompiledComponent
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import CompileError, ConfigError
 from edgekit.core.manifest import Component
 from edgekit.core.profiles import Profile, nearest
+from edgekit.core.versions import release, version_key
 from edgekit.graph.openvino import Converted, convert
-from edgekit.runtime.engines.openvino import import_openvino, version
+from edgekit.runtime.engines.openvino import PROPERTIES, import_openvino, version
 
 ENGINE = "openvino"
 
@@ -46,6 +48,7 @@ def check(source: Bundle, profile: Profile, static: Mapping[str, int]) -> None:
         devices=("cpu", "gpu", "npu"),
     )
     static_sizes(source, profile, static)
+    refuse_settings(profile, ENGINE, "properties", PROPERTIES)
     _precision_hint(profile)
 
 

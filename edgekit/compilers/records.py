@@ -10,6 +10,7 @@ from typing import Protocol
 from edgekit.core.bundle import Bundle
 from edgekit.core.manifest import Component, Requires
 from edgekit.core.profiles import Profile
+from edgekit.core.versions import version_key
 
 
 @dataclass(frozen=True)
@@ -111,21 +112,6 @@ def combine_requires(parts: Mapping[str, CompiledComponent]) -> Requires:
         cpu_features=_union(found.cpu_features for found in all_requires),
         extras=_union(found.extras for found in all_requires),
     )
-
-
-def version_key(version: str) -> tuple[int, ...]:
-    """A release number as something that can be compared: its leading numbers."""
-    numbers: list[int] = []
-    for part in version.replace("-", ".").replace("+", ".").split("."):
-        if not part.isdigit():
-            break
-        numbers.append(int(part))
-    return tuple(numbers)
-
-
-def release(version: str) -> str:
-    """Major and minor number of a version: what a bundle asks a device for."""
-    return ".".join(map(str, version_key(version)[:2]))
 
 
 def _union(groups: Iterable[Iterable[str]]) -> tuple[str, ...]:

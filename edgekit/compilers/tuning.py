@@ -77,7 +77,8 @@ def tune(
     """
     first = candidates[0]
     if len(candidates) == 1:
-        return Choice(first.options, {"what": first.name, "workload": dict(workload)})
+        told = {"what": first.name, "workload": dict(workload), "threads": threads}
+        return Choice(first.options, told)
     sessions: list[tuple[Candidate, Session]] = []
     refused: dict[str, str] = {}
     try:
@@ -98,7 +99,12 @@ def tune(
     finally:
         for _, session in sessions:
             session.close()
-    return _choose(timed, refused, workload, np.random.default_rng(seed))
+    return _choose(
+        timed,
+        refused,
+        {"workload": dict(workload), "threads": threads},
+        np.random.default_rng(seed),
+    )
 
 
 def _interleave(
@@ -137,7 +143,7 @@ def _ratio(slow: _Timed, fast: _Timed, random: np.random.Generator) -> _Ratio:
 def _choose(
     timed: Sequence[_Timed],
     refused: Mapping[str, str],
-    workload: Mapping[str, int],
+    conditions: Mapping[str, object],
     random: np.random.Generator,
 ) -> Choice:
     chosen, gain = timed[0], 1.0
@@ -160,7 +166,7 @@ def _choose(
             "low": round(ratio.low, 4),
             "high": round(ratio.high, 4),
         }
-    chosen_by["workload"] = dict(workload)
+    chosen_by |= conditions
     chosen_by["rounds"] = len(chosen.rounds)
     chosen_by["measured"] = [item.to_json() for item in timed]
     if refused:

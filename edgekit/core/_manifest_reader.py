@@ -271,10 +271,17 @@ def _check_references(manifest: Manifest, recorded: str | None) -> None:
             raise BundleCorrupt(
                 f"edgekit.json uses {path!r}, which its list of files lacks.", hint=_REMEDY
             )
-    if recorded is not None and recorded != manifest.bundle_id():
+    try:
+        own = manifest.bundle_id()
+    except (ValueError, OverflowError, RecursionError) as error:
+        # Lone surrogates, numbers beyond a double, nesting without end: JSON, but not RFC 8785's.
+        raise BundleCorrupt(
+            f"edgekit.json holds a value that has no canonical form: {error}.", hint=_REMEDY
+        ) from error
+    if recorded is not None and recorded != own:
         raise BundleCorrupt(
             f"edgekit.json was changed after it was written: its bundle_id {recorded[:12]}… is"
-            f" not the one of its content, {manifest.bundle_id()[:12]}….",
+            f" not the one of its content, {own[:12]}….",
             hint=_REMEDY,
         )
 

@@ -6,7 +6,7 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -75,12 +75,14 @@ def open_bundle(path: Path | str, *, check: Check = "full") -> Bundle:
         BundleUnsafe: a symlink, a special file, a path or external data leading outside.
     """
     root = Path(path)
-    if not root.exists():
+    with disk_errors(StepError, f"looking at {root}"):
+        found = root.exists()
+    if not found:
         raise ConfigError(f"There is no bundle at {root}.", hint="Check the path.")
     if not root.is_dir():
         raise ConfigError(
             f"{root} is a file; a bundle is a folder with an {MANIFEST_NAME}.",
-            hint="Give the folder; an .onnx file becomes a bundle with: edgekit import FILE.onnx",
+            hint="Give the folder that holds it.",
         )
     with _readable(root):
         manifest = parse_manifest(_read_manifest_bytes(root))
@@ -214,12 +216,13 @@ class BundleWriter:
         force: bool = False,
         error: type[StepError] = ExportError,
     ) -> None:
-        self.output = Path(output)
+        self.output = Path(output).absolute()
         self._force = force
         self._error = error
         self._roles: dict[str, str] = {}
         self._made_parents: list[Path] = []
         self._staged: Bundle | None = None
+        self._committed = False
         self._directory: Path | None = None
         check_output(self.output, force=force)
 
@@ -231,26 +234,41 @@ class BundleWriter:
         return self._directory
 
     def __enter__(self) -> BundleWriter:
-        with disk_errors(self._error, f"making the folder of {self.output}"):
-            parent = self.output.absolute().parent
-            missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
-            for folder in reversed(missing):
-                folder.mkdir()
-                self._made_parents.append(folder)
-            made = tempfile.mkdtemp(prefix=f".{self.output.name}.", suffix=".part", dir=parent)
-            self._directory = Path(made)
-            # mkdtemp makes a private folder; a bundle is as readable as any other output.
-            umask = os.umask(0)
-            os.umask(umask)
-            self._directory.chmod(0o777 & ~umask)
+        try:
+            with disk_errors(self._error, f"making the folder of {self.output}"):
+                self._make_directory()
+        except BaseException:
+            self._clean()
+            raise
         return self
+
+    def _make_directory(self) -> None:
+        parent = self.output.parent
+        missing = [folder for folder in (parent, *parent.parents) if not folder.exists()]
+        for folder in reversed(missing):
+            folder.mkdir()
+            self._made_parents.append(folder)
+        made = tempfile.mkdtemp(prefix=f".{self.output.name}.", suffix=".part", dir=parent)
+        self._directory = Path(made)
+        # mkdtemp makes a private folder; a bundle is as readable as any other output.
+        umask = os.umask(0)
+        os.umask(umask)
+        self._directory.chmod(0o777 & ~umask)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        if self._directory is None:
+        self._clean()
+
+    def _clean(self) -> None:
+        """Remove what was not committed; after a commit there is nothing to remove."""
+        if self._committed:
             return
-        shutil.rmtree(self._directory, ignore_errors=True)
+        if self._directory is not None:
+            shutil.rmtree(self._directory, ignore_errors=True)
+            if self.output.exists():
+                # Interrupted after the swap: what was replaced is not needed any more.
+                shutil.rmtree(f"{self._directory}.old", ignore_errors=True)
         self._directory = None
         for folder in reversed(self._made_parents):
             # A folder that somebody else uses by now stays.
@@ -297,17 +315,17 @@ class BundleWriter:
         manifest = self._staged.manifest
         with disk_errors(self._error, f"moving the bundle to {self.output}"):
             check_output(self.output, force=self._force)
-            retired: Path | None = None
-            if self.output.exists():
-                retired = Path(f"{self.directory}.old")
-                self.output.rename(retired)
+            retired = Path(f"{self.directory}.old") if self.output.exists() else None
             try:
-                self.directory.rename(self.output)
-            except OSError:
                 if retired is not None:
+                    self.output.rename(retired)
+                self.directory.rename(self.output)
+            except BaseException:
+                # Also Ctrl-C between the two renames: the old bundle goes back to its place.
+                if retired is not None and not self.output.exists():
                     retired.rename(self.output)
                 raise
-        self._directory = None
+        self._committed = True
         if retired is not None:
             shutil.rmtree(retired, ignore_errors=True)
         return Bundle(self.output, manifest)
@@ -335,8 +353,26 @@ def replace_evidence(bundle: Bundle, evidence: Mapping[str, object]) -> Bundle:
     return Bundle(bundle.path, changed)
 
 
-def check_output(output: Path, *, force: bool) -> None:
-    """Raise ConfigError when `output` must not be written; called before any long work starts."""
+def check_output(output: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
+    """Raise ConfigError when `output` must not be written; called before any long work starts.
+
+    `inputs` are what the step reads: replacing one of them would change it.
+    """
+    with disk_errors(StepError, f"looking at the output {output}"):
+        _check_output(output, force=force, inputs=inputs)
+
+
+def _check_output(output: Path, *, force: bool, inputs: Sequence[Path]) -> None:
+    if output.absolute() == Path.cwd() or not output.absolute().name:
+        raise ConfigError(
+            f"The output {output} is the current folder.", hint="Name a new folder with -o."
+        )
+    for path in inputs:
+        if output.exists() and path.exists() and output.samefile(path):
+            raise ConfigError(
+                f"The output {output} is the input; bundles are never changed.",
+                hint="Choose another -o.",
+            )
     for folder in output.absolute().parents:
         if (folder / MANIFEST_NAME).exists():
             raise ConfigError(

@@ -128,6 +128,8 @@ class InputMismatch(SessionError):
 # What the writing of a file says when the place is at fault rather than the program.
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _NO_ACCESS = frozenset({errno.EACCES, errno.EPERM, errno.EROFS})
+# Paths that cannot be: a file in the place of a folder, a name too long, a circle of links.
+_NO_PATH = frozenset({errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL})
 
 
 def os_error_number(error: BaseException) -> int | None:
@@ -166,5 +168,9 @@ def disk_errors(error: type[StepError], doing: str) -> Iterator[None]:
             raise ConfigError(
                 f"No permission while {doing}: {cause}.",
                 hint="Choose an output folder that you can write to with -o.",
+            ) from cause
+        if number in _NO_PATH and isinstance(cause, OSError):
+            raise ConfigError(
+                f"Not a possible path while {doing}: {cause.strerror}.", hint="Check the path."
             ) from cause
         raise

@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
+from collections.abc import Iterable
 from types import ModuleType
 
 from edgekit.core.errors import MissingDependency
 
 # The distribution's name; `edgekit` on PyPI is an unrelated project.
 DISTRIBUTION = "edgekit-ml"
+
+
+def require_installed(modules: Iterable[str], extra: str) -> None:
+    """Raise MissingDependency for the first module that is not installed, importing none."""
+    for module in modules:
+        if importlib.util.find_spec(module) is None:
+            raise MissingDependency(
+                f"The package {module} is not installed.",
+                hint=f"Run: pip install '{DISTRIBUTION}[{extra}]'",
+            )
 
 
 def require(module: str, extra: str) -> ModuleType:

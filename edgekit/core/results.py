@@ -136,11 +136,16 @@ class Interval:
 
 @dataclass(frozen=True)
 class Latency:
-    """Median milliseconds of reference and candidate, and the speedup measured interleaved."""
+    """Median milliseconds of reference and candidate, and the speedup measured interleaved.
+
+    ``candidate_low_ms`` and ``candidate_high_ms`` are the 95 % interval of the candidate's median.
+    """
 
     reference_ms: float
     candidate_ms: float
     speedup: Interval
+    candidate_low_ms: float | None = None
+    candidate_high_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -180,7 +185,9 @@ class ValidateResult:
 class Contender:
     """What was measured of one contender at one workload; times in milliseconds.
 
-    A percentile is None without the samples for it; ``error`` says why a contender has none.
+    A percentile is None without the samples for it; ``error`` says why a contender has none, and
+    ``error_kind`` which of edgekit's errors it was. ``peak_rss_bytes`` is the peak of memory above
+    what the imports alone took. ``p50_low_ms`` and ``p50_high_ms``: the median's 95 % interval.
     """
 
     name: str
@@ -200,6 +207,9 @@ class Contender:
     samples: int
     processes: int
     error: str | None = None
+    error_kind: str | None = None
+    p50_low_ms: float | None = None
+    p50_high_ms: float | None = None
 
 
 @dataclass(frozen=True)

@@ -70,6 +70,8 @@ def tolerance_for(
 ) -> Tolerance:
     """The rule for a precision: the table's, a profile's override, then the command's options.
 
+    With ``cross_isa`` an override does not narrow what another instruction set is allowed.
+
     Raises ConfigError for a precision that has no row.
     """
     table = CROSS_ISA if cross_isa else TOLERANCES
@@ -79,6 +81,8 @@ def tolerance_for(
             hint=f"Known precisions: {', '.join(table)}.",
         )
     rule = (overrides or {}).get(precision, table[precision])  # type: ignore[index]
+    if cross_isa:
+        rule = _wider(rule, table[precision])  # type: ignore[index]
     if atol is None and rtol is None:
         return rule
     base = rule if rule.kind == "max_abs" else Tolerance("max_abs")
@@ -86,6 +90,18 @@ def tolerance_for(
         base,
         absolute=base.absolute if atol is None else atol,
         relative=base.relative if rtol is None else rtol,
+    )
+
+
+def _wider(rule: Tolerance, other: Tolerance) -> Tolerance:
+    """What allows as much as either; rules of two kinds cannot be compared, and `rule` stays."""
+    if rule.kind != other.kind:
+        return rule
+    return replace(
+        rule,
+        relative=max(rule.relative, other.relative),
+        absolute=max(rule.absolute, other.absolute),
+        minimum=min(rule.minimum, other.minimum),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
@@ -13,7 +13,7 @@ from edgekit.core.manifest import TensorSpec
 from edgekit.core.results import Accuracy, Numerics, Verdict
 from edgekit.evaluation.answers import Unit, gather, read_units
 from edgekit.evaluation.metrics import IGNORED, Metric, Prediction, Truth, cosine, find_metric
-from edgekit.evaluation.numerics import Distance, add_outputs
+from edgekit.evaluation.numerics import Distance, add_outputs, mismatch_of
 from edgekit.evaluation.reference import Reference
 from edgekit.evaluation.sides import CandidateText, OutputRow, ReferenceText, Side, per_token
 from edgekit.evaluation.statistics import Budget, Drop, judge, paired_drop, parse_drop
@@ -21,6 +21,7 @@ from edgekit.runtime.batching import plan_batches
 from edgekit.runtime.model import Model
 from edgekit.runtime.session import Array
 from edgekit.runtime.text import Encoding
+from edgekit.runtime.worker import not_finite
 from edgekit.runtime.workloads import batch_symbol
 from edgekit.sources.data import Samples
 
@@ -34,7 +35,10 @@ _BATCH_OF_VOCABULARY = 4
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `evaluate` found. ``distances`` hold what tolerances are checked against."""
+    """What `evaluate` found. ``distances`` hold what tolerances are checked against.
+
+    ``problem`` is the reason of a failure that no metric shows: outputs of another shape, NaN.
+    """
 
     verdict: Verdict
     accuracy: Accuracy
@@ -43,8 +47,11 @@ class Evaluation:
     drop: Drop
     budget: Budget
     notes: tuple[str, ...] = ()
+    problem: str | None = None
 
 
+# What a broken bundle answers is counted and told; numpy need not warn of it as well.
+@np.errstate(invalid="ignore")
 def evaluate(
     model: Model,
     source: LoadedSource,
@@ -59,7 +66,8 @@ def evaluate(
     """The metric of both models on the same samples, the drop with its interval, the verdict.
 
     The bundle runs through the runtime, with its own tokenizer; the reference in PyTorch, with
-    transformers' tokenizer. Without labels the metric is agreement with the reference.
+    transformers' tokenizer. Without labels the metric is agreement with the reference. A bundle
+    with NaN, infinities or another shape in its outputs fails, whatever the metric makes of it.
 
     Raises:
         ConfigError: samples of another task, a metric that does not fit, a label beyond the
@@ -89,9 +97,14 @@ def evaluate(
         higher_is_better=chosen.higher_is_better,
         unit=budget.unit,
         scores=(score(before), score(after)) if score is not None else None,
+        influence=None if chosen.influence is None else chosen.influence(before, after),
         seed=seed,
     )
     verdict, needed = judge(drop, budget)
+    problem = _problem(pairs, len(samples))
+    if problem is not None:
+        verdict, needed = "fail", None
+        notes.append(problem)
     whole = np.ones((1, len(samples)))
     return Evaluation(
         verdict=verdict,
@@ -111,16 +124,41 @@ def evaluate(
         drop=drop,
         budget=budget,
         notes=tuple(notes),
+        problem=problem,
     )
 
 
 @dataclass(frozen=True)
 class _Pairs:
-    """Both models' predictions, sample by sample, and how far their outputs lie apart."""
+    """Both models' predictions, sample by sample, and how far their outputs lie apart.
+
+    ``broken`` are the samples that the candidate answered with NaN or infinities.
+    """
 
     reference: list[Prediction]
     candidate: list[Prediction]
     distances: dict[str, Distance]
+    broken: set[int] = field(default_factory=set)
+
+
+def _problem(pairs: _Pairs, samples: int) -> str | None:
+    mismatch = mismatch_of(pairs.distances)
+    if mismatch is not None or not pairs.broken:
+        return mismatch
+    return (
+        f"The bundle's outputs hold NaN or infinities on {len(pairs.broken):,} of {samples:,}"
+        " samples."
+    )
+
+
+def _comparable(found: Mapping[str, Array], expected: Mapping[str, Array]) -> dict[str, Array]:
+    """The outputs, those of another shape than the reference's as NaN in the reference's."""
+    return {
+        name: np.full(expected[name].shape, np.nan, dtype=np.float32)
+        if name in expected and expected[name].shape != array.shape
+        else array
+        for name, array in found.items()
+    }
 
 
 def _metric(
@@ -195,13 +233,18 @@ def _run_texts(
         theirs = _answers(reference, [item.theirs for item in batch])
         ours = _answers(candidate, [item.ours for item in batch])
         for item, expected, found in zip(batch, theirs, ours, strict=True):
-            before[item.index] = gather(samples.task, item.unit, expected, candidate)
-            after[item.index] = gather(samples.task, item.unit, found, candidate)
             same = [row.encoding.ids for row in expected] == [row.encoding.ids for row in found]
             differing += not same
-            for left, right in zip(expected, found, strict=False):
+            if any(not_finite(row.outputs) is not None for row in found):
+                pairs.broken.add(item.unit.sample)
+            answered = list(found)
+            for index, (left, right) in enumerate(zip(expected, found, strict=False)):
                 if left.encoding.ids == right.encoding.ids:
                     add_outputs(pairs.distances, model.task, left.outputs, right.outputs)
+                    alike = _comparable(right.outputs, left.outputs)
+                    answered[index] = replace(right, outputs=alike)
+            before[item.index] = gather(samples.task, item.unit, expected, candidate)
+            after[item.index] = gather(samples.task, item.unit, answered, candidate)
     if differing:
         notes.append(
             f"{differing} of {len(units)} texts have other tokens in the bundle than in"
@@ -303,9 +346,16 @@ def _run_arrays(
         }
         expected, found = reference.run(feeds), model.run(feeds)
         add_outputs(pairs.distances, model.task, expected, found)
+        alike = _comparable(found, expected)
         for index in range(len(part)):
-            for outputs, kept in ((expected, pairs.reference), (found, pairs.candidate)):
+            for outputs, kept in ((expected, pairs.reference), (alike, pairs.candidate)):
                 kept.append(_sample(outputs[output], axes.get(output), index))
+            mine = {
+                name: array if axes.get(name) is None else np.take(array, index, axis=axes[name])
+                for name, array in alike.items()
+            }
+            if not_finite(mine) is not None:
+                pairs.broken.add(start + index)
         if start * 10 // len(samples) != told:
             told = start * 10 // len(samples)
             progress(f"Evaluated {start} of {len(samples)} samples")

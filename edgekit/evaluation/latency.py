@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +17,14 @@ from edgekit.core import cpu
 from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import TensorSpec
-from edgekit.core.results import BenchResult, Interval, Latency, Noise, Ratio
-from edgekit.evaluation.ratios import RatioEstimate, Rounds, mean_ratio, ratio
+from edgekit.core.results import BenchResult, Contender, Interval, Latency, Noise, Ratio
+from edgekit.evaluation.ratios import (
+    RatioEstimate,
+    Rounds,
+    mean_ratio,
+    quantile_interval,
+    ratio,
+)
 from edgekit.evaluation.reference import declared_inputs
 from edgekit.evaluation.rounds import Entrant, Plan, run_rounds
 from edgekit.runtime import machine
@@ -118,11 +124,14 @@ def bench(
     listed = [records[entrant.name] for entrant in entrants if entrant.name != twin]
     sizes = dict(zip(names, [bundle.bytes() for bundle in opened], strict=True))
     return BenchResult(
-        protocol=_protocol(listed, plan, workloads, count, dict(zip(names, opened, strict=True))),
+        protocol={
+            **_protocol(listed, plan, workloads, count, dict(zip(names, opened, strict=True))),
+            "load_average_before": before.load,
+        },
         device=machine.device_card(),
         versions=versions(listed),
         contenders=tuple(
-            record.row(index, workload, artifact_bytes=_artifact(record, sizes))
+            _row(record, index, workload, _artifact(record, sizes), seed)
             for index, workload in enumerate(workloads)
             for record in listed
         ),
@@ -148,15 +157,27 @@ def latency_of(result: BenchResult) -> Latency | None:
     if not result.ratios:
         return None
     found = result.ratios[0]
-    times = {
-        row.name: row.p50_ms
+    rows = {
+        row.name: row
         for row in result.contenders
         if (row.batch, row.length) == (found.batch, found.length)
     }
-    before, after = times[found.a], times[found.b]
-    if before is None or after is None:
+    before, after = rows[found.a], rows[found.b]
+    if before.p50_ms is None or after.p50_ms is None:
         return None
-    return Latency(before, after, Interval(found.value, found.low, found.high))
+    speedup = Interval(found.value, found.low, found.high)
+    return Latency(before.p50_ms, after.p50_ms, speedup, after.p50_low_ms, after.p50_high_ms)
+
+
+def _row(
+    record: Record, index: int, workload: Workload, artifact_bytes: int | None, seed: int
+) -> Contender:
+    """The line of the result, with the interval of its median."""
+    row = record.row(index, workload, artifact_bytes=artifact_bytes)
+    if row.p50_ms is None:
+        return row
+    low, high = quantile_interval(record.rounds(index), 0.5, seed=seed)
+    return replace(row, p50_low_ms=low, p50_high_ms=high)
 
 
 def _entrants(
@@ -330,6 +351,7 @@ def _notes(records: Sequence[Record], bundles: Sequence[Bundle], names: Sequence
                 f"{record.name} was still getting faster or slower when its warm-up ended in"
                 f" {record.warm_flat.count(False)} of {len(record.warm_flat)} cases."
             )
+    notes += [note for record in records if (note := record.peak_note()) is not None]
     reference = next((record for record in records if record.name == REFERENCE), None)
     weights = None if reference is None else reference.facts.get("sha256")
     for bundle, name in zip(bundles, names, strict=True):

@@ -7,6 +7,7 @@ scipy, and of the SQuAD script, which the tests hold them to.
 
 from __future__ import annotations
 
+import math
 import re
 import string
 from collections import Counter
@@ -19,7 +20,7 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import ConfigError
 from edgekit.core.profiles import nearest
-from edgekit.evaluation.statistics import Aggregate, Floats
+from edgekit.evaluation.statistics import Aggregate, Floats, clopper_pearson
 
 # What is kept of a model's answer to one sample, and what it is held against: a label, or the
 # reference's own answer. Logits, tags and vectors are arrays; answers are texts.
@@ -35,8 +36,9 @@ class Metric:
     """A metric by name.
 
     ``rows`` makes `[samples, columns]` of predictions and truths; ``aggregate`` a value of rows
-    and weights. ``score`` says from its row how good a single answer is, in [0, 1], where that has
-    a meaning: it decides which samples disagree.
+    and weights. ``score`` says from its row how good a single answer is, in [0, 1], where the
+    metric is the mean of that. ``influence`` says for the others, from the reference's rows and the
+    candidate's, how far a changed share of the samples can move the value at most, per share.
     """
 
     name: str
@@ -44,6 +46,7 @@ class Metric:
     rows: Callable[[Sequence[Prediction], Sequence[Truth]], Floats]
     aggregate: Aggregate
     score: Callable[[Floats], Floats] | None = None
+    influence: Callable[[Floats, Floats], float] | None = None
 
 
 def mean(rows: Floats, weights: Floats) -> Floats:
@@ -168,16 +171,6 @@ def _marked(truth: Truth, classes: int) -> NDArray[np.bool_]:
     return marks
 
 
-def _sample_f1(rows: Floats) -> Floats:
-    """F1 of each sample by itself; 1 where nothing was to be found and nothing was."""
-    sums = rows.reshape(len(rows), -1, 3).sum(axis=1)
-    return np.where(sums.sum(axis=1) > 0, _f1(sums), 1.0)
-
-
-def _single_hit(rows: Floats) -> Floats:
-    return np.asarray(rows[:, 0::3].sum(axis=1))
-
-
 def _tags(predictions: Sequence[Prediction], truths: Sequence[Truth]) -> Floats:
     """How many tags are right, of how many; where the truth is -100 nothing counts.
 
@@ -191,10 +184,6 @@ def _tags(predictions: Sequence[Prediction], truths: Sequence[Truth]) -> Floats:
         right = (said[:both] == true[:both]) & counted[:both]
         found.append((float(right.sum()), float(counted.sum())))
     return np.array(found)
-
-
-def _share_of_row(rows: Floats) -> Floats:
-    return np.where(rows[:, 1] > 0, rows[:, 0] / np.maximum(rows[:, 1], 1), 1.0)
 
 
 def _pairs(predictions: Sequence[Prediction], truths: Sequence[Truth]) -> Floats:
@@ -290,24 +279,77 @@ def _first(rows: Floats) -> Floats:
     return rows[:, 0]
 
 
+def _share_influence(before: Floats, after: Floats) -> float:
+    """The longest sample, with all of its tags, over the average one."""
+    average = float(before[:, 1].mean())
+    return float(before[:, 1].max()) / average if average else math.inf
+
+
+def _micro_influence(before: Floats, after: Floats) -> float:
+    """A label lost moves F1 = 2·hits / (said + true) by no more than 2 / true, one added by half.
+
+    A sample loses and adds no more than the largest one seen has.
+    """
+    samples = [rows.reshape(len(rows), -1, 3) for rows in (before, after)]
+    most = max(float(sample.sum(axis=(1, 2)).max()) for sample in samples)
+    true = samples[0][:, :, 0] + samples[0][:, :, 2]
+    # At least as many labels as samples that have one.
+    least = clopper_pearson(int(np.count_nonzero(true.any(axis=1))), len(true))[0]
+    return 2 * most / least if least else math.inf
+
+
+def _macro_influence(before: Floats, after: Floats) -> float:
+    """The rarest class decides: a hit lost moves its F1 by 2 / true, and adds a false alarm.
+
+    Of a class that does not occur in the samples nothing is known.
+    """
+    true = before.reshape(len(before), -1, 3)[:, :, (0, 2)].sum(axis=(0, 2))
+    least = clopper_pearson(int(true.min()), len(before))[0]
+    return 3 / (len(true) * least) if least else math.inf
+
+
+def _rank_influence(before: Floats, after: Floats) -> float:
+    """A share h that changes moves its ranks by up to 1 and all others by up to h.
+
+    To first order in h the covariance of two ranks in [0, 1] moves by ¾·h and a variance by 1½·h.
+    """
+    ones = np.ones((1, len(before)))
+    said, again, true = (
+        float(np.var(_ranks(column, ones) / len(before)))
+        for column in (before[:, 0], after[:, 0], before[:, 1])
+    )
+    least = min(said, again)
+    return 0.75 / math.sqrt(least * true) + 0.75 / least if least * true else math.inf
+
+
+def _unbounded(before: Floats, after: Floats) -> float:
+    """One value far enough off moves it anywhere."""
+    return math.inf
+
+
+def _of_cosines(before: Floats, after: Floats) -> float:
+    """From 1 to -1."""
+    return 2.0
+
+
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("accuracy", True, _correct, mean, _first),
-        Metric("token-accuracy", True, _tags, share, _share_of_row),
-        Metric("f1-micro", True, _hits, f1_micro, _sample_f1),
-        Metric("f1-macro", True, _one_hits, f1_macro, _single_hit),
-        Metric("pearson", True, _pairs, pearson),
-        Metric("spearman", True, _pairs, spearman),
-        Metric("mae", False, _absolute, mean),
+        Metric("token-accuracy", True, _tags, share, influence=_share_influence),
+        Metric("f1-micro", True, _hits, f1_micro, influence=_micro_influence),
+        Metric("f1-macro", True, _one_hits, f1_macro, influence=_macro_influence),
+        Metric("pearson", True, _pairs, pearson, influence=_unbounded),
+        Metric("spearman", True, _pairs, spearman, influence=_rank_influence),
+        Metric("mae", False, _absolute, mean, influence=_unbounded),
         Metric("exact-match", True, _exact, mean, _first),
         Metric("answer-f1", True, _overlap, mean, _first),
         # Without labels: the reference's answer is the truth, and its own score is 1.
         Metric("agreement", True, _correct, mean, _first),
         Metric("set-agreement", True, _same_set, mean, _first),
-        Metric("token-agreement", True, _tags, share, _share_of_row),
+        Metric("token-agreement", True, _tags, share, influence=_share_influence),
         Metric("answer-agreement", True, _exact, mean, _first),
-        Metric("cosine-agreement", True, _cosine, mean),
+        Metric("cosine-agreement", True, _cosine, mean, influence=_of_cosines),
     )
 }
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edgekit.core.lazy import require
 from edgekit.evaluation.reference import Reference
 from edgekit.runtime.session import Array
 from edgekit.runtime.worker import Measurable, private_stdout, serve
@@ -32,8 +33,9 @@ class ReferenceContender:
 
     def imports(self) -> None:
         """See `edgekit.runtime.worker.Contender`."""
-        importlib.import_module("torch")
+        require("torch", "build")
         if ":" not in self.spec and not self.spec.endswith(".pt2"):
+            require("transformers", "build")
             importlib.import_module("edgekit.sources.huggingface")
 
     def open(self) -> Measurable:

@@ -131,7 +131,7 @@ class _Round:
         try:
             step(self._records[name], child)
         except ChildFailed as failure:
-            self._records[name].error = str(failure)
+            self._records[name].fail(failure)
             del self._children[name]
             # What hangs must not go on computing beside the others.
             child.kill()

@@ -3,7 +3,8 @@
 The interval is a paired bootstrap: a resample draws samples, and both models are judged on the
 same draw. A metric takes part as one row of numbers per sample and a function of rows and weights,
 so that all resamples are computed together. Where fewer than ten samples disagree a bootstrap
-knows too few outcomes, and the exact binomial bound takes over.
+knows too few outcomes, and the exact binomial bound on their share takes over: as it is for a mean
+of scores in [0, 1], times the most that one sample can move it for any other metric.
 
 B. Efron, R. Tibshirani: An Introduction to the Bootstrap (1993), chapter 13; C. Clopper, E.
 Pearson: The use of confidence or fiducial limits (Biometrika 26, 1934); J. Hanley, A.
@@ -62,7 +63,7 @@ class Drop:
     """A change for the worse with its two-sided 95 % interval, in the unit of the budget.
 
     ``method`` is "bootstrap" or "exact"; ``disagreeing`` counts the samples that the two models
-    were given different scores on, None for metrics that do not score single samples.
+    were given different scores or rows on, None where neither was asked for.
     """
 
     value: float
@@ -96,6 +97,7 @@ def paired_drop(
     higher_is_better: bool,
     unit: Literal["relative", "points"],
     scores: tuple[Floats, Floats] | None = None,
+    influence: float | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Drop:
@@ -103,8 +105,11 @@ def paired_drop(
 
     Args:
         reference, candidate: rows of the metric `[samples, columns]`, sample by sample.
-        scores: per sample how good each answer is, in [0, 1], where the metric has such a score;
+        scores: per sample how good each answer is, in [0, 1], where the metric is their mean;
             it decides how many samples disagree.
+        influence: for other metrics the most that a changed share of the samples moves the value,
+            per share; samples whose rows differ disagree. Infinite where nothing bounds it: then
+            few disagreements decide nothing.
 
     Raises:
         ConfigError: the reference's metric is 0 and the drop is to be relative to it.
@@ -122,18 +127,32 @@ def paired_drop(
     scale = abs(base) if unit == "relative" else 1.0
     drop = sign * (base - value) / scale
     low, high = _bootstrap(reference, candidate, aggregate, sign, unit, seed, resamples)
-    if scores is None:
+    if scores is not None:
+        disagreeing = int(np.count_nonzero(scores[1] != scores[0]))
+    elif influence is not None:
+        disagreeing = int(np.count_nonzero((reference != candidate).any(axis=1)))
+    else:
         return Drop(drop, low, high, count, "bootstrap", None)
-    hurt = int(np.count_nonzero(scores[1] < scores[0]))
-    helped = int(np.count_nonzero(scores[1] > scores[0]))
-    disagreeing = hurt + helped
     if disagreeing >= FEW_DISAGREEMENTS:
         return Drop(drop, low, high, count, "bootstrap", disagreeing)
-    exact_low, exact_high = exact_difference(hurt, helped, count)
-    # The exact bound counts samples; a metric that weighs them unevenly (macro F1) can move
-    # further than the count says, which the bootstrap sees.
+    if scores is not None:
+        exact_low, exact_high = _exact_mean(*scores)
+    else:
+        exact_high = clopper_pearson(disagreeing, count)[1] * (influence or 0.0)
+        exact_low = -exact_high
     low, high = min(low, exact_low / scale), max(high, exact_high / scale)
     return Drop(drop, low, high, count, "exact", disagreeing)
+
+
+def _exact_mean(reference: Floats, candidate: Floats) -> tuple[float, float]:
+    """Bounds of the drop of a mean of scores in [0, 1], from how many of them differ."""
+    count = len(reference)
+    hurt = int(np.count_nonzero(candidate < reference))
+    helped = int(np.count_nonzero(candidate > reference))
+    if np.isin(reference, (0, 1)).all() and np.isin(candidate, (0, 1)).all():
+        return exact_difference(hurt, helped, count)
+    # Where an answer can be partly right, what is helped may be worth next to nothing.
+    return -clopper_pearson(helped, count)[1], clopper_pearson(hurt, count)[1]
 
 
 def _bootstrap(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from edgekit.exporters.cases import (
     traced_sample,
 )
 from edgekit.exporters.exported import Array, Exported, GoldenBatch
+from edgekit.exporters.memory import release_weights
 from edgekit.exporters.module import trace_module, trace_program
 from edgekit.exporters.parity import compare, reference, to_numpy
 from edgekit.exporters.processor_parity import check_processor
@@ -74,7 +74,7 @@ def export_model(
             "ONNX Runtime has no bfloat16 kernels on the CPU, so a bfloat16 graph could not be"
             " compared with PyTorch.",
             hint="Export in float32 (the default): engines that compute in bfloat16 convert it"
-            " themselves, and edgekit quantize makes smaller bundles.",
+            " themselves.",
         )
     fixed = dict(static or {})
     length = source.max_length
@@ -96,9 +96,9 @@ def export_model(
         facts["largest_input_compared"] = max(
             value.numel() for case in cases for value in case.inputs.values()
         )
-        # The graph's folded weights and the session's would otherwise be in memory together.
+        # The graph's weights and the session's would otherwise be in memory together.
+        release_weights(model, source.module)
         del model
-        gc.collect()
         processor = None
         files = [(GRAPH_FILE, "component"), *((name, "weights") for name in component_files[1:])]
         if source.tokenizer is not None and length is not None:

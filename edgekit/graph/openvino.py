@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.core.errors import CompileError, disk_errors
+from edgekit.core.errors import CompileError, EdgekitError, disk_errors
 from edgekit.core.manifest import TensorSpec
 from edgekit.graph.disk import raise_if_full
-from edgekit.runtime.engines.openvino import import_openvino
+from edgekit.runtime.engines.openvino import check_ir, import_openvino, short_reason
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -57,6 +57,7 @@ def convert(
 
     Raises:
         MissingDependency: OpenVINO is not installed.
+        BundleUnsafe: `source` is named like an IR and is something else.
         CompileError: it does not take the graph, or an axis that should vary has a fixed size
             afterwards, or the disk is full.
     """
@@ -64,6 +65,8 @@ def convert(
     sizes = dict(static or {})
     try:
         # read_model, unlike convert_model, adds nothing about this conversion to the file.
+        if source.suffix == ".xml":
+            check_ir(source)
         model = openvino.Core().read_model(str(source))
         _name_ports(model.inputs, inputs, "input", source)
         _name_ports(model.outputs, outputs, "output", source)
@@ -72,11 +75,11 @@ def convert(
             model.reshape(
                 {spec.name: [_extent(dim, sizes) for dim in spec.shape] for spec in inputs}
             )
-    except CompileError:
+    except EdgekitError:
         raise
     except Exception as error:  # OpenVINO raises RuntimeError, TypeError and its own
         raise CompileError(
-            f"OpenVINO does not take {source.name}: {_short(error)}",
+            f"OpenVINO does not take {source.name}: {short_reason(error)}",
             hint="Compile for an onnxruntime target, or export the model with an older --opset.",
         ) from error
     new_inputs = _measured(model.inputs, inputs, sizes, source)
@@ -86,7 +89,9 @@ def convert(
             openvino.save_model(model, str(xml), compress_to_fp16=compress_to_fp16)
         except Exception as error:
             raise_if_full(xml.parent)
-            raise CompileError(f"OpenVINO cannot write {xml.name}: {_short(error)}") from error
+            raise CompileError(
+                f"OpenVINO cannot write {xml.name}: {short_reason(error)}"
+            ) from error
     operators = Counter(str(node.get_type_name()) for node in _nodes(model))
     return Converted(
         inputs=new_inputs,
@@ -189,10 +194,3 @@ def _opset(node: ov.Node) -> int:
     version = str(node.get_type_info().version_id or "")
     digits = version.removeprefix("opset")
     return int(digits) if digits.isdigit() else 1
-
-
-def _short(error: Exception) -> str:
-    """The last line that says something: above it stand the paths of OpenVINO's own sources."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
-    return (told or lines or [type(error).__name__])[-1]

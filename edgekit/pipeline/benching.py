@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgekit.core.errors import MeasurementError
+from edgekit.core.errors import MeasurementError, StepError
 from edgekit.core.results import BenchResult
 from edgekit.evaluation import latency
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import versions
+from edgekit.runtime.conversation import told_error
 
 
 def bench(
@@ -31,7 +32,8 @@ def bench(
     """Latency, throughput and memory of bundles and, if given, of the PyTorch reference.
 
     Fresh processes per contender, interleaved in random order, on the same arrays and threads.
-    Every ratio has a 95 % interval; the first bundle is measured twice as an A/A check.
+    Every ratio has a 95 % interval; the first bundle is measured twice as an A/A check. Memory is
+    the peak RSS of a contender's process above what its imports took.
 
     Args:
         reference: the original SOURCE in PyTorch; with it every ratio is against it.
@@ -41,6 +43,7 @@ def bench(
 
     Raises:
         ConfigError: options that do not fit the bundles.
+        MissingDependency, SessionError: the engine or device of the only bundle is not here.
         MeasurementError: a contender crashed, hung or answered nonsense; ``result`` has the rest.
     """
     several = [bundles] if isinstance(bundles, (str, Path)) else list(bundles)
@@ -62,6 +65,12 @@ def bench(
     failed = {row.name: row.error for row in result.contenders if row.error is not None}
     if failed:
         told = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        if len(several) == 1:
+            # What is missing on this device is no fault of the measurement.
+            kind = result.contenders[-1].error_kind
+            error = told_error(kind, f"It could not be measured: {told}.", result=result)
+            if error is not None and not isinstance(error, StepError):
+                raise error
         raise MeasurementError(
             f"{len(failed)} of the contenders could not be measured: {told}.",
             hint="The others were; their figures are in the result.",

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
+from math import ceil
 from pathlib import Path
 
 from edgekit.compilers import Choice, CompiledComponent, Compiler, find_compiler
-from edgekit.compilers.golden import fit_golden
+from edgekit.compilers.golden import compare, fit_golden
 from edgekit.compilers.records import combine_requires
 from edgekit.compilers.tuning import tune
 from edgekit.core import cpu
 from edgekit.core.bundle import Bundle, BundleWriter, check_output, open_bundle
 from edgekit.core.errors import (
+    BudgetNotMet,
     BundleError,
     CompileError,
     ConfigError,
+    EdgekitError,
+    EngineUnavailable,
+    MissingDependency,
     SessionError,
     disk_errors,
 )
@@ -28,10 +33,13 @@ from edgekit.core.tolerance import tolerance_for
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import created_by, versions
 from edgekit.runtime.engines import find_engine
-from edgekit.runtime.golden import GOLDEN_NAME, distance, effective_precision, read, write
+from edgekit.runtime.golden import GOLDEN_NAME, GoldenValues, effective_precision, read, write
 from edgekit.runtime.opening import open_session
-from edgekit.runtime.session import Session
+from edgekit.runtime.session import Array, Session
 from edgekit.runtime.workloads import fit_workload, make_workloads
+
+# In the step's facts: nothing could say whether the answers are right.
+NOTHING = "none"
 
 _DEFAULT_WORKLOAD = {"batch": 1, "length": 128}
 
@@ -67,11 +75,17 @@ def compile(
         ConfigError: wrong options, or an output that must not be written.
         BundleError: the input bundle cannot be trusted.
         CompileError: it cannot become one for this target, or the result answers differently.
+        BudgetNotMet: its files are larger than the target's ``limits.size_mb``.
     """
     started = time.monotonic()
-    check_output(Path(output), force=force)
+    check_output(Path(output), force=force, inputs=[Path(bundle)])
     source = open_bundle(bundle)
+    stored = source.manifest.golden
+    golden = None if stored is None else read(source.file(stored.file))
     profile = _choose_engine(load_profile(target, overrides=overrides), engine)
+    if threads is not None:
+        # The compiler writes them into the options: the bundle is tuned for this number.
+        profile = replace(profile, threads=threads)
     compiler = find_compiler(profile.engine)
     sizes = dict(static or {})
     compiler.check(source, profile, sizes)
@@ -84,20 +98,21 @@ def compile(
         for part in parts.values():
             for name, role in part.files.items():
                 writer.add(name, role)
+        _check_size(writer.directory, profile, parts)
         for entry in source.manifest.files:
             if entry.role in ("processor", "license"):
                 writer.copy(source.file(entry.path), entry.path, entry.role)
         manifest = _manifest(Path(output).name, source, profile, parts)
-        job = _Job(writer, source, profile, compiler, parts, progress)
-        opened = _open_here(writer.stage(manifest), profile, threads)
-        if isinstance(opened, str):
-            manifest = job.build_only(manifest, opened)
+        job = _Job(writer, source, golden, profile, compiler, parts, progress)
+        reason = _not_here(writer.stage(manifest), profile, threads)
+        if reason is not None:
+            manifest = job.build_only(manifest, reason)
         else:
-            opened.close()
             manifest = job.run_here(manifest, batch, length, threads, seed)
         step = replace(manifest.steps[-1], seconds=round(time.monotonic() - started, 3))
-        step = replace(step, options={"target": target, "engine": engine, "static": sizes,
-                                      "set": list(overrides), "seed": seed})  # fmt: skip
+        options = {"target": target, "engine": engine, "static": sizes, "set": list(overrides),
+                   "batch": batch, "length": length, "threads": threads, "seed": seed}  # fmt: skip
+        step = replace(step, options=options)
         staged = writer.stage(replace(manifest, steps=(*manifest.steps[:-1], step)))
         result = CompileResult(
             output=Path(output),
@@ -114,6 +129,9 @@ def compile(
     for part in parts.values():
         for note in part.notes:
             progress(note)
+    if "compared_reason" in step.facts:
+        how_much = "none were" if step.facts["compared"] == NOTHING else "not all were"
+        progress(f"Of its answers {how_much} compared: {step.facts['compared_reason']}.")
     return result
 
 
@@ -123,6 +141,7 @@ class _Job:
 
     writer: BundleWriter
     source: Bundle
+    golden: GoldenValues | None
     profile: Profile
     compiler: Compiler
     parts: Mapping[str, CompiledComponent]
@@ -142,12 +161,18 @@ class _Job:
         if set(self.parts) == {"model"}:
             self.progress("Choosing session options by measuring them")
             workload = _workload(self.profile, staged, batch, length)
-            choice = self._tune(staged, workload, count, seed)
+            with _engine_errors("measuring the session options"):
+                choice = self._tune(staged, workload, count, seed)
             runtime = RuntimeChoice(choice.options, choice.chosen_by)
             manifest = replace(manifest, runtime=runtime, workload=workload)
         self.progress(f"Comparing with the golden answers on {self.profile.engine}")
         staged = self.writer.stage(manifest)
-        with closing(open_session(staged, threads=threads)) as session:
+        with (
+            _engine_errors("running the compiled model"),
+            closing(
+                open_session(staged, component=next(iter(self.parts)), threads=threads)
+            ) as session,
+        ):
             facts = {key: value for key, value in session.facts().items() if key != "threads"}
             manifest = self._golden(manifest, session)
         run_on: dict[str, object] = {
@@ -173,15 +198,14 @@ class _Job:
                 device="cpu",
                 threads=None,
             )
-        except (SessionError, BundleError, KeyError) as error:
-            facts["compared_on_cpu"] = f"no: {error}"
-        else:
             with closing(session):
                 manifest = self._golden(manifest, session)
             facts["compared_on_cpu"] = "yes"
-        last = manifest.steps[-1]
-        step = replace(last, facts={**last.facts, **facts})
-        return replace(manifest, steps=(*manifest.steps[:-1], step), evidence={"run_on": None})
+        except (SessionError, BundleError, KeyError) as error:
+            # Not a failure: some operators have a kernel for the device only.
+            facts["compared_on_cpu"] = f"no: {error}"
+            facts |= {"compared": NOTHING, "compared_reason": "this CPU does not run it"}
+        return replace(_with_facts(manifest, facts), evidence={"run_on": None})
 
     def _tune(self, staged: Bundle, workload: Mapping[str, int], threads: int, seed: int) -> Choice:
         options = staged.manifest.runtime.options
@@ -204,34 +228,92 @@ class _Job:
         )
 
     def _golden(self, manifest: Manifest, session: Session) -> Manifest:
-        """Record what this artifact answers, refused when it left the tolerance of PyTorch."""
-        known = self.source.manifest.golden
-        if known is None or set(self.parts) != {"model"}:
-            return manifest
-        values = read(self.source.file(known.file))
-        before = self.source.manifest.components["model"]
-        after = self.parts["model"].component
-        processor = self.source.manifest.processor
-        inputs, reference = fit_golden(
-            before, after, values.inputs, values.reference, processor=processor
+        """Record what this artifact answers, refused when it left the tolerance of PyTorch.
+
+        What PyTorch's golden answers say nothing of any more is compared with the source bundle.
+        """
+        values = self.golden
+        if values is None or set(self.parts) != {"model"}:
+            reason = "the bundle has no golden values" if values is None else "it has several parts"
+            return _with_facts(manifest, {"compared": NOTHING, "compared_reason": reason})
+        fitted = fit_golden(
+            self.source.manifest.components["model"],
+            self.parts["model"].component,
+            values.inputs,
+            values.reference,
+            processor=self.source.manifest.processor,
         )
-        answers = session.run(inputs)
+        answers = session.run(fitted.inputs)
         precision = effective_precision(manifest, session)
         rule = tolerance_for(precision, self.profile.tolerance)
-        for name, wanted in reference.items():
-            max_abs, cosine = distance(answers[name], wanted)
-            scale = float(abs(wanted).max()) if wanted.size else 0.0
-            if not rule.accepts(max_abs=max_abs, max_reference=scale, cosine=cosine):
-                raise CompileError(
-                    f"The compiled model answers differently from PyTorch: {name} is off by"
-                    f" {max_abs:.3g} (cosine {cosine:.6f}), allowed for {precision}:"
-                    f" {rule.describe()}.",
-                    hint="Choose a more exact precision with --set, or another engine.",
-                )
+        for name, wanted in fitted.comparable.items():
+            compare(name, answers[name], wanted, precision, rule, "PyTorch")
+        with_whom = ["PyTorch"] if fitted.comparable else []
+        facts: dict[str, object] = {}
+        left = [name for name in answers if name not in fitted.comparable]
+        own = self._source_answers(fitted.inputs) if left else {}
+        if isinstance(own, str):
+            facts["compared_reason"] = own
+        elif left:
+            for name in left:
+                compare(name, answers[name], own[name], precision, rule, "the bundle it is made of")
+            with_whom.append("source bundle")
+        facts["compared"] = ", ".join(with_whom) or NOTHING
         with disk_errors(CompileError, f"writing the golden answers of {self.writer.output}"):
             path = self.writer.add(GOLDEN_NAME, "golden")
-            write(path, inputs, reference, answers)
-        return replace(manifest, golden=Golden(GOLDEN_NAME, self.profile.tolerance))
+            write(path, fitted.inputs, fitted.reference, answers)
+        golden = Golden(GOLDEN_NAME, self.profile.tolerance)
+        return replace(_with_facts(manifest, facts), golden=golden)
+
+    def _source_answers(self, inputs: Mapping[str, Array]) -> dict[str, Array] | str:
+        """What the bundle that is compiled answers itself, or why it cannot be asked here."""
+        try:
+            with closing(open_session(self.source)) as session:
+                return session.run(inputs)
+        except (SessionError, BundleError, MissingDependency) as error:
+            return (
+                "PyTorch's answers do not belong to these shapes, and the bundle it is made of"
+                f" does not run here ({error.message.rstrip('.')})"
+            )
+
+
+@contextmanager
+def _engine_errors(doing: str) -> Iterator[None]:
+    """Turn what the engine says of an artifact that was just made for it into CompileError."""
+    try:
+        yield
+    except EdgekitError as error:
+        if not isinstance(error, (SessionError, BundleError)):
+            raise
+        raise CompileError(f"Failed while {doing}: {error.message}", hint=error.hint) from error
+    except Exception as error:  # an engine's own exceptions share no base
+        raise CompileError(
+            f"The engine failed while {doing}: {type(error).__name__}: {error}",
+            hint="Compile for another engine with --engine, or another target.",
+        ) from error
+
+
+def _check_size(directory: Path, profile: Profile, parts: Mapping[str, CompiledComponent]) -> None:
+    """Raise BudgetNotMet when graphs and weights are larger than the target allows."""
+    limit = profile.limits.get("size_mb")
+    if limit is None:
+        return
+    files = {name for part in parts.values() for name in part.component.files}
+    megabytes = sum((directory / name).stat().st_size for name in files) / 1e6
+    if megabytes > limit:
+        raise BudgetNotMet(
+            f"The compiled model takes {megabytes:.4g} MB; the target {profile.name} allows"
+            f" {limit:g} MB.",
+            hint="Start from a smaller model, or allow it with"
+            f" --set limits.size_mb={ceil(megabytes)}.",
+        )
+
+
+def _with_facts(manifest: Manifest, facts: Mapping[str, object]) -> Manifest:
+    """The manifest with more facts in its last step."""
+    last = manifest.steps[-1]
+    step = replace(last, facts={**last.facts, **facts})
+    return replace(manifest, steps=(*manifest.steps[:-1], step))
 
 
 def _choose_engine(profile: Profile, engine: str | None) -> Profile:
@@ -283,21 +365,34 @@ def _manifest(
     )
 
 
-def _open_here(staged: Bundle, profile: Profile, threads: int | None) -> Session | str:
-    """A session on the target's own device, or why this machine has none."""
+def _not_here(staged: Bundle, profile: Profile, threads: int | None) -> str | None:
+    """Why this machine does not have the target's device; None when it opens the artifact.
+
+    Only what is missing here excuses an artifact: any other refusal of it is a CompileError.
+    """
     if not profile.runs_here():
         present = cpu.cpu_features() or frozenset()
         lacking = ", ".join(sorted(set(profile.features) - present))
         return f"this machine is {cpu.arch()}{f' without {lacking}' if lacking else ''}"
-    try:
-        return open_session(staged, threads=threads)
-    except SessionError as error:
-        return error.message
+    with _engine_errors("opening the compiled model"):
+        try:
+            _open_all(staged, threads)
+        except EngineUnavailable as error:
+            return error.message
+    return None
 
 
 def _load_ms(staged: Bundle, threads: int | None) -> float:
-    start = time.perf_counter_ns()
-    session = open_session(staged, threads=threads)
-    elapsed = (time.perf_counter_ns() - start) / 1e6
-    session.close()
+    with _engine_errors("opening the finished bundle"):
+        return _open_all(staged, threads)
+
+
+def _open_all(staged: Bundle, threads: int | None) -> float:
+    """Open every component once; the milliseconds that they took."""
+    elapsed = 0.0
+    for name in staged.manifest.components:
+        start = time.perf_counter_ns()
+        session = open_session(staged, component=name, threads=threads)
+        elapsed += (time.perf_counter_ns() - start) / 1e6
+        session.close()
     return elapsed

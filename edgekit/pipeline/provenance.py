@@ -1,8 +1,7 @@
-"""Which versions made a bundle, and how much memory that took."""
+"""Which versions made a bundle."""
 
 from __future__ import annotations
 
-import resource
 import sys
 from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
@@ -30,10 +29,3 @@ def versions(libraries: Iterable[str] = LIBRARIES) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def peak_rss_bytes() -> int:
-    """The largest resident memory that this process has had, in bytes."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    # Linux counts in KiB, macOS in bytes (getrusage(2) of each).
-    return peak if sys.platform == "darwin" else peak * 1024

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.core.bundle import Bundle, open_bundle, replace_evidence
 from edgekit.core.errors import BudgetNotMet, ConfigError, MeasurementError
+from edgekit.core.lazy import require
 from edgekit.core.results import (
     Accuracy,
     BenchResult,
@@ -82,12 +83,11 @@ def validate(
         record: write the evidence into the manifest; the bundle's id stays.
 
     Raises:
+        MissingDependency: PyTorch (for checkpoints: transformers) is not installed.
         ConfigError: options or DATA that do not fit, or a reference with other weights.
         BudgetNotMet: the verdict is not "pass"; ``result`` holds it.
         MeasurementError: a contender could not be measured.
     """
-    from edgekit.sources.opening import open_source
-
     allowed = parse_drop(max_drop)
     limits = Limits(min_speedup, max_latency_ms, max_size_mb, max_rss_mb)
     if limits.need_timing and not latency:
@@ -95,6 +95,9 @@ def validate(
             "A gate on speed or memory needs a measurement.", hint="Leave --no-latency out."
         )
     opened = open_bundle(bundle)
+    _require_reference(reference)
+    from edgekit.sources.opening import open_source
+
     progress(f"Loading the reference {reference}")
     declared = tuple(inputs) or declared_inputs(opened.manifest)
     source = open_source(
@@ -111,7 +114,7 @@ def validate(
     with open_model(opened, threads=threads) as model:
         if samples is None:
             progress("Comparing the outputs on the golden inputs")
-            numerics, verdict = _without_data(model, source)
+            numerics, verdict, problem = _without_data(model, source)
         else:
             progress(f"Judging {len(samples):,} samples through both models")
             found = evaluate(
@@ -119,6 +122,7 @@ def validate(
                 progress=progress,
             )  # fmt: skip
             accuracy, numerics, verdict = found.accuracy, found.numerics, found.verdict
+            problem = found.problem
             for note in found.notes:
                 progress(note)
     reference_bytes = source_bytes(source)
@@ -148,8 +152,8 @@ def validate(
         _record(opened, result, timed)
     if result.verdict != "pass":
         raise BudgetNotMet(
-            reason(result, max_drop),
-            hint=remedy(result),
+            reason(result, max_drop, verdict, problem),
+            hint=remedy(result, verdict),
             result=result,
         )
     return result
@@ -195,8 +199,20 @@ def _read(
     return samples
 
 
-def _without_data(model: Model, source: LoadedSource) -> tuple[dict[str, Numerics], Verdict]:
-    """Both models on golden and benchmark inputs; the tolerance of the precision decides."""
+def _require_reference(spec: str) -> None:
+    """Raise MissingDependency unless what opens the reference is installed."""
+    require("torch", "build")
+    if ":" not in spec and not spec.endswith(".pt2"):
+        require("transformers", "build")
+
+
+def _without_data(
+    model: Model, source: LoadedSource
+) -> tuple[dict[str, Numerics], Verdict, str | None]:
+    """Both models on golden and benchmark inputs; the tolerance of the precision decides.
+
+    The text is the reason of a failure.
+    """
     manifest = model.manifest
     batch, _ = fit_workload(model.bundle, 1, _DEFAULT_LENGTH)
     feeds = [workload.feeds for workload in make_workloads(model.bundle, batch=batch)]
@@ -205,15 +221,11 @@ def _without_data(model: Model, source: LoadedSource) -> tuple[dict[str, Numeric
         rules = manifest.golden.tolerance
         feeds.append(read(model.bundle.file(manifest.golden.file)).inputs)
     rule = tolerance_for(model.precision, rules)
-    numerics: dict[str, Numerics] = {}
-    within = True
-    for name, distance in distances_on(model, Reference(source), feeds).items():
-        found = distance.numerics()
-        numerics[name] = found
-        within = within and rule.accepts(
-            max_abs=found.max_abs, max_reference=distance.max_reference, cosine=found.cosine
-        )
-    return numerics, "pass" if within and numerics else "fail"
+    distances = distances_on(model, Reference(source), feeds)
+    numerics = {name: distance.numerics() for name, distance in distances.items()}
+    far = [distance.describe(name) for name, distance in distances.items()
+           if not distance.within(rule)]  # fmt: skip
+    return numerics, "pass" if numerics and not far else "fail", far[0] if far else None
 
 
 def _row_hashes(data: Mapping[str, object]) -> list[str]:

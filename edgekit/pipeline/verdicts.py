@@ -31,23 +31,19 @@ def judge_gates(
     noisy = timed is not None and timed.noise.verdict == "noisy"
     if latency is not None:
         speed = latency.speedup
-        # Without a limit of one's own: a bundle must not be slower than what it replaces.
-        least = 1.0 if limits.min_speedup is None else limits.min_speedup
-        passed: bool | None = speed.low >= least or None
-        if speed.high < least:
-            passed = False
-        if limits.min_speedup is None and passed is None:
-            passed = True
-        elif noisy and limits.min_speedup is not None:
-            passed = None
-        name = "not_slower" if limits.min_speedup is None else "min_speedup"
-        gates.append(Gate(name, least, speed.value, passed))
+        if limits.min_speedup is None:
+            # A bundle must not be slower than what it replaces; not resolved is not slower.
+            gates.append(Gate("not_slower", 1.0, speed.value, noisy or speed.high >= 1.0))
+        else:
+            least = limits.min_speedup
+            held = _decided(speed.low >= least, speed.high < least, noisy=noisy)
+            gates.append(Gate("min_speedup", least, speed.value, held))
     if limits.max_latency_ms is not None and latency is not None:
-        within = latency.candidate_ms <= limits.max_latency_ms
-        gates.append(
-            Gate("max_latency_ms", limits.max_latency_ms, latency.candidate_ms,
-                 None if noisy else within)
-        )  # fmt: skip
+        most, value = limits.max_latency_ms, latency.candidate_ms
+        low = value if latency.candidate_low_ms is None else latency.candidate_low_ms
+        high = value if latency.candidate_high_ms is None else latency.candidate_high_ms
+        held = _decided(high <= most, low > most, noisy=noisy)
+        gates.append(Gate("max_latency_ms", most, value, held))
     if limits.max_size_mb is not None:
         megabytes = size.candidate_bytes / 1e6
         gates.append(
@@ -55,10 +51,15 @@ def judge_gates(
         )
     if limits.max_rss_mb is not None and timed is not None:
         peak = timed.contenders[-1].peak_rss_bytes
-        value = None if peak is None else peak / 1e6
-        held = None if value is None else value <= limits.max_rss_mb
-        gates.append(Gate("max_rss_mb", limits.max_rss_mb, value, held))
+        used = None if peak is None else peak / 1e6
+        held = None if used is None else used <= limits.max_rss_mb
+        gates.append(Gate("max_rss_mb", limits.max_rss_mb, used, held))
     return tuple(gates)
+
+
+def _decided(held: bool, missed: bool, *, noisy: bool) -> bool | None:
+    """True or False where the whole interval says so in a quiet run."""
+    return held if not noisy and (held or missed) else None
 
 
 def combine(verdict: Verdict, gates: Sequence[Gate]) -> Verdict:
@@ -70,21 +71,36 @@ def combine(verdict: Verdict, gates: Sequence[Gate]) -> Verdict:
     return "pass"
 
 
-def reason(result: ValidateResult, max_drop: str) -> str:
-    """The sentence that names what was missed, with its values."""
+def reason(
+    result: ValidateResult, max_drop: str, verdict: Verdict, problem: str | None = None
+) -> str:
+    """The sentence that names what was missed, or else what was not decided, with its values.
+
+    Args:
+        verdict: that on the accuracy (without data: on the outputs) alone.
+        problem: the sentence on a failure that is not the drop's.
+    """
     for gate in result.gates:
-        if gate.passed is not True:
-            value = "unknown" if gate.value is None else f"{gate.value:.3g}"
-            word = "missed" if gate.passed is False else "not decided by this run"
-            return f"The gate {gate.name} was {word}: limit {gate.limit:g}, measured {value}."
+        if gate.passed is False:
+            return f"The gate {gate.name} was missed: {_values(gate)}."
+    if verdict != "pass":
+        return problem or _about_drop(result, max_drop, verdict)
+    for gate in result.gates:
+        if gate.passed is None:
+            return f"The gate {gate.name} was not decided by this run: {_values(gate)}."
+    return "Everything asked for holds."
+
+
+def _values(gate: Gate) -> str:
+    value = "unknown" if gate.value is None else f"{gate.value:.3g}"
+    return f"limit {gate.limit:g}, measured {value}"
+
+
+def _about_drop(result: ValidateResult, max_drop: str, verdict: Verdict) -> str:
     accuracy = result.accuracy
     if accuracy is None:
-        worst = min(result.numerics.items(), key=lambda item: item[1].cosine)
-        return (
-            f"The outputs are not within the tolerance of the original: {worst[0]} has a cosine of"
-            f" {worst[1].cosine:.6f} and is off by up to {worst[1].max_abs:.3g}."
-        )
-    word = "is over" if result.verdict == "fail" else "is not proved to be within"
+        return "The bundle has no output that could be compared with the original's."
+    word = "is over" if verdict == "fail" else "is not proved to be within"
     return (
         f"The drop in {accuracy.metric}, {accuracy.drop:.4f} ({accuracy.drop_lower_95:.4f} to"
         f" {accuracy.drop_upper_95:.4f}), {word} the budget of {max_drop}:"
@@ -93,11 +109,13 @@ def reason(result: ValidateResult, max_drop: str) -> str:
     )
 
 
-def remedy(result: ValidateResult) -> str:
-    """What a person can do about it."""
-    accuracy = result.accuracy
-    if result.verdict == "inconclusive" and accuracy is not None and accuracy.samples_needed:
-        return f"About {accuracy.samples_needed:,} verdict samples would settle it."
-    if result.verdict == "inconclusive":
+def remedy(result: ValidateResult, verdict: Verdict) -> str:
+    """What a person can do about it; `verdict` as for `reason`."""
+    if result.verdict != "inconclusive":
+        return "Use a more exact bundle, or allow more with the option of that limit."
+    if verdict != "inconclusive":
         return "Measure again on a quieter machine, or with a larger --budget."
-    return "Use a more exact bundle, or allow more with the option of that limit."
+    needed = None if result.accuracy is None else result.accuracy.samples_needed
+    if needed:
+        return f"About {needed:,} verdict samples would settle it."
+    return "Give DATA with more samples of every class, or choose another --metric."

@@ -18,6 +18,8 @@ def verify(
 ) -> VerifyResult:
     """Check every file's hash, then run the golden inputs on this device.
 
+    A bundle without golden inputs passes by its hashes alone; ``golden`` is empty then.
+
     Raises:
         ConfigError, BundleCorrupt, BundleVersion, BundleUnsafe: the files (see `open_bundle`).
         EngineUnavailable: the engine or a CPU feature that the bundle requires is not here.

@@ -2,7 +2,8 @@
 
 Needs the base install, the bundle's engine and nothing else, so that it runs on the device itself.
 Measures in several fresh processes, one after the other, and prints what ``edgekit bench`` prints
-for one contender. With ``--worker FILE`` it is one such process, as `edgekit.runtime.worker` says.
+for one contender; "peak MB" is the peak of memory above the imports. With ``--worker FILE`` it is
+one such process, as `edgekit.runtime.worker` says.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 
 from edgekit.core import cpu
 from edgekit.core.bundle import open_bundle
-from edgekit.core.errors import ConfigError, EdgekitError, MeasurementError
+from edgekit.core.errors import ConfigError, EdgekitError, MeasurementError, StepError
 from edgekit.core.results import BenchResult, Noise, to_json
 from edgekit.core.version import __version__
 from edgekit.runtime import machine
@@ -92,6 +93,7 @@ def measure_alone(
 
     Raises:
         ConfigError, BundleError: the options or the bundle.
+        MissingDependency, SessionError: the engine or device is not here.
         MeasurementError: a process crashed, hung or answered NaN.
     """
     check_plan(budget, processes, least_processes=1)
@@ -111,12 +113,16 @@ def measure_alone(
                 try:
                     _one_process(record, child, round_, len(workloads), share, timeout)
                 except ChildFailed as failure:
+                    # What is missing on this device is no fault of the measurement.
+                    if failure.error is not None and not isinstance(failure.error, StepError):
+                        raise failure.error from failure
                     raise MeasurementError(
                         f"Measuring {bundle} failed in process {round_ + 1} of {processes}:"
                         f" {failure}."
                     ) from failure
     shares = {record.name: record.cpu_seconds / record.wall_seconds} if count == 1 else {}
     causes = machine.noise_causes(before, machine.snapshot(), threads=count, shares=shares)
+    note = record.peak_note()
     return BenchResult(
         protocol={
             "scenario": "single-stream",
@@ -125,6 +131,7 @@ def measure_alone(
             "processes": processes,
             "budget_seconds": budget,
             "seed": seed,
+            "load_average_before": before.load,
             "bundles": {record.name: opened.id},
             "facts": {record.name: record.facts},
         },
@@ -136,6 +143,7 @@ def measure_alone(
         ),
         ratios=(),
         noise=Noise(None, None, None, "noisy" if causes else "quiet", causes),
+        notes=() if note is None else (note,),
     )
 
 
@@ -185,7 +193,10 @@ def versions(records: Sequence[Record]) -> dict[str, str]:
 
 
 def table(result: BenchResult) -> str:
-    """The contenders as lines for a terminal; a percentile without its samples is a dash."""
+    """The contenders as lines for a terminal; a percentile without its samples is a dash.
+
+    "peak MB" is the peak RSS above what the imports took.
+    """
 
     def cell(value: float | None, width: int, digits: int = 2) -> str:
         return f"{'–' if value is None else format(value, f'.{digits}f'):>{width}}"
@@ -201,6 +212,8 @@ def table(result: BenchResult) -> str:
             f" {cell(row.p50_ms, 9)} {cell(row.p90_ms, 9)} {cell(row.p99_ms, 9)}"
             f" {cell(row.throughput, 9, 1)} {cell(row.load_ms, 9, 0)} {cell(peak, 8, 0)}"
         )
+    lines.append("peak MB: the peak of memory above the imports.")
+    lines += [f"Note: {note}" for note in result.notes]
     causes = f" ({'; '.join(result.noise.causes)})" if result.noise.causes else ""
     lines.append(f"The machine was {result.noise.verdict}{causes}.")
     return "\n".join(lines)

@@ -19,11 +19,31 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from edgekit.core import errors
+from edgekit.core.errors import EdgekitError
+
 _TAIL_BYTES = 4096
 
 
 class ChildFailed(Exception):
-    """A measuring child ended, hung or answered nonsense; the text says which."""
+    """A measuring child ended, hung or answered nonsense; the text says which.
+
+    ``error`` is the error of edgekit that the child itself told of, None where there was none.
+    """
+
+    def __init__(self, text: str, *, error: EdgekitError | None = None) -> None:
+        super().__init__(text)
+        self.error = error
+
+
+def told_error(
+    kind: str | None, message: str, *, hint: str | None = None, result: object = None
+) -> EdgekitError | None:
+    """The error of edgekit with the name `kind`, None when there is no such class."""
+    found = getattr(errors, kind or "", None)
+    if not isinstance(found, type) or not issubclass(found, EdgekitError):
+        return None
+    return found(message, hint=hint, result=result)
 
 
 def python_command(module: str, *arguments: str) -> tuple[str, ...]:
@@ -58,12 +78,12 @@ class Child:
         self._stderr = stderr
         self._pending = b""
         self._spawned = time.monotonic()
-        with stderr.open("wb") as errors:
+        with stderr.open("wb") as log:
             self._process = subprocess.Popen(
                 list(command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
-                stderr=errors,
+                stderr=log,
                 env=dict(environment),
                 start_new_session=True,
             )
@@ -100,8 +120,10 @@ class Child:
             shown = answer[:60].decode("utf-8", "replace")
             raise ChildFailed(f"it answered {shown!r} where a line of JSON was expected")
         if reply["event"] == "error":
-            hint = f" {reply['hint']}" if reply.get("hint") else ""
-            raise ChildFailed(f"{reply.get('kind')}: {reply.get('message')}{hint}")
+            kind, message = str(reply.get("kind")), str(reply.get("message"))
+            hint = str(reply["hint"]) if reply.get("hint") else None
+            told = f"{kind}: {message}" + (f" {hint}" if hint else "")
+            raise ChildFailed(told, error=told_error(kind, message, hint=hint))
         if reply["event"] not in (do, "stopped"):
             raise ChildFailed(f"it answered {reply['event']!r} to {do!r}")
         if reply.get("wrong"):

@@ -114,6 +114,11 @@ def judge(bundle: Bundle, session: Session) -> tuple[GoldenRow, ...]:
     if golden is None:
         return ()
     values = read(bundle.file(golden.file))
+    if not values.expected:
+        raise BundleCorrupt(
+            f"{golden.file} holds no expected outputs: there is nothing to compare with.",
+            hint="Get the bundle again, or export it again.",
+        )
     precision = effective_precision(bundle.manifest, session)
     rule = tolerance_for(precision, golden.tolerance, cross_isa=not values.same_isa)
     answers = session.run(values.inputs)

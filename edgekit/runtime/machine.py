@@ -13,7 +13,6 @@ from edgekit.core import cpu
 # Shares above which a measurement is called noisy. Interleaving cancels what is below them.
 _OTHERS = 0.15
 _STEAL = 0.02
-_LOAD = 0.5
 _STARVED = 0.90
 
 
@@ -76,12 +75,11 @@ def noise_causes(
 
     `shares` are CPU seconds over wall seconds of single contenders while they were timed, given
     where they ran on one thread: a thread that computes and gets less than a CPU was held back.
+    The load average is no cause: it remembers what this very process did in the minute before.
     """
     causes: list[str] = []
     processors = os.cpu_count() or 1
     wall = max(after.wall - before.wall, 1e-9)
-    if before.load is not None and before.load > _LOAD * processors:
-        causes.append(f"the load average was {before.load:.1f} on {processors} CPUs at the start")
     if before.busy is not None and after.busy is not None:
         others = (after.busy - before.busy - (after.own - before.own)) / (wall * processors)
         if others > _OTHERS:

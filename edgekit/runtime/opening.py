@@ -17,6 +17,7 @@ from edgekit.core.errors import (
 )
 from edgekit.core.lazy import DISTRIBUTION
 from edgekit.core.manifest import Requires
+from edgekit.core.versions import version_key
 from edgekit.runtime.engines import find_engine
 from edgekit.runtime.model import Model
 from edgekit.runtime.session import Engine, Session
@@ -137,27 +138,8 @@ def _check_version(requires: Requires, engine: Engine) -> None:
     if wanted is None:
         return
     present = engine.version()
-    if _numbers(present) < _numbers(wanted):
+    if version_key(present) < version_key(wanted):
         raise EngineUnavailable(
             f"The bundle requires {requires.engine} {wanted} or later; {present} is installed.",
             hint=f"Run: pip install --upgrade {requires.engine}",
         )
-
-
-def _numbers(version: str) -> tuple[int, ...]:
-    """1.31.1 as (1, 31, 1); whatever follows the numbers does not count."""
-    numbers: list[int] = []
-    for part in version.split("."):
-        digits = ""
-        for character in part:
-            if not character.isdigit():
-                break
-            digits += character
-        if not digits:
-            break
-        numbers.append(int(digits))
-        if digits != part:
-            break
-    while numbers and numbers[-1] == 0:
-        numbers.pop()
-    return tuple(numbers)

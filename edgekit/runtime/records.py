@@ -26,11 +26,13 @@ class Record:
 
     name: str
     error: str | None = None
+    error_kind: str | None = None
     facts: dict[str, object] = field(default_factory=dict)
     imports: list[float] = field(default_factory=list)
     loads: list[float] = field(default_factory=list)
     firsts: dict[int, list[float]] = field(default_factory=dict)
     peaks: list[int] = field(default_factory=list)
+    peak_reset: bool = True
     times: dict[int, dict[int, list[float]]] = field(default_factory=dict)
     settings: dict[int, list[dict[str, object]]] = field(default_factory=dict)
     typical: dict[int, float] = field(default_factory=dict)
@@ -45,6 +47,7 @@ class Record:
         self.imports.append(_number(reply["import_ms"]))
         self.loads.append(_number(reply["load_ms"]))
         self.firsts.setdefault(workload, []).append(_number(reply["first_ms"]))
+        self.peak_reset = self.peak_reset and reply.get("peak_reset") is not False
         self.facts = _facts(reply)
 
     def warm(self, child: Child, workload: int, *, seconds: float, timeout: float) -> None:
@@ -84,6 +87,20 @@ class Record:
         if peak is not None:
             self.peaks.append(int(_number(peak)))
 
+    def fail(self, failure: ChildFailed) -> None:
+        """Note why there is no more of this contender."""
+        self.error = str(failure)
+        self.error_kind = None if failure.error is None else failure.error.kind
+
+    def peak_note(self) -> str | None:
+        """What is wrong with the peak of memory, None when it is what it should be."""
+        if self.peak_reset or not self.peaks:
+            return None
+        return (
+            f"The system did not let the peak of memory of {self.name} begin anew after its"
+            " imports: what they took at most for a moment may be part of its peak RSS."
+        )
+
     def rounds(self, workload: int) -> list[timing.Floats]:
         """The milliseconds of one workload, process by process."""
         found = self.times.get(workload, {})
@@ -112,6 +129,7 @@ class Record:
             samples=sum(len(times) for times in processes) if ok else 0,
             processes=len(processes) if ok else 0,
             error=self.error,
+            error_kind=self.error_kind,
         )
 
 

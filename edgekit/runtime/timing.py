@@ -133,7 +133,10 @@ def resident_bytes() -> int | None:
 
 
 def forget_peak() -> bool:
-    """Let the peak begin again from what is held now (Linux); whether that worked."""
+    """Let the peak begin again from what is held now (Linux); whether that worked.
+
+    Without it a peak holds what the imports took for a moment, too.
+    """
     try:
         # proc(5): 5 resets the peak resident set size to the current one.
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")

@@ -117,7 +117,7 @@ class _Server:
         import_seconds = time.monotonic() - spawned
         self._workloads = load_workloads(self._path)
         self._baseline = timing.resident_bytes()
-        timing.forget_peak()
+        peak_reset = timing.forget_peak()
         ready = time.perf_counter()
         self._opened = self._contender.open()
         loaded = time.perf_counter()
@@ -126,6 +126,7 @@ class _Server:
             "import_ms": import_seconds * 1e3,
             "load_ms": (loaded - ready) * 1e3,
             "first_ms": first,
+            "peak_reset": peak_reset,
             "wrong": not_finite(outputs),
             "facts": dict(self._opened.facts()),
         }

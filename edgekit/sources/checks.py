@@ -17,7 +17,7 @@ _FOREIGN = {
     ".h5": "Convert it with an older transformers: from_pretrained(folder, from_tf=True)",
     ".msgpack": "Convert it with an older transformers: from_pretrained(folder, from_flax=True)",
     ".ckpt.index": "Convert it with an older transformers: from_pretrained(folder, from_tf=True)",
-    ".onnx": "It is ONNX already; make a bundle of it with: edgekit import FILE.onnx",
+    ".onnx": "It is ONNX already; export starts from the PyTorch model that it was made of",
 }
 # safetensors' names of the types a model computes in; the rest are indices and counters.
 _FLOATS = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
@@ -63,7 +63,7 @@ def read_config(folder: Path) -> dict[str, object]:
     if method:
         raise SourceError(
             f"The checkpoint {folder} was quantized already ({method}).",
-            hint="Export the original float checkpoint and use edgekit quantize on the bundle.",
+            hint="Export the original float checkpoint.",
         )
     return config
 

@@ -122,7 +122,7 @@ def _call_factory(where: str, name: str) -> tuple[nn.Module, object, Path | None
         made = factory()
     except EdgekitError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise SourceError(
             f"The factory {spec} failed: {type(error).__name__}: {error}",
             hint="Call it in Python to see its traceback.",

@@ -17,7 +17,7 @@ _KINDS = (
     " program.pt2"
 )
 _FILES = {
-    ".onnx": "Make a bundle of an existing ONNX model with: edgekit import FILE.onnx",
+    ".onnx": "It is ONNX already; export starts from the PyTorch model that it was made of",
     ".py": "Name the function in it: file.py:factory",
     ".pt": "Give a factory that builds the module and loads these weights (file.py:factory)",
     ".pth": "Give a factory that builds the module and loads these weights (file.py:factory)",
@@ -46,6 +46,17 @@ def open_source(
     """
     declared = parse_inputs(inputs)
     path = Path(spec).expanduser()
+    local = path.exists() or path.suffix == ".pt2" or ":" in spec
+    if revision is not None and local:
+        raise ConfigError(
+            f"--revision is for models of the Hugging Face hub, and {spec} is local.",
+            hint="Leave --revision away.",
+        )
+    if dtype is not None and dtype != "float32" and path.suffix == ".pt2":
+        raise ConfigError(
+            f"The dtype of {spec} was fixed when it was exported, got --dtype {dtype}.",
+            hint="Leave --dtype away, or export the program again in that dtype.",
+        )
     if path.suffix == ".pt2":
         return _open_program(path, spec, task, trust_remote_code)
     if path.is_dir():

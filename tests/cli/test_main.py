@@ -120,3 +120,37 @@ def test_config_file_gives_defaults(tmp_path: Path) -> None:
     done = edgekit("verify", "x", "--config", tmp_path / "c.toml")
     assert done.returncode == 2
     assert "'threads'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("[exprot]\nopset = 22\n", "'export'"),
+        ("verify = 1\n", "should be a table"),
+        ("[verify]\nthreads = [1, 2]\n", "takes one value"),
+        ("[verify]\njson = true\n", "no option 'json'"),
+        ("[verify", "not valid TOML"),
+    ],
+)
+def test_wrong_config_file(tmp_path: Path, content: str, told: str) -> None:
+    """What a configuration file cannot mean is named, without a traceback."""
+    (tmp_path / "c.toml").write_text(content)
+    done = edgekit("verify", "x", "--config", tmp_path / "c.toml")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert told in done.stderr
+
+
+def test_one_value_for_a_repeated_option(tmp_path: Path) -> None:
+    """`length = 16` in a configuration file is one length also where several are allowed."""
+    (tmp_path / "c.toml").write_text("length = 16\n")
+    done = edgekit("bench", tmp_path / "nothing", "--config", tmp_path / "c.toml")
+    assert "no bundle at" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["batch=²", "batch", "batch=0", "=3"])
+def test_wrong_static_dimension(tmp_path: Path, value: str) -> None:
+    """A size that is no number is a usage error."""
+    done = edgekit("compile", tmp_path, "-o", tmp_path / "out", "--static", value)
+    assert done.returncode == 2
+    assert "DIM=N" in done.stderr

@@ -5,10 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+import pytest
 
 from edgekit.compilers.checks import with_sizes
-from edgekit.compilers.golden import fit_golden
+from edgekit.compilers.golden import compare, fit_golden
+from edgekit.core.errors import CompileError
 from edgekit.core.manifest import Component, TensorSpec
+from edgekit.core.tolerance import TOLERANCES
 from tests.compilers.conftest import PROCESSOR
 
 TEXT = Component(
@@ -30,6 +33,12 @@ REFERENCE = {
 
 
 def fit(part: Component, inputs, reference, **sizes: int):
+    """`fit_golden`'s inputs and reference for a component whose dimensions take these sizes."""
+    fitted = fit_all(part, inputs, reference, **sizes)
+    return fitted.inputs, fitted.reference
+
+
+def fit_all(part: Component, inputs, reference, **sizes: int):
     """`fit_golden` for a component whose dimensions take the given sizes."""
     fixed = replace(
         part, inputs=with_sizes(part.inputs, sizes), outputs=with_sizes(part.outputs, sizes)
@@ -60,6 +69,43 @@ def test_short_texts_are_padded_as_the_processor_pads() -> None:
     assert inputs["input_ids"][0].tolist() == [20, 21, 22, 23, 24, 7, 7]
     assert inputs["attention_mask"][0].tolist() == [1, 1, 1, 1, 1, 0, 0]
     assert set(reference) == {"pooled"}
+
+
+def test_answers_per_token_stay_comparable_beside_the_padding() -> None:
+    """Padding does not change what PyTorch said of the text's own tokens; a cut does."""
+    fitted = fit_all(TEXT, INPUTS, REFERENCE, sequence=7, batch=1)
+    assert {name: array.shape for name, array in fitted.comparable.items()} == {
+        "pooled": (1, 3),
+        "states": (1, 5, 3),
+    }
+    assert fit_all(TEXT, INPUTS, REFERENCE, sequence=4).comparable == {}
+
+
+def test_an_axis_made_of_a_padded_one_is_not_comparable() -> None:
+    """Where twice the tokens stand, the padding is not at the end only."""
+    part = replace(TEXT, outputs=(TensorSpec("twice", "float32", ("batch", "2*sequence")),))
+    fixed = replace(
+        part,
+        inputs=with_sizes(part.inputs, {"sequence": 7}),
+        outputs=(TensorSpec("twice", "float32", ("batch", 14)),),
+    )
+    given = {"twice": np.zeros((2, 10), dtype=np.float32)}
+    fitted = fit_golden(part, fixed, INPUTS, given, processor=PROCESSOR)
+    assert fitted.reference == fitted.comparable == {}
+
+
+def test_comparison_reads_the_original_positions() -> None:
+    """What stands at the padding does not count; what stands before it does."""
+    wanted = np.ones((1, 5, 3), dtype=np.float32)
+    answer = np.full((1, 7, 3), 9, dtype=np.float32)
+    answer[:, :5] = 1
+    rule = TOLERANCES["fp32"]
+    compare("states", answer, wanted, "fp32", rule, "PyTorch")
+    answer[0, 4] = 2
+    with pytest.raises(CompileError, match="differently from PyTorch: states is off by 1"):
+        compare("states", answer, wanted, "fp32", rule, "PyTorch")
+    with pytest.raises(CompileError, match="shape"):
+        compare("states", answer[:, :4], wanted, "fp32", rule, "PyTorch")
 
 
 def test_cut_texts_have_no_reference() -> None:

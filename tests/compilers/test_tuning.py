@@ -137,7 +137,7 @@ def test_one_candidate_is_not_measured(engine: FakeEngine) -> None:
     """Nothing is opened when there is nothing to compare."""
     choice = choose(candidate("only", 0.001))
     assert choice.options == {"seconds": 0.001}
-    assert choice.chosen_by == {"what": "only", "workload": WORKLOAD}
+    assert choice.chosen_by == {"what": "only", "workload": WORKLOAD, "threads": 1}
     assert engine.opened == []
 
 

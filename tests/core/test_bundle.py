@@ -10,7 +10,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from edgekit.core.bundle import Bundle, BundleWriter, open_bundle
+from edgekit.core.bundle import Bundle, BundleWriter, check_output, open_bundle
 from edgekit.core.errors import (
     BundleCorrupt,
     BundleUnsafe,
@@ -224,3 +224,49 @@ def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ):
         writer.copy(source, "model.bin", "weights")
     assert [path.name for path in tmp_path.iterdir()] == ["in.bin"]
+
+
+def test_interrupted_replacement_keeps_the_old_bundle(
+    bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C between the two renames of --force puts the replaced bundle back."""
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if self.suffix == ".part":
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_bundle(bundle.path, force=True)
+    assert open_bundle(bundle.path).id == bundle.id
+    assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
+
+
+def test_output_that_is_the_input(bundle: Bundle) -> None:
+    """--force never replaces what the step reads."""
+    with pytest.raises(ConfigError, match="is the input"):
+        check_output(bundle.path, force=True, inputs=[bundle.path])
+
+
+@pytest.mark.parametrize("name", ["file/out", "x" * 300, "new/folders/" + "x" * 300])
+def test_impossible_output(tmp_path: Path, name: str) -> None:
+    """A path that cannot be is a configuration error, and no parent is left."""
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError), BundleWriter(tmp_path / name):
+        pytest.fail("the writer was opened")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_current_folder_as_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`-o .` would be a bundle without a name of its own."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match="current folder"):
+        BundleWriter(".")
+
+
+def test_impossible_input() -> None:
+    """A bundle path longer than the system allows is a wrong path."""
+    with pytest.raises(ConfigError):
+        open_bundle("x" * 300)

@@ -148,3 +148,12 @@ def test_unlisted_file(full: Manifest) -> None:
     kept = replace(full, files=full.files[1:])
     with pytest.raises(BundleCorrupt, match=r"model.xml"):
         parse_manifest(kept.to_json())
+
+
+@pytest.mark.parametrize("value", ['"\\ud800"', "1e999", "9" * 400, "[" * 5000 + "]" * 5000])
+def test_value_without_a_canonical_form(full: Manifest, value: str) -> None:
+    """JSON that RFC 8785 cannot write is a corrupt manifest, not a bug of ours."""
+    data = full.to_json().replace(b'"threads": 2', f'"threads": {value}'.encode())
+    assert value.encode() in data
+    with pytest.raises(BundleCorrupt):
+        parse_manifest(data)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
@@ -13,10 +13,11 @@ from edgekit.core.errors import ConfigError
 from edgekit.evaluation.accuracy import _run_texts, evaluate
 from edgekit.evaluation.answers import gather, read_units
 from edgekit.evaluation.reference import Reference
-from edgekit.evaluation.sides import CandidateText
+from edgekit.evaluation.sides import CandidateText, OutputRow
 from edgekit.evaluation.statistics import Budget
 from edgekit.runtime import load
-from edgekit.runtime.text import TextProcessor
+from edgekit.runtime.model import Model
+from edgekit.runtime.text import Encoding, TextProcessor
 from edgekit.sources.data import Inputs, Samples, hash_inputs
 from edgekit.sources.data_columns import Label
 from tests.evaluation.conftest import linear_source, text_source
@@ -338,3 +339,64 @@ def test_progress_is_told_now_and_then(bundle_of: Make) -> None:
             progress=said.append,
         )  # fmt: skip
     assert 5 <= len(said) <= 11
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+def test_answers_that_are_no_numbers_fail(
+    bundle_of: Make, monkeypatch: pytest.MonkeyPatch, kind: str, wrong: float
+) -> None:
+    """With the number of samples, whatever the metric makes of them."""
+    whole = CandidateText.run
+    done: list[object] = []
+
+    def run(side: CandidateText, encodings: Sequence[Encoding]) -> list[OutputRow]:
+        rows = whole(side, encodings)
+        if not done:
+            done.append(rows)
+            spoilt = {name: np.full_like(array, wrong) for name, array in rows[0].outputs.items()}
+            rows[0] = OutputRow(rows[0].encoding, spoilt)
+        return rows
+
+    monkeypatch.setattr(CandidateText, "run", run)
+    with load(bundle_of(kind).path) as model:
+        found = evaluate(model, text_source(kind), labelled(kind), max_drop="90%")
+    assert found.verdict == "fail"
+    assert found.accuracy.samples_needed is None
+    assert f"NaN or infinities on 1 of {COUNT} samples" in str(found.problem)
+
+
+@pytest.mark.parametrize("label", ["class", "value", None])
+def test_arrays_that_are_no_numbers_fail(
+    bundle_of: Make, monkeypatch: pytest.MonkeyPatch, label: str | None
+) -> None:
+    """Custom models likewise."""
+    whole = Model.run
+
+    def run(model: Model, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        outputs = whole(model, feeds)
+        outputs["y"][0] = np.nan
+        return outputs
+
+    monkeypatch.setattr(Model, "run", run)
+    with load(bundle_of("linear").path) as model:
+        found = evaluate(model, linear_source(), arrays(label), max_drop="90%", batch_size=COUNT)
+    assert (found.verdict, found.accuracy.samples) == ("fail", COUNT)
+    assert f"1 of {COUNT} samples" in str(found.problem)
+
+
+@pytest.mark.parametrize("label", ["class", "value", None])
+def test_outputs_of_another_shape_fail(
+    bundle_of: Make, monkeypatch: pytest.MonkeyPatch, label: str | None
+) -> None:
+    """By the output's name, and without a comparison that has no meaning."""
+    whole = Model.run
+
+    def run(model: Model, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {name: array[:, :2] for name, array in whole(model, feeds).items()}
+
+    monkeypatch.setattr(Model, "run", run)
+    with load(bundle_of("linear").path) as model:
+        found = evaluate(model, linear_source(), arrays(label), max_drop="90%")
+    assert found.verdict == "fail"
+    assert "output y has the shape" in str(found.problem)

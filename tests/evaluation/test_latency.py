@@ -187,3 +187,14 @@ def test_what_a_person_should_know_is_noted() -> None:
     notes = latency._notes([cold, record("b", 5, error="it hung")], [], [])
     assert "warm-up ended in 1 of 2" in notes[0]
     assert "b could not be measured: it hung" in notes[1]
+
+
+def test_the_median_has_its_interval() -> None:
+    """It goes with the row to `validate`, which judges latency by its bad end."""
+    row = latency._row(record("a", 5), 0, Workload(1, 16, {}), 7, 0)
+    assert row.p50_ms is not None
+    assert row.p50_low_ms is not None
+    assert row.p50_high_ms is not None
+    assert 4.5 < row.p50_low_ms <= row.p50_ms <= row.p50_high_ms < 5.5
+    failed = latency._row(record("a", 5, error="it hung"), 0, Workload(1, 16, {}), 7, 0)
+    assert failed.p50_high_ms is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -121,8 +122,48 @@ def test_token_accuracy_counts_tags_and_not_sentences() -> None:
         [(1, 1, 0, IGNORED), (2,), (1, 2)],
     )
     assert metric.aggregate(rows, np.ones((1, 3)))[0] == pytest.approx(4 / 6)
-    assert metric.score is not None
-    assert metric.score(rows) == pytest.approx([2 / 3, 1, 0.5])
+    assert metric.influence is not None
+    assert metric.influence(rows, rows) == pytest.approx(3 / 2)
+
+
+def test_no_change_moves_a_metric_further_than_its_influence() -> None:
+    """A single sample turned to its worst moves every metric by less than the bound says."""
+    generator = np.random.default_rng(3)
+    truth = generator.permutation(np.repeat([0, 1, 2], [250, 200, 50]))
+    eye = np.eye(3)
+    marks = generator.random((500, 3)) < 0.4
+    numbers = generator.normal(size=500)
+    near = numbers + generator.normal(scale=0.3, size=500)
+    cases = {
+        "f1-macro": (list(truth), list(eye[truth]), lambda i: eye[(truth[i] + 1) % 3]),
+        "f1-micro": (
+            [np.where(row, 1.0, -1.0) for row in marks],
+            [np.where(row, 1.0, -1.0) for row in marks],
+            lambda i: np.where(marks[i], -1.0, 1.0),
+        ),
+        "spearman": (list(numbers), list(near), lambda i: -10.0 * np.sign(near[i])),
+    }
+    ones = np.ones((1, 500))
+    for name, (true, said, worst) in cases.items():
+        metric = METRICS[name]
+        before = metric.rows(said, true)
+        assert metric.influence is not None
+        for index in range(0, 500, 25):
+            harmed = [worst(i) if i == index else one for i, one in enumerate(said)]
+            after = metric.rows(harmed, true)
+            moved = abs(metric.aggregate(before, ones)[0] - metric.aggregate(after, ones)[0])
+            assert 0 < moved <= metric.influence(before, after) / 500
+
+
+def test_an_unharmed_candidate_passes_where_classes_are_common() -> None:
+    """The bound is not so wide that macro-F1 never passes; of an unseen class nothing is known."""
+    metric = METRICS["f1-macro"]
+    assert metric.influence is not None
+    truth = [0, 1] * 1500
+    rows = metric.rows(list(np.eye(2)[truth]), truth)
+    assert metric.influence(rows, rows) * 3 / 3000 < 0.01
+    rows = metric.rows(list(np.eye(3)[truth]), truth)
+    assert metric.influence(rows, rows) == math.inf
 
 
 @pytest.mark.parametrize(

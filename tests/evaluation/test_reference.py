@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import InputMismatch
 from edgekit.core.manifest import Component, Manifest, Origin, Requires, Source, TensorSpec
-from edgekit.evaluation.numerics import Distance, add_outputs, distances_on
+from edgekit.core.tolerance import TOLERANCES
+from edgekit.evaluation.numerics import Distance, add_outputs, distances_on, mismatch_of
 from edgekit.evaluation.reference import Reference, Settings, declared_inputs, fastest
 from edgekit.runtime import load
 from tests.evaluation.conftest import linear_source, source_of
@@ -181,13 +182,35 @@ def test_nan_is_never_a_small_distance() -> None:
 
 
 def test_only_like_outputs_are_compared() -> None:
-    """Floating-point numbers of the same name and shape; embeddings hold no decisions."""
+    """What both have by name; embeddings hold no decisions, whole numbers are equal or not."""
     ones = {"e": np.ones((1, 4)), "ids": np.ones((1, 2), dtype=np.int64), "only": np.ones(2)}
     found: dict[str, Distance] = {}
     add_outputs(found, "feature-extraction", ones, {"e": ones["e"], "ids": ones["ids"]})
-    add_outputs(found, "feature-extraction", ones, {"only": np.ones(3)})
-    assert set(found) == {"e"}
+    add_outputs(found, "feature-extraction", ones, {"other": np.ones(3)})
+    assert set(found) == {"e", "ids"}
     assert found["e"].numerics().argmax_agreement is None
+    assert found["ids"].numerics().argmax_agreement == 1
+
+
+def test_whole_numbers_must_be_equal() -> None:
+    """All of them for float32; as many as the cosine asks for where a bundle is quantized."""
+    found: dict[str, Distance] = {}
+    first = np.arange(1000)
+    second = np.where(first == 7, 8, first)
+    add_outputs(found, "custom", {"ids": first}, {"ids": second})
+    assert found["ids"].numerics().argmax_agreement == 0.999
+    assert not found["ids"].within(TOLERANCES["fp32"])
+    assert found["ids"].within(TOLERANCES["int8"])
+    assert "99.90%" in found["ids"].describe("ids")
+
+
+def test_another_shape_is_a_mismatch() -> None:
+    """However alike the other batches were, and with the name of the output."""
+    found: dict[str, Distance] = {}
+    add_outputs(found, "custom", {"y": np.ones((2, 3))}, {"y": np.ones((2, 3))})
+    add_outputs(found, "custom", {"y": np.ones((2, 3))}, {"y": np.ones((2, 4))})
+    assert not found["y"].within(TOLERANCES["int4"])
+    assert "output y has the shape [2, 4]" in str(mismatch_of(found))
 
 
 def test_distances_without_data(bundle_of: Make) -> None:

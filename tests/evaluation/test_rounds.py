@@ -94,6 +94,7 @@ def test_a_bad_child_is_reported_and_the_others_go_on(
     row = records["bad"].row(0, Workload(1, 16, {}), artifact_bytes=5)
     assert (row.p50_ms, row.samples, row.processes) == (None, 0, 0)
     assert row.error == records["bad"].error
+    assert row.error_kind == ("EngineUnavailable" if kind == "refuses" else None)
 
 
 def test_what_libraries_print_is_no_answer(tmp_path: Path) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
 from scipy import stats
 
 from edgekit.core.errors import ConfigError
-from edgekit.evaluation.metrics import mean
+from edgekit.evaluation.metrics import METRICS, mean
 from edgekit.evaluation.statistics import (
     Budget,
     Drop,
@@ -253,3 +254,69 @@ def test_undefined_resamples_say_nothing() -> None:
     assert found.value == pytest.approx(0.1)
     assert math.isfinite(found.low)
     assert math.isfinite(found.high)
+
+
+def test_the_bound_grows_with_what_a_sample_can_move() -> None:
+    """Identical rows leave 3/n times the influence; without a bound on that, anything."""
+    rows = np.random.default_rng(0).random((1000, 1))
+    found, free = (
+        paired_drop(rows, rows, mean, higher_is_better=True, unit="points", influence=influence)
+        for influence in (5.0, math.inf)
+    )
+    assert (found.method, found.disagreeing) == ("exact", 0)
+    assert found.high == pytest.approx(5 * 3 / 1000, rel=0.01)
+    assert (free.low, free.high) == (-math.inf, math.inf)
+    assert judge(free, ONE_PERCENT) == ("inconclusive", None)
+
+
+def test_half_right_answers_do_not_make_up_for_lost_ones() -> None:
+    """Where scores are not 0 or 1, what is helped may be worth nothing."""
+    before = np.full((1000, 1), 0.5)
+    after = before.copy()
+    after[:5] += 0.001
+    found = accuracy_drop(before, after, unit="points")
+    assert found.high == pytest.approx(clopper_pearson(0, 1000)[1])
+
+
+def passes(
+    metric: str, draw: Callable[[np.random.Generator], tuple[object, object, object]]
+) -> float:
+    """How often a harmed candidate passes a budget of 1 %."""
+    chosen = METRICS[metric]
+    passed = 0
+    for seed in range(200):
+        truth, said, again = draw(np.random.default_rng(seed))
+        before, after = chosen.rows(said, truth), chosen.rows(again, truth)  # type: ignore[arg-type]
+        assert chosen.influence is not None
+        drop = paired_drop(
+            before, after, chosen.aggregate, higher_is_better=True, unit="relative",
+            influence=chosen.influence(before, after), resamples=200, seed=seed,
+        )  # fmt: skip
+        passed += judge(drop, ONE_PERCENT)[0] == "pass"
+    return passed / 200
+
+
+@pytest.mark.parametrize("rare", [0.002, 0.005, 0.01])
+def test_a_rare_class_that_is_lost_does_not_pass(rare: float) -> None:
+    """Macro-F1 falls by far more than 1 % when a rare class breaks, on 1,000 samples, too."""
+
+    def draw(generator: np.random.Generator) -> tuple[object, object, object]:
+        truth = generator.choice(3, p=[0.5, 0.5 - rare, rare], size=1000)
+        broken = (truth == 2) & (generator.random(1000) < 0.4)
+        eye = np.eye(3)
+        return [int(one) for one in truth], list(eye[truth]), list(eye[np.where(broken, 0, truth)])
+
+    assert passes("f1-macro", draw) <= 0.05
+
+
+def test_long_samples_that_are_lost_do_not_pass() -> None:
+    """Token accuracy falls by several percent when few, long samples break."""
+
+    def draw(generator: np.random.Generator) -> tuple[object, object, object]:
+        sizes = np.where(generator.random(1000) < 0.05, 100, 2)
+        broken = (sizes == 100) & (generator.random(1000) < 0.03)
+        truth = [np.zeros(size, dtype=int) for size in sizes]
+        again = [np.full(size, int(bad)) for size, bad in zip(sizes, broken, strict=True)]
+        return truth, truth, again
+
+    assert passes("token-accuracy", draw) <= 0.05

@@ -74,6 +74,7 @@ def test_static_shapes(classifier: Path, tmp_path: Path) -> None:
     )
     manifest = open_bundle(tmp_path / "c").manifest
     assert manifest.components["model"].inputs[0].shape == (1, 32)
+    assert manifest.steps[-1].facts["compared"] == "PyTorch"
     with edgekit.load(classifier) as before, edgekit.load(tmp_path / "c") as after:
         for left, right in zip(before(TEXTS), after(TEXTS), strict=True):  # type: ignore[call-overload]
             assert right["score"] == pytest.approx(left["score"], abs=1e-4)
@@ -112,3 +113,11 @@ def test_both_engines_of_the_host(classifier: Path, tmp_path: Path) -> None:
             }
             answers.append(model.run({**feeds, "input_ids": ids})["logits"])
     np.testing.assert_allclose(answers[0], answers[1], rtol=1e-3, atol=1e-4)
+
+
+def test_output_that_is_the_input(classifier: Path) -> None:
+    """--force never replaces the bundle that is being compiled."""
+    before = open_bundle(classifier).id
+    with pytest.raises(ConfigError, match="is the input"):
+        edgekit.compile(classifier, classifier, force=True)
+    assert open_bundle(classifier).id == before

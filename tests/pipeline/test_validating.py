@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import csv
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import edgekit
 from edgekit.core.bundle import open_bundle
-from edgekit.core.errors import BudgetNotMet, ConfigError
+from edgekit.core.errors import BudgetNotMet, ConfigError, MissingDependency
+from edgekit.core.manifest import TensorSpec
 from edgekit.core.results import ValidateResult
 from tests.models import save_model
+from tests.runtime.conftest import Graph, linear_graph, write_bundle
 
 
 def _reviews(path: Path, rows: int) -> Path:
@@ -98,3 +102,44 @@ def test_bad_data(
             latency=False,
         )  # fmt: skip
     assert told in str(caught.value)
+
+
+@pytest.mark.parametrize("package", ["torch", "transformers"])
+def test_without_pytorch_there_is_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: str
+) -> None:
+    """The pip line of the extra, before anything is loaded."""
+    bundle = write_bundle(tmp_path / "b", linear_graph(), task="custom")
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(MissingDependency, match=r"edgekit-ml\[build\]"):
+        edgekit.validate(bundle.path, reference="org/model", latency=False)
+
+
+IDS = """
+import torch
+class Ids(torch.nn.Module):
+    def forward(self, x):
+        return {"y": x + 1}
+def make():
+    return Ids(), {"x": torch.ones(2, 3, dtype=torch.int64)}
+"""
+
+
+@pytest.mark.parametrize(("added", "passes"), [(1, True), (2, False)])
+def test_whole_numbers_are_judged(tmp_path: Path, added: int, passes: bool) -> None:
+    """A model with nothing but integer outputs is compared by equality."""
+    (tmp_path / "ids.py").write_text(IDS)
+    graph = Graph(
+        [TensorSpec("x", "int64", ("batch", 3))], [TensorSpec("y", "int64", ("batch", 3))]
+    )
+    graph.weight("added", np.array(added, dtype=np.int64))
+    graph.op("Add", "x", "added", to="y")
+    bundle = write_bundle(tmp_path / "b", graph, task="custom")
+    options = {"inputs": ["x=int64:batch,3"], "latency": False, "allow_other_reference": True}
+    reference = f"{tmp_path}/ids.py:make"
+    if passes:
+        result = edgekit.validate(bundle.path, reference=reference, **options)  # type: ignore[arg-type]
+        assert result.numerics["y"].argmax_agreement == 1
+        return
+    with pytest.raises(BudgetNotMet, match="output y, whole numbers"):
+        edgekit.validate(bundle.path, reference=reference, **options)  # type: ignore[arg-type]

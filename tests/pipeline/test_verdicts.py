@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from edgekit.core.results import BenchResult, Contender, Gate, Interval, Latency, Noise, Size
-from edgekit.pipeline.verdicts import Limits, combine, judge_gates
+from edgekit.core.results import (
+    Accuracy,
+    BenchResult,
+    Contender,
+    Gate,
+    Interval,
+    Latency,
+    Noise,
+    Size,
+    ValidateResult,
+    Verdict,
+)
+from edgekit.pipeline.verdicts import Limits, combine, judge_gates, reason, remedy
 
 
 def _latency(low: float, high: float) -> Latency:
@@ -48,7 +61,21 @@ def test_speedup_is_judged_by_the_bad_end(low: float, high: float, passed: bool 
 def test_noise_leaves_a_gate_undecided() -> None:
     """A noisy run decides no gate on speed."""
     assert _only(Limits(min_speedup=2.0), _latency(3.0, 4.0), noisy=True).passed is None
+    assert _only(Limits(min_speedup=2.0), _latency(0.5, 0.6), noisy=True).passed is None
     assert _only(Limits(max_latency_ms=6.0), _latency(3.0, 4.0), noisy=True).passed is None
+
+
+def test_noise_does_not_make_a_bundle_slower() -> None:
+    """The gate that nobody asked for stays "not resolved" in a noisy run, which passes."""
+    (gate,) = judge_gates(Limits(), _latency(0.7, 0.9), _timed(noisy=True), SIZE)
+    assert gate.passed is True
+
+
+@pytest.mark.parametrize(("limit", "passed"), [(7.0, True), (5.5, None), (4.5, None), (3.0, False)])
+def test_latency_is_judged_by_the_bad_end(limit: float, passed: bool | None) -> None:
+    """Five milliseconds that may be four or six are not within five and a half."""
+    latency = replace(_latency(1.1, 1.3), candidate_low_ms=4.0, candidate_high_ms=6.0)
+    assert _only(Limits(max_latency_ms=limit), latency).passed is passed
 
 
 def test_latency_and_memoryjudge_gates() -> None:
@@ -73,3 +100,40 @@ def test_the_worst_verdict_counts() -> None:
     assert combine("pass", [held, open_]) == "inconclusive"
     assert combine("inconclusive", [missed]) == "fail"
     assert combine("fail", [held]) == "fail"
+
+
+def _result(verdict: Verdict, *passed: bool | None, data: bool = True) -> ValidateResult:
+    accuracy = Accuracy("accuracy", 0.9, 0.8, 0.11, 0.08, 0.13, 500, None) if data else None
+    gates = tuple(Gate(f"g{index}", 1.0, 2.0, one) for index, one in enumerate(passed))
+    return ValidateResult(verdict, accuracy, {}, None, SIZE, gates, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("outcome", "passed", "told"),
+    [
+        ("fail", (None, False), "gate g1 was missed"),
+        ("fail", (None,), "drop in accuracy, 0.1100 (0.0800 to 0.1300), is over"),
+        ("inconclusive", (None,), "is not proved"),
+        ("pass", (True, None), "gate g1 was not decided"),
+    ],
+)
+def test_the_worst_is_told_first(
+    outcome: Verdict, passed: tuple[bool | None, ...], told: str
+) -> None:
+    """Missed gates, then accuracy, then what was left undecided."""
+    assert told in reason(_result("fail", *passed), "1%", outcome)
+
+
+def test_a_reason_without_figures() -> None:
+    """Nothing to compare, or a problem that no figure shows."""
+    bare = _result("fail", data=False)
+    assert "no output that could be compared" in reason(bare, "1%", "fail")
+    assert reason(bare, "1%", "fail", "NaN everywhere.") == "NaN everywhere."
+
+
+def test_the_remedy_is_for_what_was_undecided() -> None:
+    """A quieter machine settles no accuracy."""
+    open_ = _result("inconclusive", None)
+    assert "quieter" in remedy(open_, "pass")
+    assert "metric" in remedy(open_, "inconclusive")
+    assert "more exact" in remedy(_result("fail"), "fail")

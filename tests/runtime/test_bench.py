@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 
 from edgekit.core.bundle import Bundle
-from edgekit.core.errors import ConfigError, MeasurementError
+from edgekit.core.errors import (
+    ConfigError,
+    EdgekitError,
+    EngineUnavailable,
+    MeasurementError,
+    MissingDependency,
+)
 from edgekit.core.manifest import TensorSpec
 from edgekit.core.results import BenchResult, Contender
 from edgekit.runtime import bench
@@ -174,3 +180,32 @@ def test_a_failed_contender_has_no_numbers() -> None:
     row = record("it ended").row(0, Workload(4, 16, {}), artifact_bytes=7)
     assert (row.p50_ms, row.load_ms, row.peak_rss_bytes, row.samples) == (None, None, None, 0)
     assert row.error == "it ended"
+
+
+def test_a_peak_that_held_the_imports_is_said() -> None:
+    """Where the system does not let it begin anew."""
+    kept = record()
+    assert kept.peak_note() is None
+    kept.peak_reset = False
+    assert "peak RSS" in str(kept.peak_note())
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (EngineUnavailable("No such device."), 7),
+        (MissingDependency("The package onnxruntime is not installed."), 3),
+        (MeasurementError("It hung."), 4),
+        (None, 4),
+    ],
+)
+def test_a_missing_engine_is_not_a_failed_measurement(
+    linear_bundle: Make, monkeypatch: pytest.MonkeyPatch, error: EdgekitError | None, code: int
+) -> None:
+    """What the child lacks ends the program with its own exit code."""
+
+    def fail(record: Record, child: Child, workload: int, *, timeout: float) -> None:
+        raise ChildFailed("told", error=error)
+
+    monkeypatch.setattr(Record, "open", fail)
+    assert bench.main([str(linear_bundle().path), "--budget", "0.1", "--processes", "1"]) == code

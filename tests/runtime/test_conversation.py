@@ -8,7 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.runtime.conversation import Child, ChildFailed, child_environment, python_command
+from edgekit.core.errors import EngineUnavailable
+from edgekit.runtime.conversation import (
+    Child,
+    ChildFailed,
+    child_environment,
+    python_command,
+    told_error,
+)
 
 
 def child(folder: Path, code: str) -> Child:
@@ -104,3 +111,22 @@ def test_the_current_folder_is_not_searched_for_modules(
     ):
         helper.ask("open", timeout=60)
     assert "wrong module" not in (tmp_path / "stderr").read_text()
+
+
+def test_the_childs_own_error_is_kept(tmp_path: Path) -> None:
+    """Its class, message and remedy, so that it ends the parent with the same exit code."""
+    code = (
+        "import json, sys; sys.stdin.readline(); print(json.dumps({'event': 'error',"
+        " 'kind': 'EngineUnavailable', 'message': 'Not here.', 'hint': 'Install it.'}))"
+    )
+    with child(tmp_path, code) as bad, pytest.raises(ChildFailed) as caught:
+        bad.ask("open", timeout=30)
+    error = caught.value.error
+    assert isinstance(error, EngineUnavailable)
+    assert (error.message, error.hint, error.exit_code) == ("Not here.", "Install it.", 7)
+
+
+@pytest.mark.parametrize("kind", [None, "Exception", "errno", "NoSuchError"])
+def test_other_names_are_no_errors(kind: str | None) -> None:
+    """Only edgekit's own classes are made of a name."""
+    assert told_error(kind, "x") is None

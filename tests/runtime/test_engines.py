@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from edgekit.core.bundle import Bundle, BundleWriter
-from edgekit.core.errors import BundleCorrupt, BundleVersion, EngineUnavailable
+from edgekit.core.errors import BundleCorrupt, BundleUnsafe, BundleVersion, EngineUnavailable
 from edgekit.core.manifest import Component, Requires
 from edgekit.runtime import load
 from edgekit.runtime.engines import onnxruntime as ort_engine
@@ -98,6 +98,65 @@ def test_every_option_is_taken(
         assert facts["threads"] == 1
         assert facts["precision"] == "fp32"
         assert facts["version"]
+
+
+@pytest.mark.parametrize(
+    ("engine", "table", "key"),
+    [
+        ("openvino", "properties", "CACHE_DIR"),
+        ("openvino", "properties", "WEIGHTS_PATH"),
+        ("openvino", "properties", "LOG_LEVEL"),
+        ("onnxruntime", "session", "session.optimized_model_external_initializers_file_name"),
+        ("onnxruntime", "session", "ep.context_file_path"),
+        ("onnxruntime", "session", "session.model_external_initializers_file_folder_path"),
+        ("onnxruntime", "provider_options", "gpu_external_alloc"),
+    ],
+)
+def test_settings_that_reach_outside_are_refused(
+    linear_bundle: Make, tmp_path: Path, engine: str, table: str, key: str
+) -> None:
+    """A bundle must not tell an engine where to write, or what to call."""
+    place = tmp_path / "place"
+    bundle = linear_bundle(requires=Requires(engine), options={table: {key: str(place)}})
+    with pytest.raises(BundleUnsafe, match=key):
+        load(bundle.path)
+    assert not place.exists()
+
+
+@pytest.mark.parametrize(
+    ("engine", "table"),
+    [("openvino", "properties"), ("onnxruntime", "session"), ("onnxruntime", "provider_options")],
+)
+def test_settings_that_are_not_known_are_refused(
+    linear_bundle: Make, engine: str, table: str
+) -> None:
+    """Only settings that are known to be harmless are passed on."""
+    bundle = linear_bundle(requires=Requires(engine), options={table: {"NEW": 1}})
+    with pytest.raises(BundleVersion, match="'NEW'"):
+        load(bundle.path)
+
+
+@pytest.mark.parametrize("start", [b"", b"\n<?xml "])
+def test_graph_disguised_as_ir(linear_bundle: Make, tmp_path: Path, start: bytes) -> None:
+    """ONNX in an .xml would miss the check of its external data: OpenVINO never sees it."""
+    exported = linear_bundle()
+    part = replace(
+        exported.manifest.components["model"], format="openvino-ir", files=("model.xml",)
+    )
+    with BundleWriter(tmp_path / "disguised") as writer:
+        hidden = writer.add("model.xml", "component")
+        hidden.write_bytes(start + exported.file("model.onnx").read_bytes())
+        writer.stage(
+            replace(
+                exported.manifest,
+                components={"model": part},
+                requires=Requires("openvino"),
+                files=(),
+            )
+        )
+        bundle = writer.commit()
+    with pytest.raises(BundleUnsafe, match=r"model\.xml is declared as OpenVINO IR"):
+        load(bundle.path)
 
 
 @pytest.mark.parametrize(("hint", "precision"), [("f32", "fp32"), ("bf16", "bf16")])

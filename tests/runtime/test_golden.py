@@ -167,11 +167,11 @@ def test_not_safetensors(tmp_path: Path) -> None:
         golden.read(tmp_path / "g.safetensors")
 
 
-@pytest.mark.parametrize("expected", [{"z": ANSWER["y"]}, {"y": ANSWER["y"][:1]}])
+@pytest.mark.parametrize("expected", [{"z": ANSWER["y"]}, {"y": ANSWER["y"][:1]}, {}])
 def test_values_of_another_graph(
     linear_bundle: Make, tmp_path: Path, expected: dict[str, np.ndarray]
 ) -> None:
-    """Outputs or shapes that the graph does not have are BundleCorrupt."""
+    """Outputs or shapes that the graph does not have, or none at all, are BundleCorrupt."""
     bundle = rewrite(linear_bundle(), tmp_path / "other", expected)
     with load(bundle.path) as model, pytest.raises(BundleCorrupt):
         model.selftest()

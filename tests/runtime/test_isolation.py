@@ -88,16 +88,19 @@ def test_nothing_is_written_or_sent(text_bundle: Make, tmp_path: Path, engine: s
 
 
 @pytest.mark.parametrize(("given", "expected"), [(None, "1"), ("0", "0")])
-def test_telemetry_switch(given: str | None, expected: str) -> None:
+def test_telemetry_switch(given: str | None, expected: str, tmp_path: Path) -> None:
     """ONNX Runtime's telemetry is off before its import, unless the user has said otherwise."""
+    # An empty stand-in: with its telemetry on, the real one would write and send from here.
+    (tmp_path / "onnxruntime.py").touch()
     code = (
-        "import os\n"
+        "import os, sys\n"
+        "sys.path.insert(0, sys.argv[1])\n"
         "from edgekit.runtime.engines.onnxruntime import import_onnxruntime\n"
         "import_onnxruntime()\n"
         "print(os.environ['ORT_DISABLE_TELEMETRY'])"
     )
     variables = {} if given is None else {"ORT_DISABLE_TELEMETRY": given}
-    assert python(code, **variables).split() == [expected]
+    assert python(code, tmp_path, **variables).split() == [expected]
 
 
 def test_openvino_telemetry_is_hidden_only_while_it_imports() -> None:

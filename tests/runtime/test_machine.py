@@ -29,7 +29,6 @@ def test_a_quiet_machine_has_no_causes() -> None:
 @pytest.mark.parametrize(
     ("before", "after", "expected"),
     [
-        (replace(BEFORE, load=CPUS * 1.0), AFTER, "load average"),
         (BEFORE, replace(AFTER, busy=60.0 + 5.0 * CPUS), "other programs used 50%"),
         (BEFORE, replace(AFTER, stolen=1.0 * CPUS), "hypervisor took 10%"),
         (BEFORE, replace(AFTER, throttled=12), "held the processes back 12 times"),
@@ -38,6 +37,11 @@ def test_a_quiet_machine_has_no_causes() -> None:
 def test_every_disturbance_is_named(before: Snapshot, after: Snapshot, expected: str) -> None:
     """With how much of it there was."""
     assert expected in causes(before, after)
+
+
+def test_what_ran_before_is_no_disturbance() -> None:
+    """The load average remembers this process's own work of the minute before."""
+    assert causes(replace(BEFORE, load=CPUS * 2.0)) == ""
 
 
 def test_a_starved_contender_is_named() -> None:

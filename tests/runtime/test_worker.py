@@ -84,6 +84,7 @@ def test_every_command_has_one_answer(inputs: Path) -> None:
     assert opened["wrong"] is None
     assert warm["facts"] == {"engine": "fixed", "prepared": 1}
     assert len(measured["nanoseconds"]) == 4  # type: ignore[arg-type]
+    assert isinstance(opened["peak_reset"], bool)
     assert "peak_rss_bytes" in stopped
     assert contender.prepared == [16]
 

@@ -147,3 +147,10 @@ def test_outputs_are_named_by_their_structure() -> None:
         "state.1.0",
         "state.1.1",
     ]
+
+
+def test_factory_that_ends_the_process(tmp_path: Path) -> None:
+    """`sys.exit` in the user's code is a failed source, not a success."""
+    (tmp_path / "net.py").write_text("import sys\ndef build():\n    sys.exit(0)\n")
+    with pytest.raises(SourceError, match="SystemExit"):
+        open_source(f"{tmp_path / 'net.py'}:build", inputs=["x=float32:batch,3"])

@@ -8,7 +8,7 @@ import click
 
 from edgekit.cli.console import Console, human_bytes, table
 from edgekit.cli.options import common, pass_console, seed, source_loading
-from edgekit.core.errors import MeasurementError
+from edgekit.core.errors import EdgekitError
 from edgekit.core.results import BenchResult
 
 
@@ -66,7 +66,7 @@ def command(
     """Compare latency, throughput and memory, interleaved in fresh processes.
 
     With --reference every speed is a ratio to the original PyTorch model; without it to the first
-    bundle.
+    bundle. Memory is the peak RSS above what the imports of a contender's process took.
     """
     from edgekit.pipeline.benching import bench
 
@@ -85,7 +85,7 @@ def command(
             seed=seed,
             progress=console.status,
         )
-    except MeasurementError as error:
+    except EdgekitError as error:
         if isinstance(error.result, BenchResult) and not console.json_output:
             print(describe(error.result), flush=True)
         raise
@@ -96,7 +96,7 @@ def describe(result: BenchResult) -> str:
     """Contenders, ratios and noise as tables."""
     contenders = table(
         ("contender", "engine", "workload", "p50 ms", "p90 ms", "p99 ms", "per s", "first ms",
-         "load ms", "peak RSS", "files", "n"),
+         "load ms", "peak RSS above imports", "files", "n"),
         [
             (row.name, row.engine, _workload(row.batch, row.length), _ms(row.p50_ms),
              _ms(row.p90_ms), _ms(row.p99_ms),

@@ -50,7 +50,8 @@ def command(
     seed: int,
 ) -> None:  # fmt: skip
     """Turn a bundle into the artifact that a target's engine loads fastest."""
-    from edgekit.pipeline.compiling import compile
+    from edgekit.core.bundle import open_bundle
+    from edgekit.pipeline.compiling import NOTHING, compile
 
     result = compile(
         bundle,
@@ -67,9 +68,11 @@ def command(
         progress=console.status,
     )
     lines = [f"{key} = {value}" for key, value in result.runtime.items()]
+    compared = open_bundle(output, check="quick").manifest.steps[-1].facts["compared"]
+    with_whom = "compared with nothing" if compared == NOTHING else f"compared with {compared}"
     if result.run_on is None:
-        lines.append(f"Built, not run on {result.target}.")
+        lines.append(f"Built, not run on {result.target}; on this CPU {with_whom}.")
     else:
-        lines.append(f"Run on this machine; loads in {result.load_ms:.0f} ms.")
+        lines.append(f"Run on this machine, {with_whom}; loads in {result.load_ms:.0f} ms.")
     lines.append(f"{output}: {result.engine} for {result.target}, {human_bytes(result.bytes)}.")
     console.result(result, "\n".join(lines))

@@ -28,13 +28,13 @@ from edgekit.cli.options import (
     metavar="NAME=DTYPE:DIM,…",
     help="An input of a custom module; a name as DIM is a dimension that varies.",
 )
-@click.option("--opset", type=click.IntRange(18, 25), default=23, show_default=True)
+@click.option("--opset", type=click.IntRange(18, 23), default=23, show_default=True)
 @click.option("--static", multiple=True, metavar="DIM=N", help="Fix a dimension that varies.")
 @click.option("--atol", type=float, help="Absolute tolerance of the comparison with PyTorch.")
 @click.option("--rtol", type=float, help="Relative tolerance of the comparison with PyTorch.")
 @click.option(
     "--dtype",
-    type=click.Choice(["float32", "float16", "bfloat16"]),
+    type=click.Choice(["float32", "float16"]),
     default="float32",
     show_default=True,
     help="The dtype to load the source in.",

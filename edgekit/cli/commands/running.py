@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import zipfile
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -95,10 +96,19 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             hint="A custom model takes a .npz file with one array per input.",
         )
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise ConfigError(
+                f"{path} holds one array without a name.",
+                hint="Write it with numpy.savez(FILE, INPUT=array, …), named as the inputs.",
+            )
+        with archive:
             return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, AttributeError) as error:
-        raise ConfigError(f"{path} is not a readable .npz file: {error}.") from error
+    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise ConfigError(
+            f"{path} is not a readable .npz file: {error or 'it is empty'}.",
+            hint="Write it with numpy.savez(FILE, INPUT=array, …).",
+        ) from error
 
 
 def _plain(value: object) -> object:

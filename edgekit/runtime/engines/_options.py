@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from edgekit.core import cpu
-from edgekit.core.errors import BundleCorrupt, BundleVersion
+from edgekit.core.errors import BundleCorrupt, BundleUnsafe, BundleVersion
 
+# Words in the names of engines' settings that take a place to read or write, or an address.
+_REACHING = frozenset(
+    {
+        "alloc", "cache", "callbacks", "config", "context", "dir", "dump", "external", "file",
+        "filename", "filepath", "folder", "log", "path", "prefix", "profiling", "ptr", "stream",
+    }
+)  # fmt: skip
 _UPGRADE = "Upgrade edgekit on this device: pip install --upgrade edgekit-ml"
 
 
@@ -56,11 +64,30 @@ class Options:
             )
         return found
 
-    def pairs(self, key: str) -> dict[str, str]:
-        """The engine's own settings, as the strings in which engines take them."""
+    def pairs(self, key: str, known: frozenset[str]) -> dict[str, str]:
+        """The engine's own settings, as the strings in which engines take them.
+
+        Raises BundleUnsafe for one outside `known` that by its name leads to a file or an address,
+        and BundleVersion for any other: a bundle comes from somewhere else, and its settings must
+        not make the engine write where they say.
+        """
         found = self._values.get(key, {})
         if not isinstance(found, Mapping):
             raise BundleCorrupt(f"runtime.options.{key} should be an object, got {found!r}.")
+        for name in found:
+            if name in known:
+                continue
+            if _REACHING.intersection(re.split("[^a-z]+", str(name).lower())):
+                raise BundleUnsafe(
+                    f"runtime.options.{key} sets {name!r}, with which the {self._engine} engine"
+                    " would reach beyond this process.",
+                    hint="Do not use this bundle; compile one from a source that you trust.",
+                )
+            raise BundleVersion(
+                f"runtime.options.{key} has {name!r}, which this edgekit does not pass on to"
+                f" {self._engine}.",
+                hint=f"{_UPGRADE}. It passes on: {', '.join(sorted(known))}.",
+            )
         return {str(name): _setting(value) for name, value in found.items()}
 
     def threads(self, asked: int | None) -> int:

@@ -2,7 +2,8 @@
 
 Options of ``runtime.options``: ``threads`` (intra-op), ``allow_spinning``, ``graph_optimization``
 (none, basic, extended, all: what is applied at load), ``session`` (ONNX Runtime's own session
-config entries), ``provider_options`` (of the CUDA provider).
+config entries, those of `SESSION_ENTRIES`), ``provider_options`` (of the CUDA provider, those of
+`PROVIDER_OPTIONS`).
 """
 
 from __future__ import annotations
@@ -32,6 +33,33 @@ _PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _OPTIONS = frozenset(
     {"threads", "allow_spinning", "graph_optimization", "session", "provider_options"}
 )
+# Entries that tune a session and neither name a file nor reach beyond this process (ONNX Runtime,
+# onnxruntime_session_options_config_keys.h).
+SESSION_ENTRIES = frozenset(
+    {
+        "mlas.enable_gemm_fastmath_arm64_bfloat16", "optimization.disable_specified_optimizers",
+        "optimization.enable_cast_chain_elimination", "optimization.enable_gelu_approximation",
+        "session.disable_aot_function_inlining", "session.disable_cpu_ep_fallback",
+        "session.disable_double_qdq_remover", "session.disable_prepacking",
+        "session.disable_qdq_constant_folding", "session.dynamic_block_base",
+        "session.enable_quant_qdq_cleanup", "session.force_spinning_stop",
+        "session.inter_op.allow_spinning", "session.intra_op.allow_spinning",
+        "session.intra_op_thread_affinities", "session.qdq_matmulnbits_accuracy_level",
+        "session.qdqisint8allowed", "session.set_denormal_as_zero",
+        "session.use_device_allocator_for_initializers", "session.x64quantprecision",
+    }
+)  # fmt: skip
+# Without those that take an address in memory (user_compute_stream, gpu_external_alloc, …).
+PROVIDER_OPTIONS = frozenset(
+    {
+        "arena_extend_strategy", "cudnn_conv1d_pad_to_nc1d", "cudnn_conv_algo_search",
+        "cudnn_conv_use_max_workspace", "device_id", "do_copy_in_default_stream",
+        "enable_cuda_graph", "enable_skip_layer_norm_strict_mode", "fuse_conv_bias",
+        "gpu_mem_limit", "prefer_nhwc", "sdpa_kernel", "tunable_op_enable",
+        "tunable_op_max_tuning_duration_ms", "tunable_op_tuning_enable",
+        "use_ep_level_unified_stream", "use_tf32",
+    }
+)  # fmt: skip
 _LEVELS = {
     "none": "ORT_DISABLE_ALL",
     "basic": "ORT_ENABLE_BASIC",
@@ -85,9 +113,10 @@ def open_session(
     count = read.threads(threads)
     settings = _session_options(ort, read, count)
     providers: list[object] = [_PROVIDERS["cpu"]]
+    given = read.pairs("provider_options", PROVIDER_OPTIONS)
     if device == "cuda":
         # TF32 keeps 10 bits of the mantissa: not what a float32 bundle was verified with.
-        providers.insert(0, (wanted, {"use_tf32": "0", **read.pairs("provider_options")}))
+        providers.insert(0, (wanted, {"use_tf32": "0", **given}))
     path = bundle_dir / component.files[0]
     session = _create(ort, path, settings, providers)
     obtained = session.get_providers()
@@ -176,7 +205,7 @@ def _session_options(ort: ModuleType, read: Options, threads: int) -> SessionOpt
     spinning = read.flag("allow_spinning")
     if spinning is not None:
         entries["session.intra_op.allow_spinning"] = "1" if spinning else "0"
-    entries.update(read.pairs("session"))
+    entries.update(read.pairs("session", SESSION_ENTRIES))
     for name, value in entries.items():
         settings.add_session_config_entry(name, value)
     return settings

@@ -2,7 +2,7 @@
 
 Options of ``runtime.options``: ``threads``, ``performance_hint`` (latency, throughput),
 ``streams``, ``precision_hint`` (f32, bf16, f16; without it the device's own choice),
-``properties`` (OpenVINO's own property names).
+``properties`` (OpenVINO's own property names, those of `PROPERTIES`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit.core.errors import BundleCorrupt, EngineUnavailable, SessionError
+from edgekit.core.errors import BundleCorrupt, BundleUnsafe, EngineUnavailable, SessionError
 from edgekit.core.lazy import require
 from edgekit.core.manifest import Component
 from edgekit.runtime.engines._options import Options
@@ -31,6 +31,22 @@ EXACT_OPTIONS: Mapping[str, object] = {"precision_hint": "f32"}
 
 _TELEMETRY = "openvino_telemetry"
 _OPTIONS = frozenset({"threads", "performance_hint", "streams", "precision_hint", "properties"})
+# Properties that tune a device and neither name a file nor reach beyond this process; what has an
+# option of its own above is not among them (OpenVINO documentation, "Supported Properties").
+PROPERTIES = frozenset(
+    {
+        "ACTIVATIONS_SCALE_FACTOR", "ALLOW_AUTO_BATCHING", "AUTO_BATCH_TIMEOUT",
+        "COMPILATION_NUM_THREADS", "CPU_DENORMALS_OPTIMIZATION",
+        "CPU_SPARSE_WEIGHTS_DECOMPRESSION_RATE", "DYNAMIC_QUANTIZATION_GROUP_SIZE",
+        "ENABLE_CPU_PINNING", "ENABLE_CPU_RESERVATION", "ENABLE_HYPER_THREADING", "ENABLE_MMAP",
+        "ENABLE_TENSOR_PARALLEL", "EXECUTION_MODE_HINT", "GPU_DISABLE_WINOGRAD_CONVOLUTION",
+        "GPU_ENABLE_LOOP_UNROLLING", "GPU_HOST_TASK_PRIORITY", "GPU_QUEUE_PRIORITY",
+        "GPU_QUEUE_THROTTLE", "KEY_CACHE_GROUP_SIZE", "KEY_CACHE_PRECISION", "KV_CACHE_PRECISION",
+        "MODEL_DISTRIBUTION_POLICY", "MODEL_PRIORITY", "NPU_TILES", "NPU_TURBO", "PERF_COUNT",
+        "PERFORMANCE_HINT_NUM_REQUESTS", "SCHEDULING_CORE_TYPE", "VALUE_CACHE_GROUP_SIZE",
+        "VALUE_CACHE_PRECISION",
+    }
+)  # fmt: skip
 _HINTS = {"latency": "LATENCY", "throughput": "THROUGHPUT"}
 _PRECISIONS = {"f32": "f32", "bf16": "bf16", "f16": "f16", "": ""}
 _EFFECTIVE = {"float32": "fp32", "bfloat16": "bf16", "float16": "fp16"}
@@ -97,14 +113,16 @@ def open_session(
         settings["NUM_STREAMS"] = str(streams)
     if device == "cpu":
         settings["INFERENCE_NUM_THREADS"] = str(count)
-    settings.update(read.pairs("properties"))
+    settings.update(read.pairs("properties", PROPERTIES))
     path = bundle_dir / component.files[0]
+    if component.format == "openvino-ir":
+        check_ir(path)
     try:
         model = core.read_model(str(path))
         compiled = core.compile_model(model, device.upper(), settings)
     except Exception as error:  # OpenVINO raises RuntimeError, TypeError and its own
         raise BundleCorrupt(
-            f"OpenVINO {version()} does not load {path.name} on {device}: {_short(error)}",
+            f"OpenVINO {version()} does not load {path.name} on {device}: {short_reason(error)}",
             hint="Compile the bundle again for this device.",
         ) from error
     return OpenVinoSession(compiled, component, device, version())
@@ -126,7 +144,7 @@ class OpenVinoSession:
         self._compiled: ov.CompiledModel | None = compiled
         # An infer request serves one call at a time: a call takes one out and puts it back.
         self._lock = Lock()
-        self._idle: list[ov.InferRequest] = [compiled.create_infer_request()]
+        self._idle: list[ov.InferRequest] = [_first_request(compiled, component)]
         self._facts = _facts(compiled, version)
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -145,7 +163,9 @@ class OpenVinoSession:
                 name: np.array(request.get_output_tensor(port).data) for name, port in self._ports
             }
         except Exception as error:
-            raise SessionError(f"OpenVINO could not run the graph: {_short(error)}") from error
+            raise SessionError(
+                f"OpenVINO could not run the graph: {short_reason(error)}"
+            ) from error
         with self._lock:
             if self._compiled is not None:
                 self._idle.append(request)
@@ -160,6 +180,31 @@ class OpenVinoSession:
         with self._lock:
             self._compiled = None
             self._idle.clear()
+
+
+def check_ir(path: Path) -> None:
+    """Raise BundleUnsafe when a file that should be an IR is not XML.
+
+    OpenVINO goes by a file's content. An ONNX graph under another name would miss the check of
+    where its external data lie. No ONNX file begins with "<": protobuf has no such field.
+    """
+    with path.open("rb") as file:
+        start = file.read(5)
+    if path.suffix != ".xml" or start not in (b"<?xml", b"<net "):
+        raise BundleUnsafe(
+            f"{path.name} is declared as OpenVINO IR and is no .xml file of that format.",
+            hint="Do not use this bundle; get it again from where it was made.",
+        )
+
+
+def _first_request(compiled: ov.CompiledModel, component: Component) -> ov.InferRequest:
+    try:
+        return compiled.create_infer_request()
+    except Exception as error:
+        raise SessionError(
+            f"OpenVINO cannot start {component.files[0]}: {short_reason(error)}",
+            hint="Free some memory, or compile the bundle again for this device.",
+        ) from error
 
 
 def _check_device(core: ov.Core, device: str) -> None:
@@ -223,7 +268,7 @@ def _facts(compiled: ov.CompiledModel, version: str) -> dict[str, Fact]:
     return facts
 
 
-def _short(error: Exception) -> str:
+def short_reason(error: Exception) -> str:
     """The last line that says something: above it stand the paths of OpenVINO's own sources."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
