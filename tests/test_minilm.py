@@ -165,7 +165,9 @@ def test_what_the_commands_report(line: Path) -> None:
     assert set(verdict["numerics"]["sentence_embedding"]) == {
         "max_abs", "mean_abs", "cosine", "argmax_agreement",
     }  # fmt: skip
-    assert set(verdict["latency"]) == {"reference_ms", "candidate_ms", "speedup"}
+    assert set(verdict["latency"]) == {
+        "reference_ms", "candidate_ms", "candidate_low_ms", "candidate_high_ms", "speedup",
+    }  # fmt: skip
     assert set(verdict["latency"]["speedup"]) == {"value", "low", "high"}
     assert set(verdict["size"]) == {"reference_bytes", "candidate_bytes", "ratio"}
 
