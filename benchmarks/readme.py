@@ -9,11 +9,12 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from edgekit.core.profiles import list_profiles
 
 README = Path(__file__).resolve().parents[1] / "README.md"
-RESULTS = Path("demo") / "bench" / "results.json"
+BENCH = Path("demo") / "bench"
 
 
 def markdown(header: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
@@ -40,6 +41,56 @@ def targets() -> str:
     )
 
 
+def figures(name: str) -> dict[str, Any]:
+    """What a benchmark measured last here; empty when it has not been run."""
+    path = BENCH / f"{name}.json"
+    if not path.is_file():
+        return {}
+    found: dict[str, Any] = json.loads(path.read_text())["figures"]
+    return found
+
+
+def cost_rows() -> list[tuple[object, ...]]:
+    """What edgekit itself costs; nothing unless all three benchmarks have been run."""
+    start, run, export = figures("startup"), figures("runtime_overhead"), figures("export")
+    if not (start and run and export and "large" in export):
+        return []
+    medians = start["medians_ms"]
+    limit = 1.5 * medians["import click"] + 50
+    mb = 1_000_000
+    size, large = export["weights_bytes"], export["large"]
+    times_weights = large["peak_above_torch_bytes"] / large["weights_bytes"]
+    by = "`python -m benchmarks.{}`".format
+    return [
+        ("heavy packages imported by `edgekit --help` and `import edgekit`",
+         len(start["heavy_after_help"]) + len(start["heavy_after_import"]), "0", by("startup")),
+        ("`edgekit --help`", f"{medians['edgekit --help']:.0f} ms",
+         f"1.5 × `import click` + 50 ms = {limit:.0f} ms", by("startup")),
+        ("peak memory of import, load and first prediction, over raw onnxruntime",
+         f"{start['rss_over_raw_bytes'] / mb:+.1f} MB", "+25 MB", by("startup")),
+        ("`model.run` / `session.run`, 1×16", _ratio(run["run_over_raw"]), "1.05",
+         by("runtime_overhead")),
+        ("`model(text)` / tokenizers and `session.run` by hand",
+         _ratio(run["text_over_by_hand"]), "1.10", by("runtime_overhead")),
+        ("PyTorch eager with its tokenizer / `model(text)`",
+         _ratio(run["eager_over_edgekit"]), "above 1", by("runtime_overhead")),
+        ("`transformers.pipeline` / `model(text)`", _ratio(run["pipeline_over_edgekit"]),
+         "above 1", by("runtime_overhead")),
+        ("`edgekit export` / a bare `OnnxExporter` script, wall time",
+         _ratio(export["wall_over_bare"]), "1.40", by("export")),
+        ("peak memory of exporting MiniLM, above `import torch`",
+         f"{export['peak_above_torch_bytes'] / mb:.0f} MB",
+         f"3 × weights + 350 MB = {(3 * size + 350 * mb) / mb:.0f} MB", by("export")),
+        (f"peak memory of exporting a random BERT of {large['weights_bytes'] / mb:.0f} MB",
+         f"{times_weights:.2f} × its weights", "3 ×", by("export --large")),
+    ]  # fmt: skip
+
+
+def _ratio(found: list[float]) -> str:
+    value, low, high = found
+    return f"{value:.2f} ({low:.2f}–{high:.2f})"
+
+
 def between(text: str, name: str, content: str) -> str:
     """`text` with what stands between the markers of a name replaced."""
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
@@ -51,8 +102,13 @@ def between(text: str, name: str, content: str) -> str:
 def main() -> None:
     """Rewrite README.md in place."""
     text = between(README.read_text(encoding="utf-8"), "targets", targets())
-    if RESULTS.is_file():
-        text = between(text, "results", json.loads(RESULTS.read_text())["figures"]["markdown"])
+    results = figures("results")
+    if results:
+        text = between(text, "results", str(results["markdown"]))
+    costs = cost_rows()
+    if costs:
+        header = ("cost", "measured", "aim", "command")
+        text = between(text, "costs", markdown(header, costs))
     README.write_text(text, encoding="utf-8")
 
 
