@@ -220,6 +220,7 @@ class BundleWriter:
         self._force = force
         self._error = error
         self._roles: dict[str, str] = {}
+        self._hashes: dict[str, tuple[tuple[int, int, int], str]] = {}
         self._made_parents: list[Path] = []
         self._staged: Bundle | None = None
         self._committed = False
@@ -280,6 +281,8 @@ class BundleWriter:
     def add(self, name: str, role: str) -> Path:
         """Register the file `name`, written or to be written into `directory`; its path."""
         self._roles[safe_relative_path(name, "the new bundle")] = role
+        # Whatever is written now, an old hash is not its hash.
+        self._hashes.pop(name, None)
         path = self.directory / name
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
@@ -294,19 +297,27 @@ class BundleWriter:
     def stage(self, manifest: Manifest) -> Bundle:
         """The bundle as it would be committed, opened in the temporary folder to be tried.
 
-        Fills in the manifest's list of files. May be called again after a change.
+        Fills in the manifest's list of files. May be called again after a change; a file that is
+        written again is named to `add` again.
         """
         with disk_errors(self._error, f"writing the manifest of {self.output}"):
-            entries = tuple(
-                FileEntry(name, path.stat().st_size, sha256_file(path), role)
-                for name, role in sorted(self._roles.items())
-                for path in [self.directory / name]
-            )
+            entries = tuple(self._entry(name, role) for name, role in sorted(self._roles.items()))
             complete = replace(manifest, files=entries)
             (self.directory / MANIFEST_NAME).write_bytes(complete.to_json())
-        # Hashes were taken this moment: what is left to check is surplus files and safety.
+        # Hashes were taken here: what is left to check is surplus files and safety.
         self._staged = open_bundle(self.directory, check="quick")
         return self._staged
+
+    def _entry(self, name: str, role: str) -> FileEntry:
+        """The file as the manifest lists it, hashed again only when it may have changed."""
+        path = self.directory / name
+        info = path.stat()
+        stamp = (info.st_ino, info.st_size, info.st_mtime_ns)
+        known = self._hashes.get(name)
+        if known is None or known[0] != stamp:
+            # Weights of a gigabyte take seconds, and a step stages up to five times.
+            known = self._hashes[name] = (stamp, sha256_file(path))
+        return FileEntry(name, info.st_size, known[1], role)
 
     def commit(self) -> Bundle:
         """Move the staged bundle to its place; the bundle there."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import onnx
 import pytest
 
+import edgekit.core.bundle
 from edgekit.core.bundle import Bundle, BundleWriter, check_output, open_bundle
 from edgekit.core.errors import (
     BundleCorrupt,
@@ -18,6 +19,7 @@ from edgekit.core.errors import (
     ConfigError,
     ExportError,
 )
+from edgekit.core.hashing import sha256_bytes, sha256_file
 from edgekit.core.manifest import Component, TensorSpec
 from tests.core.conftest import make_manifest, write_bundle
 
@@ -207,6 +209,84 @@ def test_interrupted_writer_leaves_nothing(tmp_path: Path) -> None:
         writer.add("model.xml", "component").write_bytes(b"<net/>")
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the files that the bundle module hashes, as it goes."""
+    names: list[str] = []
+
+    def count(path: Path) -> str:
+        names.append(path.name)
+        return sha256_file(path)
+
+    monkeypatch.setattr(edgekit.core.bundle, "sha256_file", count)
+    return names
+
+
+def test_staging_again_hashes_only_what_is_new(tmp_path: Path, hashed: list[str]) -> None:
+    """Weights are read once, however often a step tries its bundle."""
+    with BundleWriter(tmp_path / "out") as writer:
+        writer.add("model.xml", "component").write_bytes(b"<net/>")
+        writer.add("model.bin", "weights").write_bytes(b"0123456789")
+        writer.stage(make_manifest())
+        writer.stage(make_manifest())
+        writer.add("golden.safetensors", "golden").write_bytes(b"x")
+        writer.stage(make_manifest())
+        writer.commit()
+    assert hashed == ["model.bin", "model.xml", "golden.safetensors"]
+    open_bundle(tmp_path / "out")
+
+
+def _added(writer: BundleWriter, path: Path) -> None:
+    """Name the file again, and make it look as if it had never been written again."""
+    before = path.stat()
+    writer.add("model.bin", "weights").write_bytes(b"9876543210")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _copied(writer: BundleWriter, path: Path) -> None:
+    source = writer.output.with_name("source")
+    source.write_bytes(b"9876543210")
+    before = path.stat()
+    writer.copy(source, "model.bin", "weights")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def _longer(_: BundleWriter, path: Path) -> None:
+    path.write_bytes(b"98765432100")
+
+
+def _later(_: BundleWriter, path: Path) -> None:
+    before = path.stat()
+    path.write_bytes(b"9876543210")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns + 1))
+
+
+def _replaced(_: BundleWriter, path: Path) -> None:
+    before = path.stat()
+    other = path.with_name("other")
+    other.write_bytes(b"9876543210")
+    os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
+    other.rename(path)
+
+
+@pytest.mark.parametrize("change", [_added, _copied, _longer, _later, _replaced])
+def test_a_changed_file_is_hashed_again(
+    tmp_path: Path, change: Callable[[BundleWriter, Path], None]
+) -> None:
+    """Named again, or of another size, time or place on the disk: its old hash is forgotten."""
+    with BundleWriter(tmp_path / "out") as writer:
+        writer.add("model.xml", "component").write_bytes(b"<net/>")
+        path = writer.add("model.bin", "weights")
+        path.write_bytes(b"0123456789")
+        writer.stage(make_manifest())
+        change(writer, path)
+        writer.stage(make_manifest())
+        bundle = writer.commit()
+    (entry,) = (item for item in bundle.manifest.files if item.path == "model.bin")
+    assert entry.sha256 == sha256_bytes(bundle.file("model.bin").read_bytes())
+    open_bundle(bundle.path)
 
 
 def test_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
