@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from edgekit.core.errors import EdgekitError, ExportError
@@ -17,6 +16,7 @@ from edgekit.core.tolerance import Tolerance
 from edgekit.exporters.cases import Case
 from edgekit.exporters.exported import Array
 from edgekit.runtime.engines import onnxruntime
+from edgekit.runtime.golden import distance
 from edgekit.sources.loaded import LoadedSource
 
 # What the session may do for speed costs a second copy of the weights, and speed is not asked.
@@ -107,15 +107,12 @@ def _row(
             f" gives {list(wanted.shape)}.",
             hint="An axis was frozen by the trace: fix it with --static DIM=N.",
         )
-    a, b = _flat(source, case, name, wanted), _flat(source, case, name, got)
+    a, b = (_tokens(source, case, name, array) for array in (wanted, got))
     max_abs, cosine = distance(a, b)
     # Only scores are ranked; an embedding's largest component means nothing.
     ranked = name.endswith("logits") and wanted.ndim > 1 and wanted.shape[-1] > 1
-    agreement = None
-    if ranked:
-        both = [_tokens(source, case, name, array) for array in (wanted, got)]
-        agreement = float((both[0].argmax(-1) == both[1].argmax(-1)).mean())
-    largest = float(np.abs(a).max(initial=0.0))
+    agreement = float((a.argmax(-1) == b.argmax(-1)).mean()) if ranked else None
+    largest = float(np.abs(a.astype(np.float64)).max(initial=0.0))
     if not tolerance.accepts(max_abs=max_abs, max_reference=largest, cosine=cosine):
         raise ExportError(
             f"The exported graph differs from PyTorch: {name!r} at {case.name} ({_shapes(case)})"
@@ -127,22 +124,6 @@ def _row(
         )
     shape = {key: tuple(value.shape) for key, value in case.inputs.items()}
     return Parity(shape, name, max_abs, cosine, agreement)
-
-
-def distance(wanted: NDArray[np.float64], got: NDArray[np.float64]) -> tuple[float, float]:
-    """The largest absolute difference and the cosine of two flat arrays."""
-    if wanted.size == 0:
-        return 0.0, 1.0
-    max_abs = float(np.abs(wanted - got).max())
-    lengths = float(np.linalg.norm(wanted) * np.linalg.norm(got))
-    if lengths == 0.0:
-        return max_abs, 1.0 if max_abs == 0.0 else 0.0
-    # Rounding can lift the quotient above 1.
-    return max_abs, min(1.0, float(wanted @ got) / lengths)
-
-
-def _flat(source: LoadedSource, case: Case, name: str, array: Array) -> NDArray[np.float64]:
-    return _tokens(source, case, name, array).astype(np.float64).reshape(-1)
 
 
 def _tokens(source: LoadedSource, case: Case, name: str, array: Array) -> Array:

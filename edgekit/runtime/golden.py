@@ -164,14 +164,23 @@ def stored_precision(manifest: Manifest) -> str:
 
 
 def distance(first: Array, second: Array) -> tuple[float, float]:
-    """(largest absolute difference, cosine of the flattened arrays); NaN where there is none."""
+    """(largest absolute difference, cosine of the flattened arrays), of arrays of one shape.
+
+    Two arrays of zeros have a cosine of 1, zeros and anything else have 0: both compare with a
+    limit. NaN in either array, or infinity in both, makes both numbers NaN.
+    """
     left = _flat(first)
     right = _flat(second)
     if left.size == 0:
         return 0.0, 1.0
-    scale = float(np.linalg.norm(left) * np.linalg.norm(right))
-    cosine = float(left @ right) / scale if scale else float("nan")
-    return float(np.abs(left - right).max()), cosine
+    lengths = float(np.linalg.norm(left)), float(np.linalg.norm(right))
+    with np.errstate(invalid="ignore"):
+        max_abs = float(np.abs(left - right).max())
+        product = float(left @ right)
+    scale = lengths[0] * lengths[1]
+    cosine = product / scale if scale else float(lengths[0] == lengths[1])
+    # Rounding can lift it above 1. The order matters: min(1.0, NaN) would be 1.
+    return max_abs, min(cosine, 1.0)
 
 
 def _flat(array: Array) -> NDArray[np.float64]:

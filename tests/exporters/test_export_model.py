@@ -19,7 +19,6 @@ from edgekit.core.manifest import TensorSpec
 from edgekit.exporters.exported import Exported
 from edgekit.exporters.model import export_model
 from edgekit.exporters.module import trace_module
-from edgekit.exporters.parity import distance
 from edgekit.sources.opening import open_source
 from tests import models
 from tests.models import MODULE_INPUTS, add_sentence_transformer, save_model
@@ -294,15 +293,6 @@ def test_memory_stays_near_the_weights(tmp_path: Path) -> None:
     )
     assert weights > 100e6
     assert int(ran.stdout) <= 3 * weights + 350e6
-
-
-def test_distance_of_equal_and_of_zero_arrays() -> None:
-    """The cosine never passes 1, and two zero vectors are the same."""
-    values = np.array([1e-3, 2.0, -3.0])
-    assert distance(values, values) == (0.0, 1.0)
-    assert distance(np.zeros(3), np.zeros(3)) == (0.0, 1.0)
-    assert distance(np.zeros(3), values)[1] == 0.0
-    assert distance(np.zeros(0), np.zeros(0)) == (0.0, 1.0)
 
 
 def test_parity_rows_tell_shape_output_and_agreement(tmp_path: Path) -> None:

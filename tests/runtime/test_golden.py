@@ -182,5 +182,29 @@ def test_distance() -> None:
     one = np.array([1, 0, 2], np.float32)
     assert golden.distance(one, one) == (0.0, pytest.approx(1.0))
     assert golden.distance(one, -one) == (4.0, pytest.approx(-1.0))
+    assert golden.distance(one.reshape(1, 3, 1), one.reshape(1, 3, 1))[0] == 0.0
+
+
+def test_distance_of_zeros() -> None:
+    """Nothing and two zero vectors are the same; one zero vector is like nothing else."""
+    one = np.array([1, 0, 2], np.float32)
     assert golden.distance(np.zeros(0), np.zeros(0)) == (0.0, 1.0)
-    assert np.isnan(golden.distance(np.zeros(2), np.zeros(2))[1])
+    assert golden.distance(np.zeros(3), np.zeros(3)) == (0.0, 1.0)
+    assert golden.distance(np.zeros(3), one) == (2.0, 0.0)
+    assert golden.distance(one, np.zeros(3)) == (2.0, 0.0)
+
+
+def test_cosine_never_passes_one() -> None:
+    """Rounding alone would tell 1.0000000000000002 of some vectors and themselves."""
+    rows = np.random.default_rng(0).normal(size=(200, 7))
+    assert max(golden.distance(row, row)[1] for row in rows) == 1.0
+
+
+@pytest.mark.parametrize("other", [np.nan, np.inf])
+def test_distance_of_nan(other: float) -> None:
+    """NaN is at no distance of anything, not even of zeros; nor is infinity of itself."""
+    bad = np.array([1.0, other])
+    against = [bad] if np.isinf(other) else [bad, np.ones(2), np.zeros(2)]
+    for values in against:
+        assert np.isnan(golden.distance(bad, values)).all()
+        assert np.isnan(golden.distance(values, bad)).all()
