@@ -38,5 +38,4 @@ class Exported:
     golden: GoldenBatch | None
     opset: int
     precision: str
-    max_length: int | None
     facts: Mapping[str, str | int | float | bool]

@@ -116,7 +116,6 @@ def export_model(
         golden=_golden(source, fixed, inputs, cases[0], references[0]),
         opset=opset,
         precision=source.precision,
-        max_length=length,
         facts=facts,
     )
 
