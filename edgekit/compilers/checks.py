@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from edgekit.compilers.inspection import GraphSummary
@@ -163,14 +163,34 @@ def float_precision(profile: Profile) -> str:
     return next((name for name in profile.precisions if name in FLOAT_PRECISIONS), "fp32")
 
 
-def make_requires(source: Bundle, *, engine: str, extra: str, minimum: str | None) -> Requires:
-    """What the new bundle asks of a device: the source's demands, for this engine."""
+def session_options(
+    profile: Profile, engine: str, keys: Sequence[str], **own: object
+) -> dict[str, object]:
+    """The options that the bundle is opened with: the device, the profile's `keys`, and `own`.
+
+    The profile's number of threads stands among them as ``threads``. None is left out.
+    """
+    asked = {**profile.options.get(engine, {}), "threads": profile.threads or None}
+    options = {key: asked.get(key) for key in keys} | own
+    given = {key: value for key, value in options.items() if value is not None}
+    return {"device": profile.device, **given}
+
+
+def make_requires(
+    source: Bundle, profile: Profile, *, engine: str, extra: str, needed: str | None
+) -> Requires:
+    """What the new bundle asks of a device: the source's demands, for this engine.
+
+    The oldest version of the engine is the one that is `needed`, the one that the target promises
+    or the one that the source asked for, whichever is newest.
+    """
     before = source.manifest.requires
-    versions = [minimum, before.engine_min_version if before.engine == engine else None]
+    asked = before.engine_min_version if before.engine == engine else None
+    versions = filter(None, (needed, profile.engine_min_version, asked))
     others = tuple(item for item in before.extras if item not in _ENGINE_EXTRAS)
     return Requires(
         engine=engine,
-        engine_min_version=max(filter(None, versions), key=version_key, default=None),
+        engine_min_version=max(versions, key=version_key, default=None),
         arch=before.arch,
         cpu_features=before.cpu_features,
         extras=(extra, *others) if len(others) < len(before.extras) else others,

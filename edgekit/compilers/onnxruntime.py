@@ -15,6 +15,7 @@ from edgekit.compilers.checks import (
     refuse_graph,
     refuse_settings,
     refuse_unfit,
+    session_options,
     static_sizes,
     with_sizes,
 )
@@ -43,8 +44,11 @@ _LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
-# What the runtime's engine reads; the other options of a profile are for this module.
-_SESSION_OPTIONS = ("allow_spinning", "provider_options")
+# What the runtime's engine reads on a device; the other options of a profile are for this module.
+_SESSION_OPTIONS = {
+    "cpu": ("allow_spinning", "threads"),
+    "cuda": ("allow_spinning", "provider_options", "threads"),
+}
 _PRECISIONS = ("fp32", "fp16")
 _VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 _LAYOUT_DOMAINS = ("com.microsoft.nchwc:", "com.ms.internal.nhwc:")
@@ -134,7 +138,9 @@ def compile_component(
     return CompiledComponent(
         component=component,
         files=_roles(component.files),
-        options=_options(profile, entries),
+        options=session_options(
+            profile, ENGINE, _SESSION_OPTIONS[profile.device], session=entries or None
+        ),
         requires=_requires(source, profile, level, result, str(ort.__version__)),
         precision=precision,
         facts=facts,
@@ -313,28 +319,13 @@ def _roles(files: tuple[str, ...]) -> dict[str, str]:
     return {graph: "component", **dict.fromkeys(weights, "weights")}
 
 
-def _options(profile: Profile, entries: Mapping[str, str]) -> dict[str, object]:
-    asked = profile.options.get(ENGINE, {})
-    options: dict[str, object] = {"device": profile.device}
-    options |= {key: asked[key] for key in _SESSION_OPTIONS if key in asked}
-    if profile.device != "cuda":
-        options.pop("provider_options", None)
-    if entries:
-        options["session"] = dict(entries)
-    if profile.threads:
-        options["threads"] = profile.threads
-    return options
-
-
 def _requires(
     source: Bundle, profile: Profile, level: _Level, result: GraphSummary, version: str
 ) -> Requires:
     # The optimised graph holds operators of this release that an older one may not know.
     written = release(version) if level.name != "none" else None
-    versions = filter(None, (written, profile.engine_min_version))
-    minimum = max(versions, key=version_key, default=None)
     extra = "cuda" if profile.device == "cuda" else "ort"
-    requires = make_requires(source, engine=ENGINE, extra=extra, minimum=minimum)
+    requires = make_requires(source, profile, engine=ENGINE, extra=extra, needed=written)
     if not _layout(result):
         return requires
     return replace(requires, arch=profile.arch, cpu_features=tuple(sorted(profile.features)))

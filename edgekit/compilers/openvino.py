@@ -13,6 +13,7 @@ from edgekit.compilers.checks import (
     refuse_graph,
     refuse_settings,
     refuse_unfit,
+    session_options,
     static_sizes,
 )
 from edgekit.compilers.inspection import GraphSummary, load_graph, summarise
@@ -27,8 +28,13 @@ from edgekit.runtime.engines.openvino import PROPERTIES, import_openvino, versio
 
 ENGINE = "openvino"
 
-# What the runtime's engine reads, besides what is set here.
-_SESSION_OPTIONS = ("performance_hint", "streams", "properties")
+# What the runtime's engine reads on a device, besides what is set here. The NPU's plugin gives one
+# request the whole unit, and knows no streams.
+_SESSION_OPTIONS = {
+    "cpu": ("performance_hint", "streams", "properties", "threads"),
+    "gpu": ("performance_hint", "streams", "properties"),
+    "npu": ("performance_hint", "properties"),
+}
 
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 # In a profile: leave the choice to the device. In a manifest that is the absence of the option.
@@ -102,9 +108,14 @@ def compile_component(
             outputs=converted.outputs,
         ),
         files={files[0]: "component", files[1]: "weights"},
-        options=_options(profile, hint),
+        options=session_options(
+            profile,
+            ENGINE,
+            _SESSION_OPTIONS[profile.device],
+            precision_hint=None if hint == _DEVICE_CHOICE else hint,
+        ),
         requires=make_requires(
-            source, engine=ENGINE, extra="openvino", minimum=_minimum(profile, converted)
+            source, profile, engine=ENGINE, extra="openvino", needed=_needed(profile, converted)
         ),
         precision=precision,
         facts=facts,
@@ -198,21 +209,7 @@ def _quantized(xml: Path) -> str | None:
     return "int8" if kinds & {"i8", "u8"} else None
 
 
-def _options(profile: Profile, hint: str) -> dict[str, object]:
-    asked = profile.options.get(ENGINE, {})
-    options: dict[str, object] = {"device": profile.device}
-    options |= {key: asked[key] for key in _SESSION_OPTIONS if key in asked}
-    if profile.device == "npu":
-        # The plugin gives one request the whole unit and knows no such property.
-        options.pop("streams", None)
-    if hint != _DEVICE_CHOICE:
-        options["precision_hint"] = hint
-    if profile.threads and profile.device == "cpu":
-        options["threads"] = profile.threads
-    return options
-
-
-def _minimum(profile: Profile, converted: Converted) -> str:
+def _needed(profile: Profile, converted: Converted) -> str:
     """The oldest OpenVINO that reads the file. Raises CompileError when the target's is older."""
     needed = _OLDEST if converted.opset <= _OLDEST_OPSET else release(version())
     promised = profile.engine_min_version
@@ -223,4 +220,4 @@ def _minimum(profile: Profile, converted: Converted) -> str:
             hint=f"Install OpenVINO {needed} on the device, and compile with --set"
             f" 'engine_min_version=\"{needed}\"'",
         )
-    return needed if promised is None else max(needed, promised, key=version_key)
+    return needed

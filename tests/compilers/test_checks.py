@@ -7,7 +7,12 @@ from dataclasses import replace
 import pytest
 
 from edgekit.compilers import find_compiler
-from edgekit.compilers.checks import float_precision, make_requires, static_sizes
+from edgekit.compilers.checks import (
+    float_precision,
+    make_requires,
+    session_options,
+    static_sizes,
+)
 from edgekit.core.errors import CompileError, ConfigError
 from edgekit.core.manifest import Requires
 from edgekit.core.profiles import load_profile
@@ -121,10 +126,40 @@ def test_engine_extra_is_exchanged(build: Builder) -> None:
     """A bundle compiled for OpenVINO asks for OpenVINO, and still for its tokenizer."""
     before = Requires("onnxruntime", "1.24", extras=("ort", "text"))
     bundle = build(attention_model(), requires=before)
-    made = make_requires(bundle, engine="openvino", extra="openvino", minimum="2026.0")
+    openvino, host = load_profile("openvino-cpu"), load_profile("host")
+    made = make_requires(bundle, openvino, engine="openvino", extra="openvino", needed="2026.0")
     assert made == Requires("openvino", "2026.0", extras=("openvino", "text"))
-    kept = make_requires(bundle, engine="onnxruntime", extra="ort", minimum="1.9")
+    kept = make_requires(bundle, host, engine="onnxruntime", extra="ort", needed="1.9")
     assert kept == before
+
+
+@pytest.mark.parametrize(
+    ("needed", "promised", "version"),
+    [(None, None, "1.24"), ("1.26", None, "1.26"), ("1.26", "1.27", "1.27"), (None, "1.9", "1.24")],
+)
+def test_newest_version_asked_for_is_required(
+    build: Builder, needed: str | None, promised: str | None, version: str
+) -> None:
+    """Of what the file needs, the target promises and the source asked for."""
+    bundle = build(attention_model(), requires=Requires("onnxruntime", "1.24"))
+    profile = replace(load_profile("cpu-x86"), engine_min_version=promised)
+    made = make_requires(bundle, profile, engine="onnxruntime", extra="ort", needed=needed)
+    assert made.engine_min_version == version
+
+
+def test_session_options_are_the_profiles_and_the_compilers_own() -> None:
+    """Only the keys that the engine reads; None and a number of threads of 0 are left out."""
+    overrides = ["options.openvino.streams=2", "options.openvino.precision_hint=bf16"]
+    profile = load_profile("openvino-cpu", overrides=overrides)
+    keys = ("streams", "properties", "threads")
+    assert session_options(profile, "openvino", keys, precision_hint="f32", other=None) == {
+        "device": "cpu",
+        "streams": 2,
+        "precision_hint": "f32",
+    }
+    four = replace(profile, threads=4)
+    assert session_options(four, "openvino", keys)["threads"] == 4
+    assert "threads" not in session_options(four, "openvino", ("streams",))
 
 
 def test_operators_of_one_engine_are_refused_elsewhere(build: Builder, tmp_path) -> None:
