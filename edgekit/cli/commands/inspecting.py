@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import click
@@ -50,8 +51,7 @@ def describe(bundle: Bundle) -> str:
     for option, value in manifest.runtime.options.items():
         facts.append(("option", f"{option} = {value}"))
     if manifest.runtime.chosen_by:
-        chosen = ", ".join(f"{key} {value}" for key, value in manifest.runtime.chosen_by.items())
-        facts.append(("chosen by", chosen))
+        facts.append(("chosen by", _words(manifest.runtime.chosen_by)))
     width = max(len(key) for key, _ in facts)
     lines = [f"{key.ljust(width)}  {value}" for key, value in facts]
     for name, component in manifest.components.items():
@@ -61,8 +61,10 @@ def describe(bundle: Bundle) -> str:
     if manifest.steps:
         lines.append("\nsteps")
         for step in manifest.steps:
-            used = ", ".join(f"{key} {value}" for key, value in step.versions.items())
-            lines.append(f"  {step.step}, {step.seconds:.1f} s ({used})")
+            lines.append(f"  {step.step}, {step.seconds:.1f} s ({_words(step.versions)})")
+            # Tables and lists are for machines: --json has them.
+            plain = {key: v for key, v in step.facts.items() if isinstance(v, (str, int, float))}
+            lines += [f"    {key} = {value}" for key, value in plain.items()]
     lines.append("")
     lines.append(
         table(
@@ -71,6 +73,14 @@ def describe(bundle: Bundle) -> str:
         )
     )
     return "\n".join(lines)
+
+
+def _words(values: Mapping[str, object]) -> str:
+    """What a table holds, in a line."""
+    return ", ".join(
+        f"{key} ({_words(value)})" if isinstance(value, Mapping) else f"{key} {value}"
+        for key, value in values.items()
+    )
 
 
 def _at_least(version: str | None) -> str:
