@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 # What a failed write may leave free: the tail of a buffer.
@@ -12,10 +13,13 @@ _ALMOST_NOTHING = 1 << 20
 
 
 def raise_if_full(folder: Path) -> None:
-    """Raise the OSError that a library kept to itself when `folder` has no room left.
+    """Raise the OSError that a library kept to itself when `folder` takes no more.
 
     ONNX Runtime says "Protobuf serialization failed" and OpenVINO "iostream error"; call this after
     such a failure, inside `core.errors.disk_errors`.
     """
     if shutil.disk_usage(folder).free < _ALMOST_NOTHING:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    # Only a write finds out about quotas and limits on the size of a file.
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(bytes(_ALMOST_NOTHING))

@@ -27,7 +27,7 @@ from edgekit.core.errors import (
     disk_errors,
 )
 from edgekit.core.manifest import Golden, Manifest, RuntimeChoice, Step
-from edgekit.core.profiles import Profile, load_profile, nearest
+from edgekit.core.profiles import ENGINE_PACKAGES, Profile, load_profile, nearest
 from edgekit.core.results import CompileResult
 from edgekit.core.tolerance import tolerance_for
 from edgekit.pipeline.progress import Progress, silent
@@ -317,10 +317,16 @@ def _with_facts(manifest: Manifest, facts: Mapping[str, object]) -> Manifest:
 
 
 def _choose_engine(profile: Profile, engine: str | None) -> Profile:
-    """The profile with the wanted engine first. ConfigError when the target does not run it."""
+    """The profile with the wanted engine first.
+
+    Raises ConfigError when the target does not run it, MissingDependency when this host could.
+    """
     if engine is None:
         return profile
     if engine not in profile.engines:
+        if profile.name == "host" and engine in ENGINE_PACKAGES:
+            # It lists the engines that are installed.
+            find_engine(engine).version()
         raise ConfigError(
             f"The target {profile.name} does not run the engine {engine!r}.",
             hint=nearest(engine, profile.engines),

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,9 @@ import pytest
 from tests.models import save_model
 
 pytestmark = pytest.mark.slow
+
+# Kilobytes → (a folder on a disk of that size, what a child calls before it starts).
+SmallDisk = Callable[[int], tuple[Path, Callable[[], None]]]
 
 
 def run(
@@ -106,27 +109,101 @@ def test_forbidden_output(tmp_path: Path, classifier_source: Path) -> None:
     assert "permission" in error["message"].lower()
 
 
-def test_full_disk(tmp_path: Path, classifier_source: Path) -> None:
-    """A disk that fills up during the export is said, and everything is removed."""
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """Makes a folder on a disk of some kilobytes, and what a child calls before it starts."""
     small = tmp_path / "small"
-    small.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=96k", "tmpfs", small], capture_output=True
-    )
+    mounted = False
 
-    def limit() -> None:
-        # Without the right to mount: a limit on the size of a file fails the same writes.
-        if mounted.returncode:
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (96_000, 96_000))
+    def make(kilobytes: int) -> tuple[Path, Callable[[], None]]:
+        nonlocal mounted
+        small.mkdir()
+        words = ["mount", "-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs", small]
+        mounted = subprocess.run(words, capture_output=True).returncode == 0
 
-    try:
-        error = export(classifier_source, small, before=limit)
-    finally:
-        if mounted.returncode == 0:
-            subprocess.run(["umount", small], check=True)
+        def limit() -> None:
+            # Without the right to mount: a limit on the size of a file fails the same writes.
+            if not mounted:
+                signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+                resource.setrlimit(resource.RLIMIT_FSIZE, (kilobytes * 1000, kilobytes * 1000))
+
+        return small, limit
+
+    yield make
+    if mounted:
+        subprocess.run(["umount", small], check=True)
+
+
+def test_full_disk(classifier_source: Path, small_disk: SmallDisk) -> None:
+    """A disk that fills up during the export is said, and everything is removed."""
+    small, limit = small_disk(96)
+    error = export(classifier_source, small, before=limit)
     assert error["kind"] == "ExportError"
     assert "disk is full" in error["message"]
+
+
+@pytest.mark.parametrize("target", ["cpu-x86", "openvino-cpu"])
+def test_full_disk_while_compiling(classifier: Path, small_disk: SmallDisk, target: str) -> None:
+    """The engines write their files themselves; a disk too small for them is said all the same."""
+    small, limit = small_disk(96)
+    words = ["compile", classifier, "-o", small / "out", "--target", target]
+    code, error = run(*words, before=limit)
+    assert (code, error["kind"]) == (4, "CompileError")
+    assert "disk is full" in error["message"]
+    assert list(small.iterdir()) == []
+
+
+def test_disk_that_fills_up_at_the_last_file(
+    classifier: Path, tmp_path: Path, small_disk: SmallDisk
+) -> None:
+    """The graph fits and what belongs to it does not: nothing is left either."""
+    whole = tmp_path / "whole"
+    compiled = ["compile", classifier, "--target", "cpu-x86", "--threads", "1"]
+    subprocess.run(
+        [sys.executable, "-m", "edgekit", *map(str, compiled), "-o", whole, "-q"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    pages = -(-(whole / "model.onnx").stat().st_size // 4096)
+    small, limit = small_disk(4 * (pages + 1))
+    if not os.path.ismount(small):
+        pytest.skip("a limit on the size of a file cannot play a disk that is full in the end")
+    code, error = run(*compiled, "-o", small / "out", before=limit)
+    assert (code, error["kind"]) == (4, "CompileError")
+    assert "disk is full" in error["message"]
+    assert list(small.iterdir()) == []
+
+
+@pytest.fixture
+def no_openvino(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Children find no OpenVINO, as where it is not installed."""
+    hide = tmp_path / "hide"
+    hide.mkdir()
+    (hide / "sitecustomize.py").write_text("import sys\nsys.modules['openvino'] = None\n")
+    # The first sitecustomize is the only one: this folder comes before everything.
+    paths = [str(hide), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(paths))
+
+
+@pytest.mark.usefixtures("no_openvino")
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["compile", "BUNDLE", "-o", "OUTPUT", "--target", "openvino-cpu"],
+        ["compile", "BUNDLE", "-o", "OUTPUT", "--target", "host", "--engine", "openvino"],
+        ["run", "BUNDLE", "a text", "--engine", "openvino"],
+        ["verify", "BUNDLE", "--engine", "openvino"],
+    ],
+    ids=["compile", "compile for host", "run", "verify"],
+)
+def test_engine_that_is_not_installed(tmp_path: Path, classifier: Path, words: list[str]) -> None:
+    """Exit 3 with the line that installs it, and nothing is written."""
+    output = tmp_path / "made" / "out"
+    names = {"BUNDLE": classifier, "OUTPUT": output}
+    code, error = run(*(names.get(word, word) for word in words))
+    assert (code, error["kind"]) == (3, "MissingDependency")
+    assert "openvino is not installed" in error["message"]
+    assert error["hint"] == "Run: pip install 'edgekit-ml[openvino]'"
+    assert not output.parent.exists()
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
