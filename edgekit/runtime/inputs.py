@@ -67,10 +67,7 @@ class InputCheck:
                 )
             shape = array.shape
             if array.dtype != rule.dtype:
-                raise InputMismatch(
-                    f"Input {rule.name!r} should be {rule.spec}, got {array.dtype}{list(shape)}.",
-                    hint=f"Convert it with .astype({rule.spec.dtype!r}).",
-                )
+                raise _wrong_dtype(rule, array)
             if len(shape) != rule.rank:
                 raise _wrong_shape(rule, array, f"{rule.rank} axes")
             for axis, size in rule.fixed:
@@ -120,6 +117,17 @@ def _rule(spec: TensorSpec) -> _Rule:
         fixed=tuple((axis, dim) for axis, dim in enumerate(spec.shape) if isinstance(dim, int)),
         named=tuple((axis, dim) for axis, dim in enumerate(spec.shape) if isinstance(dim, str)),
         spec=spec,
+    )
+
+
+def _wrong_dtype(rule: _Rule, array: Array) -> InputMismatch:
+    kind = array.dtype.kind
+    got = "text" if kind in "SU" else str(array.dtype)
+    hint = f"Convert it with .astype({rule.spec.dtype!r})."
+    if kind not in "biuf":
+        hint = "Give the real numbers that the model was made for."
+    return InputMismatch(
+        f"Input {rule.name!r} should be {rule.spec}, got {got}{list(array.shape)}.", hint=hint
     )
 
 

@@ -1,7 +1,9 @@
-"""What `edgekit run` reads."""
+"""What `edgekit run` reads, refuses and tells."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +11,44 @@ import pytest
 
 from edgekit.cli.commands.running import _arrays, _text
 from edgekit.core.errors import ConfigError
+from tests.cli.test_main import edgekit
+from tests.runtime.conftest import (
+    LABELS,
+    MAX_LENGTH,
+    POSTS,
+    linear_graph,
+    processor,
+    text_graph,
+    write_bundle,
+)
+
+ONES = np.ones((2, 3), np.float32)
+
+
+@pytest.fixture(scope="module")
+def linear(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A custom bundle: y = 2a + b for float32 ``a`` and ``b`` of [batch, 3]."""
+    folder = tmp_path_factory.mktemp("run") / "linear"
+    return write_bundle(folder, linear_graph(), task="custom").path
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that classifies texts of up to MAX_LENGTH tokens."""
+    folder = tmp_path_factory.mktemp("run") / "texts"
+    rules = processor(POSTS["classification"])
+    graph = text_graph("classification")
+    return write_bundle(
+        folder, graph, task="text-classification", processor=rules, labels=LABELS
+    ).path
+
+
+def predict(bundle: Path, folder: Path, arrays: Mapping[str, np.ndarray]) -> tuple[int, str, str]:
+    """(exit code, stdout, stderr) of `edgekit run --json` on a file of arrays."""
+    np.savez(folder / "x.npz", **arrays)  # type: ignore[arg-type]
+    done = edgekit("run", bundle, folder / "x.npz", "--json")
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout, done.stderr
 
 
 def test_arrays_of_an_archive(tmp_path: Path) -> None:
@@ -45,3 +85,83 @@ def test_single_array(tmp_path: Path) -> None:
 def test_line(line: str, value: object) -> None:
     """A line is a text unless it spells out a pair or a question."""
     assert _text(line) == value
+
+
+def test_arrays_are_answered(linear: Path, tmp_path: Path) -> None:
+    """A file of arrays in, the outputs by name out."""
+    code, out, _ = predict(linear, tmp_path, {"a": ONES, "b": ONES})
+    assert code == 0
+    assert json.loads(out) == {"predictions": [{"y": [[3.0] * 3] * 2}]}
+
+
+@pytest.mark.parametrize(
+    ("a", "told", "hint"),
+    [
+        (ONES.astype(np.float64), "got float64[2, 3]", ".astype('float32')"),
+        (ONES[None], "got shape [1, 2, 3]", "batch axis"),
+        (ONES[:, :2], "3 on axis 1", "Reshape"),
+        (ONES[:1], "input 'a' has batch = 1", "same batch"),
+        (np.array([[1, np.nan, 3], [4, 5, 6]], np.float32), "'a' holds 1 NaN", "come from"),
+        (np.array([["x"] * 3] * 2), "got text[2, 3]", "real numbers"),
+        (ONES.astype(np.complex64), "got complex64[2, 3]", "real numbers"),
+    ],
+    ids=["dtype", "rank", "size", "batch", "nan", "strings", "complex"],
+)
+def test_arrays_that_do_not_fit(
+    linear: Path, tmp_path: Path, a: np.ndarray, told: str, hint: str
+) -> None:
+    """Exit 7, naming the input, what it is and what it should be."""
+    code, out, _ = predict(linear, tmp_path, {"a": a, "b": ONES})
+    error = json.loads(out)["error"]
+    assert (code, error["kind"]) == (7, "InputMismatch")
+    assert told in error["message"]
+    assert hint in error["hint"]
+
+
+def test_names_that_do_not_fit(linear: Path, tmp_path: Path) -> None:
+    """A missing and an unknown name are told with those that are declared."""
+    code, out, _ = predict(linear, tmp_path, {"a": ONES, "c": ONES})
+    error = json.loads(out)["error"]
+    assert (code, error["kind"]) == (7, "InputMismatch")
+    assert "b missing; c unknown" in error["message"]
+    assert "b float32[batch, 3]" in error["hint"]
+
+
+def test_text_for_a_model_of_arrays(linear: Path) -> None:
+    """A text where a file of arrays goes is a wrong path, with what the model takes."""
+    done = edgekit("run", linear, "a great film", "--json")
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["kind"]) == (2, "ConfigError")
+    assert "a .npz file with one array per input" in error["hint"]
+
+
+def test_arrays_for_a_model_of_texts(texts: Path, tmp_path: Path) -> None:
+    """The name of a file of arrays is not classified as a text."""
+    code, out, _ = predict(texts, tmp_path, {"input_ids": np.ones((1, 3), np.int64)})
+    error = json.loads(out)["error"]
+    assert (code, error["kind"]) == (2, "ConfigError")
+    assert "x.npz is a file of arrays" in error["message"]
+    assert edgekit("run", texts, "nothing.npz").returncode == 0
+
+
+def test_infinity_in_an_answer(linear: Path, tmp_path: Path) -> None:
+    """What JSON cannot hold is null in every form of the output, and said."""
+    a = np.array([[np.inf, 1, 1]], np.float32)
+    code, out, err = predict(linear, tmp_path, {"a": a, "b": ONES[:1]})
+    assert code == 0
+    assert json.loads(out) == {"predictions": [{"y": [[None, 3.0, 3.0]]}]}
+    assert "Answer 1 holds NaN or infinity" in err
+    line = edgekit("run", linear, tmp_path / "x.npz").stdout
+    assert json.loads(line) == {"y": [[None, 3.0, 3.0]]}
+
+
+def test_long_text_is_truncated_and_said(texts: Path) -> None:
+    """Longer than the model takes: the answer to its beginning, and a line that tells it."""
+    fits = " ".join(["film"] * (MAX_LENGTH - 2))
+    longer = edgekit("run", texts, fits + " river" * 50, "--json")
+    assert longer.returncode == 0
+    told = f"longer than the {MAX_LENGTH} tokens the model takes and was truncated"
+    assert told in longer.stderr
+    short = edgekit("run", texts, fits, "--json")
+    assert told not in short.stderr
+    assert json.loads(longer.stdout) == json.loads(short.stdout)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -15,6 +16,7 @@ import numpy as np
 from edgekit.cli.console import Console
 from edgekit.cli.options import common, pass_console
 from edgekit.core.errors import ConfigError
+from edgekit.core.results import to_json
 from edgekit.runtime import load
 from edgekit.runtime.model import Model
 
@@ -43,9 +45,16 @@ def command(
     """
     with load(bundle, engine=engine, threads=threads) as model:
         answers: list[object] = []
+        count = 0
         for some in _batches(inputs):
             for answer in _predict(model, some):
-                plain = _plain(answer)
+                count += 1
+                numbers = _plain(answer)
+                plain = to_json(numbers)
+                if plain != numbers:
+                    console.status(
+                        f"Answer {count} holds NaN or infinity; JSON has neither: they are null."
+                    )
                 if console.json_output:
                     answers.append(plain)
                 else:
@@ -70,6 +79,13 @@ def _batches(inputs: Sequence[str]) -> Iterator[list[str]]:
 def _predict(model: Model, inputs: list[str]) -> list[object]:
     if model.task == "custom":
         return [model(_arrays(Path(path))) for path in inputs]
+    for line in inputs:
+        # Its name would be answered as a text. Path.is_file() raises where a text is too long.
+        if line.endswith(".npz") and os.path.isfile(line):  # noqa: PTH113
+            raise ConfigError(
+                f"{line} is a file of arrays; this bundle's task {model.task} reads texts.",
+                hint="Give texts, or pass arrays to model.run() in Python.",
+            )
     parsed = [_text(line) for line in inputs]
     answers = model(parsed)
     return list(answers) if isinstance(answers, list) else [answers]
