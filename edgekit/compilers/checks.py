@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -80,6 +81,54 @@ def refuse_settings(profile: Profile, engine: str, key: str, known: frozenset[st
                 f"options.{engine}.{key} has {name!r}, which edgekit does not pass on.",
                 hint=nearest(str(name), sorted(known)),
             )
+
+
+def refuse_values(
+    profile: Profile,
+    engine: str,
+    *,
+    counts: Sequence[str] = (),
+    flags: Sequence[str] = (),
+    choices: Mapping[str, Sequence[str]] | None = None,
+) -> None:
+    """Raise ConfigError for an option of the profile whose value the engine would not take.
+
+    `counts` are whole numbers of at least 1, `flags` true or false, `choices` words of a list.
+    """
+    given = profile.options.get(engine, {})
+    for key, value in given.items():
+        name = f"options.{engine}.{key}"
+        number = isinstance(value, int) and not isinstance(value, bool)
+        if key in counts and not (number and value >= 1):  # type: ignore[operator]
+            raise ConfigError(f"{name} should be a whole number of at least 1, got {value!r}.")
+        if key in flags and not isinstance(value, bool):
+            raise ConfigError(f"{name} should be true or false, got {value!r}.")
+        known = (choices or {}).get(key)
+        if known is not None and value not in known:
+            raise ConfigError(f"{name} is {value!r}.", hint=nearest(str(value), known))
+
+
+def judge_precision(
+    source: Bundle, profile: Profile, computed: str, *, asked: bool
+) -> tuple[str, ...]:
+    """Notes on the precision that a bundle is `computed` in, none where an option `asked` for it.
+
+    Raises CompileError when it is float32 and the target does not take float32.
+    """
+    if asked or computed not in FLOAT_PRECISIONS:
+        return ()
+    first = profile.precisions[0]
+    if computed == "fp32" and computed not in profile.precisions:
+        allowed = json.dumps([*profile.precisions, computed], separators=(",", ":"))
+        raise CompileError(
+            f"{source.path} computes in {computed}; the target {profile.name} takes"
+            f" {', '.join(profile.precisions)}.",
+            hint=f"Choose a target that takes {computed}, or allow it with --set"
+            f" 'precisions={allowed}'.",
+        )
+    if computed == first:
+        return ()
+    return (f"{profile.name} prefers {first}; this bundle computes in {computed}.",)
 
 
 def refuse_graph(

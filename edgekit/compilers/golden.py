@@ -10,9 +10,9 @@ import numpy as np
 from edgekit.core.errors import CompileError
 from edgekit.core.manifest import Component, TensorSpec
 from edgekit.core.tolerance import Tolerance
+from edgekit.runtime.batching import batch_symbol
 from edgekit.runtime.golden import distance
 from edgekit.runtime.session import Array
-from edgekit.runtime.workloads import batch_symbol
 
 _MASK = "attention_mask"
 

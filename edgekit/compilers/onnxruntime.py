@@ -11,10 +11,12 @@ from types import ModuleType
 
 from edgekit.compilers.checks import (
     float_precision,
+    judge_precision,
     make_requires,
     refuse_graph,
     refuse_settings,
     refuse_unfit,
+    refuse_values,
     session_options,
     static_sizes,
     with_sizes,
@@ -69,6 +71,7 @@ def check(source: Bundle, profile: Profile, static: Mapping[str, int]) -> None:
     static_sizes(source, profile, static)
     refuse_settings(profile, ENGINE, "session", SESSION_ENTRIES)
     refuse_settings(profile, ENGINE, "provider_options", PROVIDER_OPTIONS)
+    refuse_values(profile, ENGINE, flags=("allow_spinning",))
     _asked_level(profile)
     _asked_precision(profile)
 
@@ -90,6 +93,8 @@ def compile_component(
     summary = summarise(model)
     refuse_graph(source, name, summary, profile, standard_only=False)
     precision = _precision(profile, summary)
+    asked = _asked_precision(profile) is not None
+    notes = judge_precision(source, profile, precision, asked=asked)
     to_half = precision == "fp16" and not summary.half
     level = _level(profile, summary, precision, str(ort.__version__))
     size = sum(source.file(file).stat().st_size for file in part.files)
@@ -144,7 +149,7 @@ def compile_component(
         requires=_requires(source, profile, level, result, str(ort.__version__)),
         precision=precision,
         facts=facts,
-        notes=_notes(level, precision),
+        notes=(*_notes(level, precision), *notes),
     )
 
 

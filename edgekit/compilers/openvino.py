@@ -9,10 +9,12 @@ from pathlib import Path, PurePosixPath
 from edgekit.compilers.checks import (
     FLOAT_PRECISIONS,
     float_precision,
+    judge_precision,
     make_requires,
     refuse_graph,
     refuse_settings,
     refuse_unfit,
+    refuse_values,
     session_options,
     static_sizes,
 )
@@ -36,6 +38,7 @@ _SESSION_OPTIONS = {
     "npu": ("performance_hint", "properties"),
 }
 
+PERFORMANCE_HINTS = ("latency", "throughput")
 _HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 # In a profile: leave the choice to the device. In a manifest that is the absence of the option.
 _DEVICE_CHOICE = "device"
@@ -55,6 +58,9 @@ def check(source: Bundle, profile: Profile, static: Mapping[str, int]) -> None:
     )
     static_sizes(source, profile, static)
     refuse_settings(profile, ENGINE, "properties", PROPERTIES)
+    refuse_values(
+        profile, ENGINE, counts=("streams",), choices={"performance_hint": PERFORMANCE_HINTS}
+    )
     _precision_hint(profile)
 
 
@@ -91,7 +97,10 @@ def compile_component(
     }
     precision = _stored_precision(hint, summary, xml)
     facts["precision"] = precision
-    notes: list[str] = []
+    # What has 4 or 8 bits is computed in them; floats in what the hint says.
+    computed = precision if precision not in FLOAT_PRECISIONS else float_precision(profile)
+    asked = profile.options.get(ENGINE, {}).get("precision_hint") is not None
+    notes = list(judge_precision(source, profile, computed, asked=asked))
     if summary is not None:
         facts["attention_operators_before"] = summary.attention
         if converted.attention < summary.attention:

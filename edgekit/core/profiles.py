@@ -129,8 +129,13 @@ def list_profiles() -> list[Profile]:
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
-    """A sentence that names the nearest of `known` to a mistyped word, or all of them."""
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
+    """A sentence that names the nearest of `known` to a mistyped word, or all of them.
+
+    A word that was only begun is nearest to the shortest name that goes on from it.
+    """
+    begun = [name for name in known if len(word) > 2 and name.startswith(word)]
+    close = sorted(begun, key=lambda name: (len(name), name))
+    close = close or difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"Did you mean {close[0]!r}?" if close else f"Known: {', '.join(sorted(known))}."
 
 

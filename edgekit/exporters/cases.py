@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -32,20 +32,25 @@ class Case:
     sizes: Mapping[str, int]
 
 
+def check_static(static: Mapping[str, int], known: Sequence[str], id: str) -> None:
+    """Raise ConfigError for a fixed dimension that is none of the source's, or has no size."""
+    for symbol, size in static.items():
+        if symbol not in known:
+            raise ConfigError(
+                f"--static names the dimension {symbol!r}, which {id} does not have.",
+                hint=f"Its varying dimensions: {', '.join(known) or 'none'}.",
+            )
+        if size < 1:
+            raise ConfigError(f"--static {symbol}={size} is not a size.", hint="Give 1 or more.")
+
+
 def traced_sample(source: LoadedSource, static: Mapping[str, int]) -> Inputs:
     """The sample to trace with: the source's own, or one at the sizes of `--static`.
 
     Raises ConfigError for a dimension that the source does not have or a size it cannot take.
     """
     known = tuple(dict.fromkeys(s for axes in source.dynamic_axes.values() for s in axes.values()))
-    for symbol, size in static.items():
-        if symbol not in known:
-            raise ConfigError(
-                f"--static names the dimension {symbol!r}, which {source.id} does not have.",
-                hint=f"Its varying dimensions: {', '.join(known) or 'none'}.",
-            )
-        if size < 1:
-            raise ConfigError(f"--static {symbol}={size} is not a size.", hint="Give 1 or more.")
+    check_static(static, known, source.id)
     if not static:
         return dict(source.sample_inputs)
     if source.tokenizer is not None and source.max_length is not None:
@@ -58,13 +63,50 @@ def traced_sample(source: LoadedSource, static: Mapping[str, int]) -> Inputs:
 
 
 def parity_cases(source: LoadedSource, sample: Inputs, static: Mapping[str, int]) -> list[Case]:
-    """At least four batches of other shapes than `sample`, where a dimension varies at all."""
+    """At least four batches of other shapes than `sample`, where a dimension varies at all.
+
+    With every dimension fixed, other values at the one shape are all there is: one batch of
+    tensors, or texts that fill the shape and texts that are mostly padding.
+    """
+    if source.tokenizer is None and not sizes_of(source, sample).keys() - static.keys():
+        return [Case("other values", _other_values(sample), {})]
     make = _text_cases if source.tokenizer is not None else _tensor_cases
     cases = make(source, sample, static)
     traced = {name: value.shape for name, value in sample.items()}
     fresh = [c for c in cases if {n: v.shape for n, v in c.inputs.items()} != traced]
-    # With every dimension fixed, other content at the one shape is all there is.
-    return fresh or cases
+    return fresh or _distinct(cases)
+
+
+def _distinct(cases: Sequence[Case]) -> list[Case]:
+    kept: list[Case] = []
+    for case in cases:
+        if not any(_same(case.inputs, other.inputs) for other in kept):
+            kept.append(case)
+    return kept
+
+
+def _same(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
+    return all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def _other_values(sample: Mapping[str, Tensor]) -> Inputs:
+    """The sample's shapes with other numbers in them: noise on floats, integers only if need be.
+
+    Integers may be lengths or indices that must fit each other: they are shuffled, each input's
+    own, only where there is no float to vary.
+    """
+    generator = torch.Generator().manual_seed(3)
+    floats = any(value.is_floating_point() for value in sample.values())
+    made: Inputs = {}
+    for name, value in sample.items():
+        if value.is_floating_point():
+            made[name] = _noisy(value, generator)
+        elif floats:
+            made[name] = value
+        else:
+            order = torch.randperm(value.numel(), generator=generator)
+            made[name] = value.flatten()[order].reshape(value.shape)
+    return made
 
 
 def sizes_of(source: LoadedSource, inputs: Mapping[str, Tensor]) -> dict[str, int]:
@@ -180,9 +222,15 @@ def _resized(source: LoadedSource, sizes: Mapping[str, int], *, seed: int) -> In
         for axis, symbol in source.dynamic_axes[name].items():
             choice = torch.randint(value.shape[axis], (sizes[symbol],), generator=generator)
             value = value.index_select(axis, choice)
-        if value.is_floating_point():
-            noise = torch.randn(value.shape, generator=generator).to(value.dtype)
-            spread = value.float().std().nan_to_num().to(value.dtype) if value.numel() > 1 else 1
-            value = value + 0.1 * spread * noise
-        resized[name] = value
+        resized[name] = _noisy(value, generator) if value.is_floating_point() else value
     return resized
+
+
+def _noisy(value: Tensor, generator: torch.Generator) -> Tensor:
+    """The values with a tenth of their spread as noise."""
+    noise = torch.randn(value.shape, generator=generator).to(value.dtype)
+    spread = value.float().std().nan_to_num().to(value.dtype) if value.numel() > 1 else 0
+    if not spread:
+        # All alike, as the zeros of an initial state. Only upwards: it may be a root's argument.
+        return value + 0.1 * noise.abs()
+    return value + 0.1 * spread * noise

@@ -27,7 +27,7 @@ class Exported:
     """The files written into the export's directory and all that a manifest says of them.
 
     ``files`` are (name, role) pairs. ``golden`` is None when one batch of outputs is larger than
-    a bundle's golden file may be.
+    a bundle's golden file may be. ``notes`` are sentences for a person.
     """
 
     component: Component
@@ -39,3 +39,4 @@ class Exported:
     opset: int
     precision: str
     facts: Mapping[str, str | int | float | bool]
+    notes: tuple[str, ...] = ()

@@ -40,6 +40,10 @@ GRAPH_FILE = "model.onnx"
 DEFAULT_OPSET = 23
 OPSETS = range(18, 24)
 
+_FIXED = (
+    "With all dimensions fixed there is one shape to compare with PyTorch: the one that was"
+    " traced, with other values."
+)
 # Every wrapper of edgekit.sources holds the model under this name.
 _PREFIX = "model."
 
@@ -117,6 +121,7 @@ def export_model(
         opset=opset,
         precision=source.precision,
         facts=facts,
+        notes=(*source.notes, *(() if _symbols(axes) else (_FIXED,))),
     )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgekit.core.errors import ExportError
-from edgekit.exporters.transformers import failed
+from edgekit.exporters.tracing import tracing
 from edgekit.sources.quiet import quiet
 
 if TYPE_CHECKING:
@@ -36,19 +36,16 @@ def trace_module(
     shapes = {name: dict.fromkeys(dynamic.get(name, ()), torch.export.Dim.AUTO) for name in sample}
     flat = _with_signature(module, tuple(sample))
     name = type(getattr(module, "model", module)).__name__
-    try:
-        with quiet(), torch.no_grad():
-            program = torch.onnx.export(
-                flat,
-                args=(),
-                kwargs=dict(sample),
-                dynamic_shapes=shapes,
-                dynamo=True,
-                opset_version=opset,
-                verbose=False,
-            )
-    except Exception as error:
-        raise failed(name, error) from error
+    with quiet(), tracing(name), torch.no_grad():
+        program = torch.onnx.export(
+            flat,
+            args=(),
+            kwargs=dict(sample),
+            dynamic_shapes=shapes,
+            dynamo=True,
+            opset_version=opset,
+            verbose=False,
+        )
     assert program is not None
     return _name(program.model, tuple(sample), outputs)
 
@@ -59,11 +56,8 @@ def trace_program(
     """The ONNX graph of a program that torch.export made before. Raises ExportError."""
     import torch
 
-    try:
-        with quiet(), torch.no_grad():
-            made = torch.onnx.export(program, dynamo=True, opset_version=opset, verbose=False)
-    except Exception as error:
-        raise failed("the program", error) from error
+    with quiet(), tracing("the program"), torch.no_grad():
+        made = torch.onnx.export(program, dynamo=True, opset_version=opset, verbose=False)
     assert made is not None
     return _name(made.model, inputs, outputs)
 

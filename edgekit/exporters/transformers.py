@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from edgekit.core.errors import ExportError
+from edgekit.exporters.tracing import tracing
 from edgekit.sources.quiet import quiet
 
 if TYPE_CHECKING:
@@ -23,7 +23,7 @@ def trace_pretrained(
     """The ONNX graph of a module around a transformers model, its weights still PyTorch's.
 
     `dynamic` lists per input the axes that vary. The sample must hold padding: an all-ones mask
-    disappears from the graph. Raises ExportError with what the exporter said.
+    disappears from the graph. Raises ExportError with what the exporter said (see `tracing`).
     """
     with quiet():
         import torch
@@ -35,21 +35,8 @@ def trace_pretrained(
             name: dict.fromkeys(dynamic.get(name, ()), torch.export.Dim.AUTO) for name in sample
         }
         config = OnnxConfig(dynamic_shapes=shapes, opset_version=opset)
-        try:
+        with tracing(type(getattr(module, "model", module)).__name__):
             # The exporter changes the mapping it is given.
             exported = OnnxExporter().export(module, dict(sample), config=config)
-        except Exception as error:
-            raise failed(type(getattr(module, "model", module)).__name__, error) from error
         program: ir.Model = exported.program
         return program
-
-
-def failed(what: str, error: Exception) -> ExportError:
-    """The ExportError for whatever torch raised while tracing `what`."""
-    lines = [line for line in str(error).strip().splitlines() if line.strip()]
-    said = lines[0][:300] if lines else type(error).__name__
-    return ExportError(
-        f"torch.export cannot trace {what}: {type(error).__name__}: {said}",
-        hint="Data-dependent Python control flow in forward() is the usual cause: use torch.where"
-        " or a fixed shape (--static DIM=N).",
-    )

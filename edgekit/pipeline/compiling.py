@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
-from math import ceil
 from pathlib import Path
 
 from edgekit.compilers import Choice, CompiledComponent, Compiler, find_compiler
@@ -16,10 +15,8 @@ from edgekit.compilers.tuning import tune
 from edgekit.core import cpu
 from edgekit.core.bundle import Bundle, BundleWriter, check_output, open_bundle
 from edgekit.core.errors import (
-    BudgetNotMet,
     BundleError,
     CompileError,
-    ConfigError,
     EdgekitError,
     EngineUnavailable,
     MissingDependency,
@@ -27,21 +24,20 @@ from edgekit.core.errors import (
     disk_errors,
 )
 from edgekit.core.manifest import Golden, Manifest, RuntimeChoice, Step
-from edgekit.core.profiles import ENGINE_PACKAGES, Profile, load_profile, nearest
+from edgekit.core.profiles import Profile, load_profile
 from edgekit.core.results import CompileResult
 from edgekit.core.tolerance import tolerance_for
+from edgekit.pipeline.fitting import check_size, choose_engine, threads_note, workload_for
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import created_by, versions
 from edgekit.runtime.engines import find_engine
 from edgekit.runtime.golden import GOLDEN_NAME, GoldenValues, effective_precision, read, write
 from edgekit.runtime.opening import open_session
 from edgekit.runtime.session import Array, Session
-from edgekit.runtime.workloads import fit_workload, make_workloads
+from edgekit.runtime.workloads import make_workloads
 
 # In the step's facts: nothing could say whether the answers are right.
 NOTHING = "none"
-
-_DEFAULT_WORKLOAD = {"batch": 1, "length": 128}
 
 
 def compile(
@@ -82,7 +78,7 @@ def compile(
     source = open_bundle(bundle)
     stored = source.manifest.golden
     golden = None if stored is None else read(source.file(stored.file))
-    profile = _choose_engine(load_profile(target, overrides=overrides), engine)
+    profile = choose_engine(load_profile(target, overrides=overrides), engine)
     if threads is not None:
         # The compiler writes them into the options: the bundle is tuned for this number.
         profile = replace(profile, threads=threads)
@@ -98,7 +94,7 @@ def compile(
         for part in parts.values():
             for name, role in part.files.items():
                 writer.add(name, role)
-        _check_size(writer.directory, profile, parts)
+        check_size(writer.directory, profile, parts)
         for entry in source.manifest.files:
             if entry.role in ("processor", "license"):
                 writer.copy(source.file(entry.path), entry.path, entry.role)
@@ -126,9 +122,11 @@ def compile(
             run_on=staged.manifest.evidence["run_on"],  # type: ignore[arg-type]
         )
         writer.commit()
-    for part in parts.values():
-        for note in part.notes:
-            progress(note)
+    # Parts made for one target have some notes in common.
+    notes = dict.fromkeys(note for part in parts.values() for note in part.notes)
+    crowded = threads_note(threads or 0) if result.run_on is not None else None
+    for note in (*notes, *filter(None, [crowded])):
+        progress(note)
     if "compared_reason" in step.facts:
         how_much = "none were" if step.facts["compared"] == NOTHING else "not all were"
         progress(f"Of its answers {how_much} compared: {step.facts['compared_reason']}.")
@@ -160,7 +158,7 @@ class _Job:
         count = threads or self.profile.threads or cpu.available_threads()
         if set(self.parts) == {"model"}:
             self.progress("Choosing session options by measuring them")
-            workload = _workload(self.profile, staged, batch, length)
+            workload = workload_for(self.profile, staged, batch, length)
             with _engine_errors("measuring the session options"):
                 choice = self._tune(staged, workload, count, seed)
             runtime = RuntimeChoice(choice.options, choice.chosen_by)
@@ -293,57 +291,11 @@ def _engine_errors(doing: str) -> Iterator[None]:
         ) from error
 
 
-def _check_size(directory: Path, profile: Profile, parts: Mapping[str, CompiledComponent]) -> None:
-    """Raise BudgetNotMet when graphs and weights are larger than the target allows."""
-    limit = profile.limits.get("size_mb")
-    if limit is None:
-        return
-    files = {name for part in parts.values() for name in part.component.files}
-    megabytes = sum((directory / name).stat().st_size for name in files) / 1e6
-    if megabytes > limit:
-        raise BudgetNotMet(
-            f"The compiled model takes {megabytes:.4g} MB; the target {profile.name} allows"
-            f" {limit:g} MB.",
-            hint="Start from a smaller model, or allow it with"
-            f" --set limits.size_mb={ceil(megabytes)}.",
-        )
-
-
 def _with_facts(manifest: Manifest, facts: Mapping[str, object]) -> Manifest:
     """The manifest with more facts in its last step."""
     last = manifest.steps[-1]
     step = replace(last, facts={**last.facts, **facts})
     return replace(manifest, steps=(*manifest.steps[:-1], step))
-
-
-def _choose_engine(profile: Profile, engine: str | None) -> Profile:
-    """The profile with the wanted engine first.
-
-    Raises ConfigError when the target does not run it, MissingDependency when this host could.
-    """
-    if engine is None:
-        return profile
-    if engine not in profile.engines:
-        if profile.name == "host" and engine in ENGINE_PACKAGES:
-            # It lists the engines that are installed.
-            find_engine(engine).version()
-        raise ConfigError(
-            f"The target {profile.name} does not run the engine {engine!r}.",
-            hint=nearest(engine, profile.engines),
-        )
-    others = tuple(name for name in profile.engines if name != engine)
-    return replace(profile, engines=(engine, *others))
-
-
-def _workload(
-    profile: Profile, staged: Bundle, batch: int | None, length: int | None
-) -> dict[str, int]:
-    """The options' workload; the target's, as far as the model takes it, where they say nothing."""
-    wanted = {**_DEFAULT_WORKLOAD, **profile.workload}
-    rows, tokens = fit_workload(staged, wanted["batch"], wanted["length"])
-    workload = {"batch": rows if batch is None else batch}
-    tokens = tokens if length is None else length
-    return workload if tokens is None else {**workload, "length": tokens}
 
 
 def _manifest(

@@ -66,9 +66,14 @@ def export(
     require_installed(("onnxruntime",), "ort")
     import torch
 
+    from edgekit.exporters.cases import check_static
     from edgekit.exporters.model import export_model
-    from edgekit.sources.opening import open_source
+    from edgekit.sources.opening import declared_dimensions, open_source
 
+    known = declared_dimensions(source, inputs)
+    if known is not None:
+        # Before the weights are loaded, which may take minutes.
+        check_static(static or {}, known, source)
     torch.manual_seed(seed)
     progress(f"Loading {source}")
     loaded = open_source(
@@ -114,6 +119,8 @@ def export(
             peak_rss_bytes=peak_bytes(),
         )
         writer.commit()
+    for note in exported.notes:
+        progress(note)
     return result
 
 

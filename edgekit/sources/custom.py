@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
-import difflib
-import importlib
-import importlib.util
 import inspect
-import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 
 import torch
 from torch import Tensor, nn
 
 from edgekit.core.errors import ConfigError, EdgekitError, SourceError
+from edgekit.sources.code import find_attribute
 from edgekit.sources.inputs import InputSpec, sizes_differing, symbols
 from edgekit.sources.loaded import LoadedSource, license_files_in
 from edgekit.sources.statehash import state_hash
 
+_NUMBERS = (
+    "The outputs are called output_0, output_1… in the order of the tuple that forward() returns;"
+    " return a dict to name them."
+)
 _DECLARE = "Declare it with --input NAME=DTYPE:DIM,DIM… (a name as DIM is a dimension that varies)"
 
 
@@ -78,17 +77,18 @@ def open_factory(
         ConfigError: no such file, module or factory; inputs that the module does not take.
         SourceError: the code fails, or returns something other than a module (and samples).
     """
-    where, _, name = spec.rpartition(":")
-    module, samples, folder = _call_factory(where, name)
+    module, samples, folder = _call_factory(spec)
     stored = stored_dtype(module)
     sha256 = state_hash(module.state_dict())
     module = module.to(dtype).eval().requires_grad_(False)
     sample, axes = _sample_inputs(module, samples, inputs, dtype)
     wrapped = CustomModule(module).eval()
-    _try(wrapped, sample, spec)
+    notes = () if inputs else (_found_axes(sample, axes),)
+    if _try(wrapped, sample, spec):
+        notes = (*notes, _NUMBERS)
     return LoadedSource(
         kind="factory",
-        id=spec if folder is None else f"{Path(where).name}:{name}",
+        id=spec if folder is None else Path(spec).name,
         revision=None,
         sha256=sha256,
         architecture=type(module).__name__,
@@ -102,17 +102,12 @@ def open_factory(
         output_axes={},
         folder=folder,
         license_files=license_files_in(folder) if folder else (),
+        notes=notes,
     )
 
 
-def _call_factory(where: str, name: str) -> tuple[nn.Module, object, Path | None]:
-    spec = f"{where}:{name}"
-    namespace, folder = _import(where)
-    if not hasattr(namespace, name):
-        near = difflib.get_close_matches(name, dir(namespace), n=1, cutoff=0.5)
-        meant = f"Did you mean {where}:{near[0]}?" if near else "Check the name behind the colon."
-        raise ConfigError(f"{where} has no {name!r}.", hint=meant)
-    factory = getattr(namespace, name)
+def _call_factory(spec: str) -> tuple[nn.Module, object, Path | None]:
+    factory, folder = find_attribute(spec)
     if not callable(factory) or isinstance(factory, nn.Module):
         raise ConfigError(
             f"{spec} is {type(factory).__name__}, not a function.",
@@ -136,65 +131,6 @@ def _call_factory(where: str, name: str) -> tuple[nn.Module, object, Path | None
             hint="Return an nn.Module, or a tuple (nn.Module, sample_inputs).",
         )
     return made, samples, folder
-
-
-def _import(where: str) -> tuple[ModuleType, Path | None]:
-    if where.endswith(".py"):
-        path = Path(where).expanduser()
-        if not path.is_file():
-            raise ConfigError(f"There is no file {where}.", hint="Check the path of the factory.")
-        return _run(where, lambda: _load_file(path)), path.resolve().parent
-    with _importable(Path.cwd()):
-        try:
-            found = importlib.util.find_spec(where)
-        except (ImportError, ValueError):
-            found = None
-        except Exception as error:
-            # Looking for a.b imports a, whatever that does.
-            raise _broken(where, error) from error
-        if found is None:
-            raise ConfigError(
-                f"There is no Python module {where!r}.",
-                hint="Give package.module:factory for something importable, or file.py:factory.",
-            )
-        return _run(where, lambda: importlib.import_module(where)), None
-
-
-def _load_file(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(f"edgekit_source_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{path} is no Python file")
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickles look their module up here.
-    sys.modules[spec.name] = module
-    with _importable(path.resolve().parent):
-        spec.loader.exec_module(module)
-    return module
-
-
-def _run(where: str, load: Callable[[], ModuleType]) -> ModuleType:
-    try:
-        return load()
-    except Exception as error:
-        raise _broken(where, error) from error
-
-
-def _broken(where: str, error: Exception) -> SourceError:
-    return SourceError(
-        f"{where} fails on import: {type(error).__name__}: {error}",
-        hint="Import it in Python to see its traceback.",
-    )
-
-
-@contextlib.contextmanager
-def _importable(folder: Path) -> Iterator[None]:
-    entry = str(folder)
-    sys.path.insert(0, entry)
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):
-            sys.path.remove(entry)
 
 
 def stored_dtype(module: nn.Module) -> str:
@@ -349,10 +285,28 @@ def random_input(
     return torch.randint(0, 2, shape, generator=generator).to(kind)
 
 
-def _try(module: nn.Module, sample: Mapping[str, Tensor], spec: str) -> None:
+def _found_axes(sample: Mapping[str, Tensor], axes: Mapping[str, Mapping[int, str]]) -> str:
+    """What was made of the factory's samples, where no --input says which dimensions vary."""
+    shapes = ", ".join(f"{name} {list(value.shape)}" for name, value in sample.items())
+    if any(axes.values()):
+        return (
+            f"Of the factory's samples ({shapes}) the first axis was found to be the batch, and"
+            " varies; every other dimension is fixed. To let one vary, name it with --input"
+            " NAME=DTYPE:DIM,DIM…"
+        )
+    return (
+        f"All dimensions are fixed as in the factory's samples ({shapes}), because no --input"
+        " names one that varies: --input NAME=DTYPE:DIM,DIM… for each input, a name as DIM."
+    )
+
+
+def _try(module: CustomModule, sample: Mapping[str, Tensor], spec: str) -> bool:
+    """Whether the outputs are called by number. Raises SourceError when the module fails."""
     try:
         with torch.inference_mode():
-            module(**sample)
+            value = module.model(**sample)
+        name_outputs(value)
+        return isinstance(value, (tuple, list)) and not hasattr(value, "_fields")
     except EdgekitError:
         raise
     except Exception as error:

@@ -16,12 +16,20 @@ from transformers import AutoConfig, AutoTokenizer
 from edgekit.core.errors import EdgekitError, SourceError
 from edgekit.sources.checks import check_weights, read_config, refuse_remote_code
 from edgekit.sources.dtypes import parse_dtype
+from edgekit.sources.inputs import TEXT_AXES
 from edgekit.sources.loaded import LoadedSource, license_files_in, license_of_card
 from edgekit.sources.pooling import EMBEDDING, SentenceModules, read_sentence_modules
 from edgekit.sources.quiet import quiet
 from edgekit.sources.samples import sample_batch
 from edgekit.sources.statehash import state_hash
-from edgekit.sources.tasks import LOADABLE, Task, canonical_task, infer_task, loadable_task
+from edgekit.sources.tasks import (
+    LOADABLE,
+    Task,
+    canonical_task,
+    infer_task,
+    loadable_task,
+    refuse_other_head,
+)
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
@@ -115,7 +123,7 @@ def open_folder(
         task=chosen.name,
         module=module,
         sample_inputs=sample,
-        dynamic_axes={name: {0: "batch", 1: "sequence"} for name in names},
+        dynamic_axes={name: dict(enumerate(TEXT_AXES)) for name in names},
         output_axes=output_axes,
         config=config,
         tokenizer=tokenizer,
@@ -130,15 +138,15 @@ def open_folder(
 def _task(
     name: str | None, config: Mapping[str, object], sentence: SentenceModules | None, folder: Path
 ) -> Task:
+    listed = config.get("architectures")
+    architectures = [str(item) for item in listed] if isinstance(listed, list) else []
     if name is not None:
-        return loadable_task(canonical_task(name))
+        task = loadable_task(canonical_task(name))
+        refuse_other_head(task, architectures, where=str(folder))
+        return task
     if sentence is not None:
         return LOADABLE["feature-extraction"]
-    architectures = config.get("architectures")
-    return infer_task(
-        [str(item) for item in architectures] if isinstance(architectures, list) else [],
-        where=str(folder),
-    )
+    return infer_task(architectures, where=str(folder))
 
 
 @contextlib.contextmanager

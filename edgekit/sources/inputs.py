@@ -14,6 +14,9 @@ INPUT_DTYPES = (
     "float32", "float16", "float64", "int64", "int32", "int16", "int8", "uint8", "bool",
 )  # fmt: skip
 
+# The dimensions that vary in a text checkpoint, in the order of a token tensor's axes.
+TEXT_AXES = ("batch", "sequence")
+
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
 _SYNTAX = (
     "Write --input NAME=DTYPE:DIM,DIM… with a number for a fixed and a name for a varying"

@@ -26,7 +26,8 @@ class LoadedSource:
     ``dynamic_axes`` says per input which axes vary, and their symbols; ``output_axes`` the same
     for outputs where it is known. ``dtype`` is the type the weights were stored in; the module is
     in float32 unless another one was asked for. ``sha256`` is taken before such a cast (see
-    `statehash`): it names the weights and not the way they were loaded.
+    `statehash`): it names the weights and not the way they were loaded. ``notes`` are sentences
+    for a person, on what was decided because nobody declared it.
     """
 
     kind: Kind
@@ -50,6 +51,7 @@ class LoadedSource:
     max_length: int | None = None
     license_files: tuple[Path, ...] = ()
     program: ExportedProgram | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def precision(self) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.core.errors import ConfigError
-from edgekit.sources.inputs import parse_inputs
+from edgekit.sources.inputs import TEXT_AXES, parse_inputs, symbols
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
@@ -92,6 +92,20 @@ def open_source(
         dtype=dtype,
         trust_remote_code=trust_remote_code,
     )
+
+
+def declared_dimensions(spec: str, inputs: Sequence[str]) -> tuple[str, ...] | None:
+    """The dimensions of a source that vary, where that is known before it is opened, or None.
+
+    Those of a checkpoint are always the same, those of a factory the ones that `inputs` declare.
+    Raises ConfigError for a wrong declaration.
+    """
+    declared = parse_inputs(inputs)
+    if declared:
+        return symbols(declared)
+    path = Path(spec).expanduser()
+    code = path.suffix == ".pt2" or (":" in spec and not path.exists())
+    return None if code else TEXT_AXES
 
 
 def _only_for_factories(declared: Sequence[object], spec: str) -> None:

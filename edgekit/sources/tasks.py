@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -65,12 +66,16 @@ LOADABLE: Mapping[str, Task] = {
 }
 
 _HEADS = ("LMHeadModel", "DoubleHeadsModel")
+# What a class name of transformers says of the head: everything behind the last "For".
+_HEAD = re.compile(r"For[A-Z][A-Za-z]*\Z|(?:WithLMHead|LMHead|DoubleHeads)Model\Z")
+# Several heads at once: which of them a task finds there is up to the weights' names.
+_MANY_HEADS = "ForPreTraining"
 
 
 def canonical_task(name: str) -> str:
     """The task that a name or synonym (of optimum's TasksManager) stands for.
 
-    Raises ConfigError, naming the nearest task, for an unknown name.
+    Raises ConfigError, naming the nearest task that can be exported, for an unknown name.
     """
     if name in TASKS:
         return name
@@ -79,11 +84,13 @@ def canonical_task(name: str) -> str:
     mapped = TasksManager.map_from_synonym(name.lower()).removesuffix("-with-past")
     if mapped in TASKS:
         return str(mapped)
-    known = [*TASKS, *TasksManager._SYNONYM_TASK_MAP]
+    synonyms = TasksManager._SYNONYM_TASK_MAP
+    known = [*LOADABLE, *(word for word, task in synonyms.items() if task in LOADABLE)]
     near = difflib.get_close_matches(name.lower(), known, n=1, cutoff=0.5)
     meant = f"Did you mean {near[0]}? " if near else ""
     raise ConfigError(
-        f"The task {name!r} is unknown.", hint=f"{meant}Known tasks: {', '.join(TASKS)}."
+        f"The task {name!r} is unknown.",
+        hint=f"{meant}Tasks that can be exported: {', '.join(LOADABLE)}.",
     )
 
 
@@ -96,6 +103,29 @@ def loadable_task(name: str) -> Task:
             " (file.py:factory).",
         )
     return LOADABLE[name]
+
+
+def refuse_other_head(task: Task, architectures: Sequence[str], *, where: str) -> None:
+    """Raise SourceError when the checkpoint's head was trained for something else than `task`.
+
+    Heads of different tasks may be stored under one name (``classifier``), so that the weights
+    alone do not show it: the model would load, and answer nonsense. Without its head every
+    checkpoint is a feature extractor.
+    """
+    if task.name == "feature-extraction" or not architectures:
+        return
+    if any(name.endswith((*task.endings, _MANY_HEADS)) for name in architectures):
+        return
+    trained = architectures[0]
+    if not _HEAD.search(trained):
+        # A base model, or a class of the checkpoint's own: its weights decide.
+        return
+    own = next((t.name for t in LOADABLE.values() if trained.endswith(t.endings)), None)
+    remedy = f"Leave --task away (it is for {own})" if own else "Give a checkpoint of that task"
+    raise SourceError(
+        f"The checkpoint {where} was trained as {trained}, whose head is not one for {task.name}.",
+        hint=f"{remedy}, or fine-tune the model for {task.name} first.",
+    )
 
 
 def infer_task(architectures: Sequence[str], *, where: str) -> Task:

@@ -9,6 +9,7 @@ import pytest
 from edgekit.compilers import find_compiler
 from edgekit.compilers.checks import (
     float_precision,
+    judge_precision,
     make_requires,
     session_options,
     static_sizes,
@@ -160,6 +161,62 @@ def test_session_options_are_the_profiles_and_the_compilers_own() -> None:
     four = replace(profile, threads=4)
     assert session_options(four, "openvino", keys)["threads"] == 4
     assert "threads" not in session_options(four, "openvino", ("streams",))
+
+
+@pytest.mark.parametrize(
+    ("target", "override", "said"),
+    [
+        (
+            "openvino-cpu",
+            "options.openvino.streams=abc",
+            r"options\.openvino\.streams .* got 'abc'",
+        ),
+        (
+            "openvino-cpu",
+            "options.openvino.streams=0",
+            r"options\.openvino\.streams .* at least 1, got 0",
+        ),
+        ("openvino-cpu", "options.openvino.performance_hint=fast", "performance_hint is 'fast'"),
+        ("cpu-x86", "options.onnxruntime.allow_spinning=maybe", "true or false, got 'maybe'"),
+    ],
+)
+def test_values_the_engine_would_not_take_are_refused(
+    build: Builder, target: str, override: str, said: str
+) -> None:
+    """Under the name that was typed, before anything is compiled."""
+    with pytest.raises(ConfigError, match=said):
+        check(build(attention_model()), target, None, override)
+
+
+def test_float32_where_the_target_does_not_take_it_is_refused(build: Builder) -> None:
+    """Bundle, precision and what the target takes are named, and how to allow it."""
+    bundle = build(attention_model())
+    profile = load_profile("cpu-x86", overrides=['precisions=["int8"]'])
+    with pytest.raises(CompileError, match=r"in fp32; the target cpu-x86 takes int8\.") as caught:
+        judge_precision(bundle, profile, "fp32", asked=False)
+    assert 'precisions=["int8","fp32"]' in str(caught.value.hint)
+
+
+def test_a_precision_the_target_prefers_is_told(build: Builder) -> None:
+    """Nothing is said of the first of its list, of quantized graphs, and of what was asked for."""
+    bundle, profile = build(attention_model()), load_profile("cpu-x86")
+    assert judge_precision(bundle, profile, "fp32", asked=False) == (
+        "cpu-x86 prefers int8; this bundle computes in fp32.",
+    )
+    assert judge_precision(bundle, profile, "fp32", asked=True) == ()
+    assert judge_precision(bundle, profile, "int8", asked=False) == ()
+    assert judge_precision(bundle, load_profile("cuda"), "fp32", asked=False) == ()
+
+
+@pytest.mark.parametrize("target", ["cpu-x86", "openvino-cpu"])
+def test_both_compilers_refuse_a_precision_the_target_lacks(
+    build: Builder, tmp_path, target: str
+) -> None:
+    """Before this, a target of int8 only got float32 without a word."""
+    profile = load_profile(target, overrides=['precisions=["int8"]'])
+    compiler = find_compiler(profile.engine)
+    with pytest.raises(CompileError, match="takes int8"):
+        compiler.compile_component(build(attention_model()), "model", profile, tmp_path, static={})
 
 
 def test_operators_of_one_engine_are_refused_elsewhere(build: Builder, tmp_path) -> None:

@@ -62,7 +62,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     def take_turn(run: partial, **settings: object) -> Turn:
         run()
         noise = 1 + 0.02 * random.standard_normal()
-        return Turn((int(run.func.__self__.seconds * noise * 1e9),), 0.0, 0.0)
+        return Turn((int(run.func.__self__.seconds * noise * 1e9),), 0.0, 0.0, 0.0, 1, None)
 
     monkeypatch.setattr(tuning, "find_engine", lambda name: fake)
     monkeypatch.setattr(tuning, "take_turn", take_turn)

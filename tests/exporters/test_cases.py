@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -30,11 +32,11 @@ def state() -> LoadedSource:
     "static", [{}, {"batch": 1}, {"sequence": 32}, {"batch": 1, "sequence": 32}]
 )
 def test_text_cases_are_new_shapes_with_padding(text: LoadedSource, static: dict[str, int]) -> None:
-    """At least four, none of the traced shape unless all dimensions are fixed, some padded."""
+    """At least four, none of the traced shape, some padded; two where the shape is fixed."""
     sample = traced_sample(text, static)
     assert not sample["attention_mask"].all()
     cases = parity_cases(text, sample, static)
-    assert len(cases) >= 4
+    assert len(cases) >= 4 or (len(static) == 2 and len(cases) == 2)
     shapes = [tuple(case.inputs["input_ids"].shape) for case in cases]
     if len(static) < 2:
         assert tuple(sample["input_ids"].shape) not in shapes
@@ -62,12 +64,34 @@ def test_tensor_cases_vary_every_symbol_together(state: LoadedSource) -> None:
     assert {case.sizes["batch"] for case in cases} >= {1, 5, 16}
 
 
-def test_cases_of_a_fixed_module_differ_in_content() -> None:
-    """Where no dimension varies, other values at the one shape are all there is."""
+def test_a_fixed_module_is_compared_once_with_other_values() -> None:
+    """Where no dimension varies there is one shape, and repeating it would prove nothing."""
     source = open_source(f"{models.__file__}:cnn", inputs=["image=float32:2,1,28,28"])
-    cases = parity_cases(source, traced_sample(source, {}), {})
-    assert len(cases) >= 4
-    assert not torch.equal(cases[0].inputs["image"], cases[1].inputs["image"])
+    sample = traced_sample(source, {})
+    (case,) = parity_cases(source, sample, {})
+    assert (case.name, case.inputs["image"].shape) == ("other values", sample["image"].shape)
+    assert not torch.equal(case.inputs["image"], sample["image"])
+
+
+def test_fixing_the_last_dimension_leaves_one_case(state: LoadedSource) -> None:
+    """--static may fix them all as well."""
+    static = {"batch": 2, "sequence": 3}
+    (case,) = parity_cases(state, traced_sample(state, static), static)
+    assert case.inputs["x"].shape[:2] == (2, 3)
+
+
+@pytest.mark.parametrize("sample", ["torch.zeros(3, 4)", "torch.arange(12).reshape(3, 4)"])
+def test_fixed_zeros_and_integers_get_other_values_too(tmp_path: Path, sample: str) -> None:
+    """Zeros have no spread to draw noise from, and integers take none."""
+    (tmp_path / "own.py").write_text(
+        "import torch\nfrom torch import nn\n"
+        "class M(nn.Module):\n    def forward(self, x):\n        return x.sum(0)\n"
+        f"def make():\n    return M(), {sample}\n"
+    )
+    source = open_source(f"{tmp_path / 'own.py'}:make")
+    (case,) = parity_cases(source, traced_sample(source, {}), {})
+    assert not torch.equal(case.inputs["x"], source.sample_inputs["x"])
+    assert (case.inputs["x"] >= 0).all()
 
 
 @pytest.mark.parametrize(

@@ -133,16 +133,24 @@ def test_dimension_that_cannot_vary_is_an_export_error(tmp_path: Path) -> None:
         export_model(source, tmp_path)
 
 
-def test_control_flow_on_data_is_an_export_error_with_its_cause(tmp_path: Path) -> None:
-    """torch's own words are kept as the cause."""
+def test_control_flow_on_data_is_an_export_error_with_its_cause(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The innermost error in one line with the user's code; torch's own words are the cause."""
     body = (
         "class M(nn.Module):\n    def forward(self, x):\n"
         "        return x + 1 if float(x.sum()) > 0 else x - 1\n"
         "def make():\n    return M(), torch.ones(2, 3)\n"
     )
-    with pytest.raises(ExportError, match=r"torch\.export cannot trace M") as caught:
+    with pytest.raises(ExportError, match=r"torch\.export cannot trace M: \w+: ") as caught:
         export_model(open_source(_write(tmp_path, body)), tmp_path)
     assert caught.value.__cause__ is not None
+    message = caught.value.message
+    assert "return x + 1 if float(x.sum()) > 0 else x - 1)" in message
+    assert "\x1b" not in message
+    assert "\n" not in message
+    assert "step 1/3" not in message
+    assert capsys.readouterr().err == ""
 
 
 def test_module_that_answers_nan_is_an_export_error(tmp_path: Path) -> None:
@@ -186,6 +194,15 @@ def test_output_that_is_an_input_gets_a_name_of_its_own(tmp_path: Path) -> None:
     exported = export_model(open_source(_write(tmp_path, body)), tmp_path)
     assert [spec.name for spec in exported.component.outputs] == ["same", "y", "again"]
     assert {row.max_abs for row in exported.parity} == {0.0}
+
+
+def test_fixed_shape_is_compared_once_and_told(tmp_path: Path) -> None:
+    """One row, and a note that says why; where a dimension varies there is none."""
+    source = open_source(f"{FILE}:linear_regression", inputs=["x=float32:2,10"])
+    exported = export_model(source, tmp_path)
+    assert len(exported.parity) == 1
+    assert any("one shape to compare" in note for note in exported.notes)
+    assert _export_module("linear_regression", tmp_path).notes == ()
 
 
 def test_program_is_exported_without_another_trace(tmp_path: Path) -> None:

@@ -214,8 +214,9 @@ def test_unknown_operator_is_refused(tmp_path: Path) -> None:
 def test_missing_package_names_the_extra(attention: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without OpenVINO the remedy is the pip line."""
     monkeypatch.setitem(__import__("sys").modules, "openvino", None)
-    with pytest.raises(MissingDependency, match=r"edgekit-ml\[openvino\]"):
+    with pytest.raises(MissingDependency, match=r"not installed") as caught:
         to_ir(attention)
+    assert "[openvino]" in str(caught.value.hint)
 
 
 @contextmanager
@@ -243,5 +244,6 @@ def test_full_disk_is_told(attention: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_other_write_errors_are_told(attention: Path) -> None:
     """A write that fails with room on the disk is a CompileError that names the file."""
-    with files_up_to(64), pytest.raises(CompileError, match=r"cannot write model\.xml"):
+    attention.with_suffix(".xml").mkdir()
+    with pytest.raises(CompileError, match=r"cannot write model\.xml"):
         to_ir(attention)

@@ -68,7 +68,30 @@ def test_first_axis_that_is_no_batch_stays_fixed(tmp_path: Path) -> None:
         "class M(nn.Module):\n    def forward(self, x):\n        return x.sum(0)\n"
         "def make():\n    return M(), torch.zeros(3, 4)\n",
     )
-    assert open_source(spec).dynamic_axes == {"x": {}}
+    source = open_source(spec)
+    assert source.dynamic_axes == {"x": {}}
+    assert "All dimensions are fixed as in the factory's samples (x [3, 4])" in source.notes[0]
+
+
+def test_batch_that_was_found_is_told() -> None:
+    """Nobody declared it; a declaration needs no note."""
+    assert (
+        "the first axis was found to be the batch"
+        in (open_source(f"{FILE}:cnn_with_samples").notes[0])
+    )
+    assert open_source(f"{FILE}:cnn", inputs=MODULE_INPUTS["cnn"]).notes == ()
+
+
+@pytest.mark.parametrize(("returned", "told"), [("x, x + 1", True), ("{'output_0': x}", False)])
+def test_numbered_outputs_are_told(tmp_path: Path, returned: str, told: bool) -> None:
+    """A tuple's outputs have no names of their own; a dict would give them some."""
+    spec = _write(
+        tmp_path,
+        "class M(nn.Module):\n    def forward(self, x):\n"
+        f"        return {returned}\ndef make():\n    return M()\n",
+    )
+    notes = open_source(spec, inputs=["x=float32:batch,4"]).notes
+    assert any("return a dict" in note for note in notes) == told
 
 
 @pytest.mark.parametrize(

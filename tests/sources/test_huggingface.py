@@ -78,6 +78,14 @@ def test_random_head_is_refused(tmp_path: Path) -> None:
     assert "Fine-tune" in str(caught.value.hint)
 
 
+def test_head_that_fits_by_name_only_is_refused(checkpoint: Path) -> None:
+    """BERT's heads for texts and for tokens are both called classifier."""
+    with pytest.raises(SourceError, match="BertForSequenceClassification, whose head") as caught:
+        open_source(str(checkpoint), task="token-classification")
+    assert "it is for text-classification" in str(caught.value.hint)
+    assert open_source(str(checkpoint), task="feature-extraction").task == "feature-extraction"
+
+
 def test_missing_pooler_does_not_matter_for_hidden_states(tmp_path: Path) -> None:
     """A token classifier has none; two loads give one hash, so nothing random is left in."""
     folder = save_model("bert", "token-classification", tmp_path / "m")

@@ -12,7 +12,7 @@ import torch
 
 from edgekit.core.errors import ConfigError, SourceError
 from edgekit.sources import hub
-from edgekit.sources.opening import open_source
+from edgekit.sources.opening import declared_dimensions, open_source
 from tests.models import LinearRegression
 
 
@@ -91,7 +91,7 @@ def hook(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "subprocess.Popen"):
         seen.append((event, str(arguments)[:200]))
 sys.addaudithook(hook)
-from edgekit.sources.opening import open_source
+from edgekit.sources.opening import declared_dimensions, open_source
 open_source(sys.argv[1])
 print(seen)
 """
@@ -114,3 +114,19 @@ def test_local_folder_is_opened_without_network_and_traces(
     assert ran.stdout.strip() == "[]"
     assert ran.stderr == ""
     assert list(home.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("spec", "inputs", "known"),
+    [
+        ("owner/model", (), ("batch", "sequence")),
+        ("net.py:make", ("x=float32:batch,4", "y=int64:batch,length"), ("batch", "length")),
+        ("net.py:make", (), None),
+        ("program.pt2", (), None),
+    ],
+)
+def test_dimensions_known_before_a_source_is_opened(
+    spec: str, inputs: tuple[str, ...], known: tuple[str, ...] | None
+) -> None:
+    """Those of a checkpoint and the declared ones; a factory's samples have to be seen first."""
+    assert declared_dimensions(spec, inputs) == known

@@ -5,7 +5,13 @@ from __future__ import annotations
 import pytest
 
 from edgekit.core.errors import ConfigError, SourceError
-from edgekit.sources.tasks import LOADABLE, canonical_task, infer_task, loadable_task
+from edgekit.sources.tasks import (
+    LOADABLE,
+    canonical_task,
+    infer_task,
+    loadable_task,
+    refuse_other_head,
+)
 
 
 @pytest.mark.parametrize("name", LOADABLE)
@@ -34,6 +40,47 @@ def test_unknown_task_names_the_nearest() -> None:
     with pytest.raises(ConfigError, match="'text-clasification' is unknown") as caught:
         canonical_task("text-clasification")
     assert "Did you mean text-classification?" in str(caught.value.hint)
+
+
+def test_unknown_task_is_answered_with_what_can_be_exported() -> None:
+    """A task that the next run would refuse is not suggested."""
+    with pytest.raises(ConfigError) as caught:
+        canonical_task("image-clasification")
+    assert str(caught.value.hint).endswith(f"{', '.join(LOADABLE)}.")
+    assert "image" not in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [
+        ("BertForSequenceClassification", "token-classification"),
+        ("BertForTokenClassification", "question-answering"),
+        ("BertForMultipleChoice", "text-classification"),
+        ("BertLMHeadModel", "fill-mask"),
+        ("RobertaForCausalLM", "fill-mask"),
+    ],
+)
+def test_head_of_another_task_is_refused(architecture: str, task: str) -> None:
+    """Its weights may fit by name, and would answer nonsense."""
+    with pytest.raises(SourceError, match=f"trained as {architecture}.* not one for {task}"):
+        refuse_other_head(LOADABLE[task], [architecture], where="m")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "task"),
+    [
+        ("BertForSequenceClassification", "feature-extraction"),
+        ("FlaubertForQuestionAnsweringSimple", "question-answering"),
+        ("XLMWithLMHeadModel", "fill-mask"),
+        ("BertForPreTraining", "fill-mask"),
+        ("BertModel", "text-classification"),
+        ("OwnClassifier", "text-classification"),
+    ],
+)
+def test_head_of_the_task_or_none_is_left_to_its_weights(architecture: str, task: str) -> None:
+    """A base model of any checkpoint, another name of one head, and code of the checkpoint's."""
+    refuse_other_head(LOADABLE[task], [architecture], where="m")
+    refuse_other_head(LOADABLE[task], [], where="m")
 
 
 @pytest.mark.parametrize(

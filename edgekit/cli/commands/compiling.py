@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from edgekit.cli.console import Console, human_bytes
-from edgekit.cli.options import common, output, pass_console, seed, static_dimensions
+from edgekit.cli.options import BundlePath, common, output, pass_console, seed, static_dimensions
 
 
 @click.command("compile")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=BundlePath())
 @output
 @click.option(
     "--target",
