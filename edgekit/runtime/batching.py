@@ -1,8 +1,10 @@
-"""Which rows run together, so that little is computed on padding."""
+"""Which rows run together, so that little is computed on padding, and along which axis."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+
+from edgekit.core.manifest import TensorSpec
 
 BATCH = 32
 
@@ -24,3 +26,12 @@ def plan_batches(lengths: Sequence[int], limit: int) -> list[list[int]]:
             longest = length
         batches[-1].append(index)
     return batches
+
+
+def batch_symbol(specs: Sequence[TensorSpec]) -> str | None:
+    """The name of the batch dimension: ``batch``, else the first dimension that varies first."""
+    names = [size for spec in specs for size in spec.shape if isinstance(size, str)]
+    if "batch" in names:
+        return "batch"
+    firsts = [spec.shape[0] for spec in specs if spec.shape]
+    return next((size for size in firsts if isinstance(size, str)), None)

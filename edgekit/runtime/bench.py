@@ -9,96 +9,63 @@ one such process, as `edgekit.runtime.worker` says.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
+import math
 import sys
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from edgekit.core import cpu
-from edgekit.core.bundle import open_bundle
+from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.errors import ConfigError, EdgekitError, MeasurementError, StepError
-from edgekit.core.results import BenchResult, Noise, to_json
+from edgekit.core.measurements import BenchResult, Noise
+from edgekit.core.results import to_json
+from edgekit.core.signals import Terminated, sigterm_raises
+from edgekit.core.tolerance import Tolerance, tolerance_for
 from edgekit.core.version import __version__
 from edgekit.runtime import machine
-from edgekit.runtime.conversation import Child, ChildFailed, child_environment, python_command
-from edgekit.runtime.engines import find_engine
-from edgekit.runtime.model import Model
+from edgekit.runtime.contenders import make_contender, read_options, worker_command
+from edgekit.runtime.conversation import Child, ChildFailed, child_environment
+from edgekit.runtime.golden import coarsest
 from edgekit.runtime.records import Record, plan_turns
-from edgekit.runtime.session import Array
-from edgekit.runtime.worker import Measurable, private_stdout, serve
-from edgekit.runtime.workloads import Workload, make_workloads, save_workloads
+from edgekit.runtime.scenarios import SCENARIOS, SINGLE_STREAM, Scenario, make_scenario
+from edgekit.runtime.worker import private_stdout, serve
+from edgekit.runtime.workloads import Workload, save_workloads, sweep_workloads
 
 WARM_SECONDS = 3.0
 OPEN_TIMEOUT = 300.0
-
-
-@dataclass(frozen=True)
-class BundleContender:
-    """A bundle as a contender: loaded and run the way an app does it."""
-
-    path: Path
-    threads: int | None
-
-    def imports(self) -> None:
-        """See `edgekit.runtime.worker.Contender`."""
-        manifest = open_bundle(self.path, check="quick").manifest
-        find_engine(manifest.requires.engine).version()
-        if manifest.processor is not None and manifest.processor.get("kind") == "text":
-            importlib.import_module("tokenizers")
-
-    def open(self) -> Measurable:
-        """See `edgekit.runtime.worker.Contender`."""
-        from edgekit.runtime import load
-
-        return OpenBundle(load(self.path, threads=self.threads))
-
-
-@dataclass(frozen=True)
-class OpenBundle:
-    """A loaded bundle under measurement: `Model.run`, input checks included."""
-
-    model: Model
-
-    def facts(self) -> Mapping[str, object]:
-        """See `edgekit.runtime.worker.Measurable`."""
-        return {"engine": self.model.engine, "device": self.model.device, **self.model.facts()}
-
-    def start(self, workload: Workload) -> Callable[[], Mapping[str, Array]]:
-        """See `edgekit.runtime.worker.Measurable`."""
-        feeds = dict(workload.feeds)
-        return lambda: self.model.run(feeds)
-
-    def prepare(self, workload: Workload) -> Callable[[], Mapping[str, Array]]:
-        """See `edgekit.runtime.worker.Measurable`: a bundle's options are chosen already."""
-        return self.start(workload)
+STAGE_SECONDS = 0.2
 
 
 def measure_alone(
     bundle: Path,
     *,
-    batch: int = 1,
+    batches: Sequence[int] = (1,),
     lengths: Sequence[int] | None = None,
     threads: int | None = None,
     budget: float = 20.0,
     processes: int = 5,
     seed: int = 0,
+    scenario: Scenario = SINGLE_STREAM,
     timeout: float = OPEN_TIMEOUT,
 ) -> BenchResult:
     """One bundle measured in `processes` fresh processes, `budget` seconds of measuring in all.
 
+    Every one of `batches` is measured with every one of `lengths`.
+
     Raises:
         ConfigError, BundleError: the options or the bundle.
         MissingDependency, SessionError: the engine or device is not here.
-        MeasurementError: a process crashed, hung or answered NaN.
+        MeasurementError: a process crashed, hung or answered NaN, or its answers changed.
     """
     check_plan(budget, processes, least_processes=1)
+    if threads is not None and threads < 1:
+        raise ConfigError(f"--threads should be at least 1, got {threads}.")
     opened = open_bundle(bundle)
-    workloads = make_workloads(opened, batch=batch, lengths=lengths, seed=seed)
+    workloads = sweep_workloads(opened, batches=batches, lengths=lengths, seed=seed)
     count = threads or cpu.available_threads()
     record = Record(bundle.name or str(bundle))
     share = budget / (processes * len(workloads))
@@ -111,7 +78,7 @@ def measure_alone(
             errors = Path(folder) / f"{round_}.stderr"
             with Child(command, stderr=errors, environment=child_environment()) as child:
                 try:
-                    _one_process(record, child, round_, len(workloads), share, timeout)
+                    _one_process(record, child, round_, len(workloads), share, scenario, timeout)
                 except ChildFailed as failure:
                     # What is missing on this device is no fault of the measurement.
                     if failure.error is not None and not isinstance(failure.error, StepError):
@@ -120,19 +87,31 @@ def measure_alone(
                         f"Measuring {bundle} failed in process {round_ + 1} of {processes}:"
                         f" {failure}."
                     ) from failure
-    shares = {record.name: record.cpu_seconds / record.wall_seconds} if count == 1 else {}
+    _check_answers(record, opened, workloads)
+    share_of_cpu = record.cpu_share()
+    shares = {record.name: share_of_cpu} if count == 1 and share_of_cpu is not None else {}
     causes = machine.noise_causes(before, machine.snapshot(), threads=count, shares=shares)
-    note = record.peak_note()
+    notes = [record.peak_note()]
+    notes += [record.overload_note(index, workload) for index, workload in enumerate(workloads)]
     return BenchResult(
         protocol={
-            "scenario": "single-stream",
+            "scenario": scenario.name,
+            **{key: value for key, value in scenario.to_json().items() if key != "name"},
             "order": "one process after the other",
+            "workloads": [
+                {"batch": workload.batch, "length": workload.length} for workload in workloads
+            ],
             "threads": count,
             "processes": processes,
             "budget_seconds": budget,
+            "measured_seconds": record.wall_seconds,
             "seed": seed,
             "load_average_before": before.load,
             "bundles": {record.name: opened.id},
+            "warm_up": {record.name: {"runs": record.warm_runs, "flat": record.warm_flat}},
+            "cpu_seconds_per_busy_second": {record.name: share_of_cpu},
+            # Per workload and turn, where the scenario chose among callers at a time.
+            "callers": {workloads[at].name: taken for at, taken in record.streams.items()},
             "facts": {record.name: record.facts},
         },
         device=machine.device_card(),
@@ -143,35 +122,66 @@ def measure_alone(
         ),
         ratios=(),
         noise=Noise(None, None, None, "noisy" if causes else "quiet", causes),
-        notes=() if note is None else (note,),
+        notes=tuple(note for note in notes if note is not None),
     )
 
 
 def _one_process(
-    record: Record, child: Child, round_: int, workloads: int, share: float, timeout: float
+    record: Record,
+    child: Child,
+    round_: int,
+    workloads: int,
+    share: float,
+    scenario: Scenario,
+    timeout: float,
 ) -> None:
     # Every workload gets to be the first of some process: only that one's first call is cold.
     order = [(round_ + step) % workloads for step in range(workloads)]
     record.open(child, order[0], timeout=timeout)
     for index in order:
         record.warm(child, index, seconds=WARM_SECONDS, timeout=timeout)
-        turns, seconds, least = plan_turns(share, record.typical[index])
+        turns, seconds, least = plan_turns(share, record.typical[index], scenario)
         for _ in range(turns):
-            record.measure(child, index, round_, seconds=seconds, least=least, timeout=timeout)
+            record.measure(
+                child,
+                index,
+                round_,
+                seconds=seconds,
+                least=least,
+                timeout=timeout,
+                scenario=scenario,
+            )
+        record.measure_stages(child, index, seconds=STAGE_SECONDS, timeout=timeout)
     record.close(child, timeout=timeout)
 
 
-def worker_command(bundle: Path, inputs: Path, threads: int) -> tuple[str, ...]:
-    """The command of one measuring process of a bundle."""
-    return python_command(
-        "edgekit.runtime.bench", str(bundle), "--worker", str(inputs), "--threads", str(threads)
-    )
+def _check_answers(record: Record, bundle: Bundle, workloads: Sequence[Workload]) -> None:
+    """Raise MeasurementError when the answers while it was timed were others than at first."""
+    golden = bundle.manifest.golden
+    rule = answer_rule(record, None if golden is None else golden.tolerance)
+    for index, workload in enumerate(workloads):
+        moved = record.drifted(index, rule)
+        if moved is not None:
+            raise MeasurementError(
+                f"{record.name} did not answer {workload.name} the same way while it was timed"
+                f" ({moved.describe()}; allowed is {rule.describe()}).",
+                hint="Check the engine's version, and the device's memory and cooling.",
+            )
+
+
+def answer_rule(record: Record, overrides: Mapping[str, Tolerance] | None = None) -> Tolerance:
+    """How far a contender's answers may move: the tolerance of the precision it answers in."""
+    used = record.facts.get("effective_precision", record.facts.get("precision"))
+    return tolerance_for(coarsest("fp32", str(used)), overrides)
 
 
 def check_plan(budget: float, processes: int, *, least_processes: int) -> None:
     """Raise ConfigError for a budget or a number of processes that cannot be measured with."""
-    if not budget > 0:
-        raise ConfigError(f"--budget should be above 0 seconds, got {budget:g}.")
+    if not 0 < budget < math.inf:
+        raise ConfigError(
+            f"--budget should be above 0 seconds and finite, got {budget:g}.",
+            hint="For example: --budget 60",
+        )
     if processes < least_processes:
         raise ConfigError(
             f"--processes should be at least {least_processes}, got {processes}.",
@@ -202,16 +212,25 @@ def table(result: BenchResult) -> str:
         return f"{'–' if value is None else format(value, f'.{digits}f'):>{width}}"
 
     lines = [
-        f"{'contender':<24} {'batch':>5} {'tokens':>6} {'p50 ms':>9} {'p90 ms':>9} {'p99 ms':>9}"
-        f" {'per s':>9} {'load ms':>9} {'peak MB':>8}"
+        f"{'contender':<20} {'batch':>5} {'tokens':>6} {'p50 ms':>9} {'p90 ms':>9} {'p99 ms':>9}"
+        f" {'cpu ms':>8} {'per s':>8} {'load ms':>8} {'peak MB':>8}"
     ]
     for row in result.contenders:
         peak = None if row.peak_rss_bytes is None else row.peak_rss_bytes / 1e6
+        rate = row.throughput if row.reached_qps is None else row.reached_qps
         lines.append(
-            f"{row.name:<24.24} {row.batch:>5} {row.length if row.length else '–':>6}"
+            f"{row.name:<20.20} {row.batch:>5} {row.length if row.length else '–':>6}"
             f" {cell(row.p50_ms, 9)} {cell(row.p90_ms, 9)} {cell(row.p99_ms, 9)}"
-            f" {cell(row.throughput, 9, 1)} {cell(row.load_ms, 9, 0)} {cell(peak, 8, 0)}"
+            f" {cell(row.cpu_ms, 8)} {cell(rate, 8, 1)} {cell(row.load_ms, 8, 0)}"
+            f" {cell(peak, 8, 0)}"
         )
+    for row in result.contenders:
+        if row.stages is not None:
+            at = f"{row.batch}×{row.length}" if row.length else f"{row.batch}"
+            lines.append(
+                f"{at}: {row.stages.preprocess_ms:.2f} ms before the engine,"
+                f" {row.stages.engine_ms:.2f} in it, {row.stages.postprocess_ms:.2f} after it."
+            )
     lines.append("peak MB: the peak of memory above the imports.")
     lines += [f"Note: {note}" for note in result.notes]
     causes = f" ({'; '.join(result.noise.causes)})" if result.noise.causes else ""
@@ -224,42 +243,63 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m edgekit.runtime.bench", description=__doc__)
     parser.add_argument("bundle", type=Path, metavar="BUNDLE")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.add_argument("--batch", type=int, default=1, metavar="N")
-    parser.add_argument("--length", type=int, action="append", metavar="N", help="tokens")
+    parser.add_argument("--batch", type=int, action="append", metavar="N", help="repeatable")
+    parser.add_argument(
+        "--length", type=int, action="append", metavar="N", help="tokens; repeatable"
+    )
+    parser.add_argument("--scenario", default="single-stream", help=", ".join(SCENARIOS))
+    parser.add_argument("--qps", type=float, metavar="N", help="requests per second of server")
+    parser.add_argument("--interval", type=float, metavar="SECONDS", help="between sparse requests")
+    parser.add_argument("--streams", type=int, metavar="N", help="callers at a time in offline")
     parser.add_argument("--threads", type=int, metavar="N")
     parser.add_argument("--budget", type=float, default=20.0, metavar="SECONDS")
     parser.add_argument("--processes", type=int, default=5, metavar="N")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--worker", type=Path, metavar="FILE", help=argparse.SUPPRESS)
+    parser.add_argument("--options", metavar="JSON", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.worker is not None:
         replies = private_stdout()
-        contender = BundleContender(given.bundle, given.threads)
-        return serve(contender, given.worker, sys.stdin, replies)
+        contender = make_contender(given.bundle, given.threads, read_options(given.options))
+        return serve(contender, given.worker, sys.stdin, replies, threads=given.threads)
     try:
-        result = measure_alone(
-            given.bundle,
-            batch=given.batch,
-            lengths=given.length,
-            threads=given.threads,
-            budget=given.budget,
-            processes=given.processes,
-            seed=given.seed,
-        )
+        with sigterm_raises():
+            result = measure_alone(
+                given.bundle,
+                batches=given.batch or (1,),
+                lengths=given.length,
+                threads=given.threads,
+                budget=given.budget,
+                processes=given.processes,
+                seed=given.seed,
+                scenario=make_scenario(
+                    given.scenario,
+                    qps=given.qps,
+                    interval=given.interval,
+                    streams=given.streams,
+                    seed=given.seed,
+                ),
+            )
     except EdgekitError as error:
-        return _fail(error, as_json=given.json)
+        return _fail(
+            error.kind, error.message, error.hint, code=error.exit_code, as_json=given.json
+        )
     except KeyboardInterrupt:
-        return 130
+        told = "Interrupted; nothing was left behind."
+        return _fail("Interrupted", told, code=130, as_json=given.json)
+    except Terminated:
+        told = "Terminated; nothing was left behind."
+        return _fail("Terminated", told, code=143, as_json=given.json)
     print(json.dumps(to_json(result), indent=2) if given.json else table(result))
     return 0
 
 
-def _fail(error: EdgekitError, *, as_json: bool) -> int:
+def _fail(kind: str, message: str, hint: str | None = None, *, code: int, as_json: bool) -> int:
     if as_json:
-        told = {"kind": error.kind, "message": error.message, "hint": error.hint}
-        print(json.dumps({"error": {**told, "exit_code": error.exit_code}}))
-    print(f"error: {error}", file=sys.stderr)
-    return error.exit_code
+        told = {"kind": kind, "message": message, "hint": hint, "exit_code": code}
+        print(json.dumps({"error": told}))
+    print(f"error: {message}" + (f" {hint}" if hint else ""), file=sys.stderr)
+    return code
 
 
 if __name__ == "__main__":

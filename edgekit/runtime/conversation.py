@@ -130,9 +130,15 @@ class Child:
             raise ChildFailed(f"its output {reply['wrong']} holds NaN or infinities")
         return reply
 
-    def open(self, workload: int, *, timeout: float) -> dict[str, object]:
-        """Let the child import, load and run a workload once: the answer to ``open``."""
-        return self.ask("open", workload=workload, spawned=self._spawned, timeout=timeout)
+    def open(
+        self, workload: int, *, timeout: float, outputs: Path | None = None
+    ) -> dict[str, object]:
+        """Let the child import, load and run a workload once: the answer to ``open``.
+
+        With `outputs` it runs the other workloads, too, and writes what all of them gave there.
+        """
+        wanted = {} if outputs is None else {"outputs": str(outputs)}
+        return self.ask("open", workload=workload, spawned=self._spawned, timeout=timeout, **wanted)
 
     def finish(self, *, timeout: float) -> dict[str, object]:
         """Ask for the last answer and let the process end by itself."""

@@ -150,8 +150,12 @@ def judge(bundle: Bundle, session: Session) -> tuple[GoldenRow, ...]:
 
 def effective_precision(manifest: Manifest, session: Session) -> str:
     """The coarsest of what the bundle was converted to and what the engine computes in."""
-    used = str(session.facts().get("precision", "fp32"))
-    return max((stored_precision(manifest), used), key=lambda name: _COARSENESS.get(name, 0))
+    return coarsest(stored_precision(manifest), str(session.facts().get("precision", "fp32")))
+
+
+def coarsest(*precisions: str) -> str:
+    """The one of some precisions that leaves the least of a number; unknown names count as fp32."""
+    return max(precisions, key=lambda name: _COARSENESS.get(name, 0))
 
 
 def stored_precision(manifest: Manifest) -> str:

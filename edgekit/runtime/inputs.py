@@ -9,6 +9,7 @@ import numpy as np
 
 from edgekit.core.errors import EngineUnavailable, InputMismatch
 from edgekit.core.manifest import TensorSpec
+from edgekit.runtime.batching import batch_symbol
 from edgekit.runtime.session import Array
 
 # Types of the manifest without a type of numpy's own.
@@ -31,25 +32,31 @@ class _Rule:
 class InputCheck:
     """Refuses feeds that are not what the specs declare; costs a few microseconds when they are.
 
+    ``texts`` tells that whoever gives the feeds could also give texts, which remedies then name.
+
     Raises EngineUnavailable at construction for a dtype that numpy does not have (bfloat16).
     """
 
-    def __init__(self, specs: Sequence[TensorSpec]) -> None:
+    def __init__(self, specs: Sequence[TensorSpec], *, texts: bool = False) -> None:
         self._rules = tuple(_rule(spec) for spec in specs)
+        self._batch = batch_symbol(specs)
         self._declared = ", ".join(map(str, specs)) or "none"
+        self._form = "{" + ", ".join(f"{spec.name!r}: array" for spec in specs[:4])
+        self._form += ", …}" if len(specs) > 4 else "}"
+        self._texts = ", or call the model with texts instead of run()" if texts else ""
 
     def __call__(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         """The feeds, when they fit.
 
         Raises InputMismatch naming the input, what it is and what it should be: a missing or an
         unknown name, something that is not an array, another dtype, rank or size, a symbol with
-        two sizes, NaN.
+        two sizes, an empty batch, NaN.
         """
         rules = self._rules
         if not isinstance(feeds, Mapping):
             raise InputMismatch(
                 f"Inputs are a dict of arrays by name, got {type(feeds).__name__}.",
-                hint=f"Declared inputs: {self._declared}.",
+                hint=f"Give {self._form}{self._texts}. Declared inputs: {self._declared}.",
             )
         if len(feeds) != len(rules):
             raise self._wrong_names(feeds)
@@ -62,8 +69,8 @@ class InputCheck:
                 raise InputMismatch(
                     f"Input {rule.name!r} should be a numpy array {rule.spec}, got"
                     f" {type(array).__name__}.",
-                    hint="Convert it with numpy.asarray(..., dtype=...), or call the model with"
-                    " texts instead of run().",
+                    hint=f"Convert it with numpy.asarray(…, dtype={rule.spec.dtype!r})"
+                    f"{self._texts}.",
                 )
             shape = array.shape
             if array.dtype != rule.dtype:
@@ -75,6 +82,14 @@ class InputCheck:
                     raise _wrong_shape(rule, array, f"{size} on axis {axis}")
             for axis, symbol in rule.named:
                 size = shape[axis]
+                if not size and symbol == self._batch:
+                    # ONNX Runtime's LSTM ends the whole process on it. Another dimension may be
+                    # empty: a cache before the first step.
+                    raise InputMismatch(
+                        f"Input {rule.name!r} should be {rule.spec}, got shape {list(shape)}:"
+                        f" {symbol} is empty.",
+                        hint="A batch holds at least one sample; do not run the model for nothing.",
+                    )
                 known = sizes.setdefault(symbol, (size, rule.name))
                 if known[0] != size:
                     raise InputMismatch(

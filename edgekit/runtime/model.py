@@ -28,7 +28,7 @@ class Model:
         manifest = bundle.manifest
         self._task = manifest.task
         self._session = session
-        self._check = InputCheck(session.inputs)
+        self._check = InputCheck(session.inputs, texts=manifest.processor is not None)
         self._predict = make_predictor(session, self._check, manifest, bundle.path)
         self._closed = False
 
@@ -57,7 +57,8 @@ class Model:
         """The graph's outputs by name for raw tensors, checked against the manifest.
 
         Raises:
-            InputMismatch: names, dtypes, ranks or sizes other than declared, or NaN.
+            InputMismatch: names, dtypes, ranks or sizes other than declared, an empty
+                dimension, or NaN.
             SessionError: the model is closed, or the engine failed.
         """
         return self._session.run(self._check(feeds))

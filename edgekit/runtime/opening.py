@@ -15,7 +15,7 @@ from edgekit.core.errors import (
     MissingDependency,
     SessionError,
 )
-from edgekit.core.lazy import DISTRIBUTION
+from edgekit.core.lazy import install_line
 from edgekit.core.manifest import Requires
 from edgekit.core.versions import version_key
 from edgekit.runtime.engines import find_engine
@@ -129,7 +129,7 @@ def _check_extras(requires: Requires, own_engine: bool) -> None:
         if importlib.util.find_spec(_EXTRAS[extra]) is None:
             raise MissingDependency(
                 f"The bundle needs the package {_EXTRAS[extra]}, which is not installed.",
-                hint=f"Run: pip install '{DISTRIBUTION}[{extra}]'",
+                hint=f"Run: {install_line(extra)}",
             )
 
 

@@ -4,24 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
-from edgekit.core.results import Contender
+from edgekit.core.measurements import Contender, Ecdf, Stages
+from edgekit.core.tolerance import Tolerance
 from edgekit.runtime import timing
 from edgekit.runtime.conversation import Child, ChildFailed
+from edgekit.runtime.drift import Drift
+from edgekit.runtime.scenarios import SINGLE_STREAM, Scenario
 from edgekit.runtime.workloads import Workload
 
-_TURN_SECONDS = 0.2
-_MOST_TURNS = 20
+_TURN_SECONDS = 0.05
+_MOST_TURNS = 80
+# A queue that is empty at the start of every turn needs some requests to be what it is.
+_TURN_REQUESTS = 50
+# Below this share of the offered rate, a device did not keep up.
+_KEPT_UP = 0.98
+
+
+@dataclass(frozen=True)
+class TurnSums:
+    """What one turn came to: ``busy_seconds`` is the time in which there was something to do."""
+
+    inferences: int
+    wall_seconds: float
+    cpu_seconds: float
+    busy_seconds: float
+    samples: int
 
 
 @dataclass
 class Record:
     """What was measured of one contender, process by process.
 
-    ``times[w][r]`` are the milliseconds of workload `w` in round `r`; ``first`` holds, by
-    workload, the first inferences of the processes that began with it. All in milliseconds.
+    ``times[w][r]`` are the milliseconds of workload `w` in round `r`, ``turns[w][r]`` the sums of
+    its turns; ``firsts`` holds, by workload, the first inferences of the processes that began with
+    it, in milliseconds. ``drifts[w]`` has one entry per turn, ``stages[w]`` one per process.
     """
 
     name: str
@@ -32,7 +52,13 @@ class Record:
     loads: list[float] = field(default_factory=list)
     firsts: dict[int, list[float]] = field(default_factory=dict)
     peaks: list[int] = field(default_factory=list)
+    pss_peaks: list[int] = field(default_factory=list)
     peak_reset: bool = True
+    scenario: Scenario = SINGLE_STREAM
+    turns: dict[int, dict[int, list[TurnSums]]] = field(default_factory=dict)
+    stages: dict[int, list[Stages]] = field(default_factory=dict)
+    drifts: dict[int, list[Drift]] = field(default_factory=dict)
+    streams: dict[int, list[int]] = field(default_factory=dict)
     times: dict[int, dict[int, list[float]]] = field(default_factory=dict)
     settings: dict[int, list[dict[str, object]]] = field(default_factory=dict)
     typical: dict[int, float] = field(default_factory=dict)
@@ -40,10 +66,16 @@ class Record:
     warm_flat: list[bool] = field(default_factory=list)
     wall_seconds: float = 0.0
     cpu_seconds: float = 0.0
+    busy_seconds: float = 0.0
 
-    def open(self, child: Child, workload: int, *, timeout: float) -> None:
-        """Let a fresh child import, load and run once."""
-        reply = child.open(workload, timeout=timeout)
+    def open(
+        self, child: Child, workload: int, *, timeout: float, outputs: Path | None = None
+    ) -> None:
+        """Let a fresh child import, load and run once.
+
+        With `outputs` it writes what it answers to every workload there (see `load_outputs`).
+        """
+        reply = child.open(workload, timeout=timeout, outputs=outputs)
         self.imports.append(_number(reply["import_ms"]))
         self.loads.append(_number(reply["load_ms"]))
         self.firsts.setdefault(workload, []).append(_number(reply["first_ms"]))
@@ -68,24 +100,72 @@ class Record:
         seconds: float,
         least: int,
         timeout: float,
+        scenario: Scenario = SINGLE_STREAM,
     ) -> None:
-        """Take one turn of timed inferences."""
+        """Take one turn of timed inferences.
+
+        In the server scenario the same turn of every contender has the same arrivals.
+        """
+        self.scenario = scenario
+        sums = self.turns.setdefault(workload, {}).setdefault(round_, [])
         reply = child.ask(
-            "measure", workload=workload, seconds=seconds, least=least, timeout=timeout + seconds
+            "measure",
+            workload=workload,
+            seconds=seconds,
+            least=least,
+            scenario=scenario.turn(workload, round_, len(sums)).to_json(),
+            # A queue that grows, and rare requests, take longer than the turn was meant to.
+            timeout=timeout + 2 * seconds + least * _rarest(scenario),
         )
         found = reply["nanoseconds"]
         if not isinstance(found, list) or not found:
             raise ChildFailed("it sent no times")
         process = self.times.setdefault(workload, {}).setdefault(round_, [])
         process.extend(_number(value) / 1e6 for value in found)
-        self.wall_seconds += _number(reply["wall_seconds"])
-        self.cpu_seconds += _number(reply["cpu_seconds"])
+        turn = TurnSums(
+            inferences=int(_number(reply["inferences"])),
+            wall_seconds=_number(reply["wall_seconds"]),
+            cpu_seconds=_number(reply["cpu_seconds"]),
+            busy_seconds=_number(reply["busy_seconds"]),
+            samples=len(found),
+        )
+        sums.append(turn)
+        self.wall_seconds += turn.wall_seconds
+        self.cpu_seconds += turn.cpu_seconds
+        self.busy_seconds += turn.busy_seconds
+        if isinstance(reply.get("streams"), int):
+            self.streams.setdefault(workload, []).append(int(_number(reply["streams"])))
+        moved = reply.get("drift")
+        if isinstance(moved, dict):
+            try:
+                self.drifts.setdefault(workload, []).append(Drift.from_json(moved))
+            except (KeyError, TypeError, ValueError) as error:
+                raise ChildFailed(f"it sent {moved!r} where a drift was expected") from error
+
+    def measure_stages(
+        self, child: Child, workload: int, *, seconds: float, timeout: float
+    ) -> None:
+        """Let a child tell preprocessing, engine and postprocessing of a prediction apart.
+
+        Contenders without a text processor, and workloads without texts, have no stages.
+        """
+        reply = child.ask("stages", workload=workload, seconds=seconds, timeout=timeout + seconds)
+        if "engine_ms" in reply:
+            self.stages.setdefault(workload, []).append(
+                Stages(
+                    preprocess_ms=_number(reply["preprocess_ms"]),
+                    engine_ms=_number(reply["engine_ms"]),
+                    postprocess_ms=_number(reply["postprocess_ms"]),
+                )
+            )
 
     def close(self, child: Child, *, timeout: float) -> None:
-        """Let a child tell its peak of memory, and end."""
-        peak = child.finish(timeout=timeout).get("peak_rss_bytes")
-        if peak is not None:
-            self.peaks.append(int(_number(peak)))
+        """Let a child run what is largest, tell its peaks of memory, and end."""
+        child.ask("largest", timeout=timeout)
+        reply = child.finish(timeout=timeout)
+        for key, peaks in (("peak_rss_bytes", self.peaks), ("peak_pss_bytes", self.pss_peaks)):
+            if reply.get(key) is not None:
+                peaks.append(int(_number(reply[key])))
 
     def fail(self, failure: ChildFailed) -> None:
         """Note why there is no more of this contender."""
@@ -106,30 +186,137 @@ class Record:
         found = self.times.get(workload, {})
         return [np.asarray(found[round_], dtype=np.float64) for round_ in sorted(found)]
 
+    def turn_times(self, workload: int) -> list[list[timing.Floats]]:
+        """What ratios are made of: milliseconds, by process and turn.
+
+        Offline a turn is one number, that of the whole turn per inference: 1,000 over throughput,
+        which counts callers that ran at the same time.
+        """
+        found: list[list[timing.Floats]] = []
+        for round_, sums in sorted(self.turns.get(workload, {}).items()):
+            if self.scenario.name == "offline":
+                found.append(
+                    [np.array([turn.wall_seconds * 1e3 / turn.inferences]) for turn in sums]
+                )
+                continue
+            times = np.asarray(self.times[workload][round_], dtype=np.float64)
+            found.append(np.split(times, np.cumsum([turn.samples for turn in sums])[:-1]))
+        return found
+
+    def cpu_share(self) -> float | None:
+        """CPU seconds per second in which there was something to answer; None before any turn."""
+        return self.cpu_seconds / self.busy_seconds if self.busy_seconds else None
+
+    def drifted(self, workload: int, rule: Tolerance) -> Drift | None:
+        """The first change of answers, from those at first, that a tolerance does not allow."""
+        found = self.drifts.get(workload, [])
+        return next((drift for drift in found if not drift.within(rule)), None)
+
+    def reached_qps(self, workload: int) -> float | None:
+        """Requests per second that were answered of those offered; None in other scenarios.
+
+        One is answered at a time, so the rate is limited by the time that answering takes.
+        """
+        sums = [turn for turns in self.turns.get(workload, {}).values() for turn in turns]
+        if self.scenario.qps is None or not sums:
+            return None
+        busy = sum(turn.busy_seconds for turn in sums)
+        return min(self.scenario.qps, sum(turn.inferences for turn in sums) / max(busy, 1e-9))
+
+    def kept_up(self, workload: int) -> bool:
+        """Whether requests were answered as fast as they came; True in other scenarios."""
+        reached, offered = self.reached_qps(workload), self.scenario.qps
+        return reached is None or offered is None or reached >= _KEPT_UP * offered
+
+    def overload_note(self, index: int, workload: Workload) -> str | None:
+        """That the device did not keep up with the requests of a workload, None where it did."""
+        if self.kept_up(index):
+            return None
+        return (
+            f"{self.name} did not keep up with {self.scenario.qps:g} requests per second at"
+            f" {workload.name}: the highest rate it reached is {self.reached_qps(index):.3g}. Its"
+            " latencies grew for as long as it was measured, and the requests that waited longest"
+            " were given up: p90, p95 and p99 would leave them out and are not told."
+        )
+
     def row(self, index: int, workload: Workload, *, artifact_bytes: int | None) -> Contender:
         """The line of the result for one workload; without numbers when the contender failed."""
         processes = self.rounds(index)
-        ok = self.error is None and bool(processes)
-        mean = float(np.mean([times.mean() for times in processes])) if ok else 0.0
+        if self.error is not None or not processes:
+            return Contender(
+                name=self.name,
+                engine=str(self.facts.get("engine", "unknown")),
+                batch=workload.batch,
+                length=workload.length,
+                p50_ms=None,
+                p90_ms=None,
+                p95_ms=None,
+                p99_ms=None,
+                throughput=None,
+                import_ms=None,
+                load_ms=None,
+                first_ms=None,
+                peak_rss_bytes=None,
+                artifact_bytes=artifact_bytes,
+                samples=0,
+                processes=0,
+                error=self.error,
+                error_kind=self.error_kind,
+            )
+        # The slowest requests of a queue that only grew were given up, and have no times.
+        tail = processes if self.kept_up(index) else []
         return Contender(
             name=self.name,
             engine=str(self.facts.get("engine", "unknown")),
             batch=workload.batch,
             length=workload.length,
-            p50_ms=timing.percentile(processes, 0.5) if ok else None,
-            p90_ms=timing.percentile(processes, 0.9) if ok else None,
-            p95_ms=timing.percentile(processes, 0.95) if ok else None,
-            p99_ms=timing.percentile(processes, 0.99) if ok else None,
-            throughput=workload.batch * 1e3 / mean if ok else None,
-            import_ms=_median(self.imports) if ok else None,
-            load_ms=_median(self.loads) if ok else None,
-            first_ms=_median(self.firsts.get(index, [])) if ok else None,
-            peak_rss_bytes=max(self.peaks) if ok and self.peaks else None,
+            p50_ms=timing.percentile(processes, 0.5),
+            p90_ms=timing.percentile(tail, 0.9),
+            p95_ms=timing.percentile(tail, 0.95),
+            p99_ms=timing.percentile(tail, 0.99),
+            throughput=self._throughput(index, workload),
+            import_ms=_median(self.imports),
+            load_ms=_median(self.loads),
+            first_ms=_median(self.firsts.get(index, [])),
+            peak_rss_bytes=max(self.peaks, default=None),
             artifact_bytes=artifact_bytes,
-            samples=sum(len(times) for times in processes) if ok else 0,
-            processes=len(processes) if ok else 0,
-            error=self.error,
-            error_kind=self.error_kind,
+            samples=sum(len(times) for times in processes),
+            processes=len(processes),
+            cpu_ms=self._cpu_ms(index),
+            peak_pss_bytes=max(self.pss_peaks, default=None),
+            stages=self._stages(index),
+            ecdf=Ecdf(*timing.ecdf(processes)),
+            offered_qps=self.scenario.qps,
+            reached_qps=self.reached_qps(index),
+        )
+
+    def _throughput(self, index: int, workload: Workload) -> float | None:
+        """Rows per second; None where requests are waited for."""
+        if not self.scenario.steady:
+            return None
+        rounds = self.rounds(index)
+        if self.scenario.name == "offline":
+            rounds = [np.concatenate(turns) for turns in self.turn_times(index)]
+        return workload.batch * 1e3 / float(np.mean([times.mean() for times in rounds]))
+
+    def _cpu_ms(self, index: int) -> float | None:
+        """CPU milliseconds per inference, the median over processes."""
+        return _median(
+            [
+                1e3 * sum(turn.cpu_seconds for turn in sums) / sum(turn.inferences for turn in sums)
+                for sums in self.turns.get(index, {}).values()
+                if sums
+            ]
+        )
+
+    def _stages(self, index: int) -> Stages | None:
+        found = self.stages.get(index)
+        if not found:
+            return None
+        return Stages(
+            preprocess_ms=float(np.median([stages.preprocess_ms for stages in found])),
+            engine_ms=float(np.median([stages.engine_ms for stages in found])),
+            postprocess_ms=float(np.median([stages.postprocess_ms for stages in found])),
         )
 
 
@@ -148,12 +335,24 @@ def _median(values: Sequence[float]) -> float | None:
     return float(np.median(values)) if values else None
 
 
-def plan_turns(seconds: float, slowest_ms: float) -> tuple[int, float, int]:
+def _rarest(scenario: Scenario) -> float:
+    """Seconds within which the next request has come, but for one time in 20,000."""
+    return 10 / scenario.qps if scenario.qps is not None else scenario.interval or 0.0
+
+
+def plan_turns(
+    seconds: float, slowest_ms: float, scenario: Scenario = SINGLE_STREAM
+) -> tuple[int, float, int]:
     """(turns, seconds of each, least inferences of each) for one process's share of the budget.
 
     Turns are short, so that contenders that take turns see the same disturbances, and long enough
-    for five inferences of the slowest.
+    for five inferences of the slowest, for some requests of a server, for one that is sparse.
     """
-    turns = int(seconds / max(_TURN_SECONDS, 5 * slowest_ms / 1e3))
-    turns = min(_MOST_TURNS, max(1, turns))
-    return turns, seconds / turns, 3 if turns == 1 else 1
+    shortest = max(_TURN_SECONDS, 5 * slowest_ms / 1e3)
+    if scenario.qps is not None:
+        shortest = max(shortest, _TURN_REQUESTS / scenario.qps)
+    if scenario.interval is not None:
+        shortest = scenario.interval
+    turns = min(_MOST_TURNS, max(1, int(seconds / shortest)))
+    # Three sparse requests would take many times the budget.
+    return turns, seconds / turns, 3 if turns == 1 and scenario.interval is None else 1

@@ -63,7 +63,8 @@ class Engine(Protocol):
         """An opened component of the bundle in a folder.
 
         ``options`` are the manifest's ``runtime.options`` without ``device``; ``threads`` None
-        means what the options say, else what this process may use.
+        means what the options say, else what this process may use. A component that declares no
+        outputs is a graph without a manifest: its own names and shapes are taken.
 
         Raises:
             MissingDependency: the engine's package is not installed.

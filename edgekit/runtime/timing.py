@@ -6,14 +6,17 @@ import gc
 import math
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 Floats = NDArray[np.float64]
+Answer = TypeVar("Answer")
 
 # Samples below which a percentile is not told: with 99 % confidence the estimate lies on the right
 # side of the true one (MLPerf Inference rules, "early stopping criterion").
@@ -23,7 +26,8 @@ _WINDOW = 20
 _FLAT = 0.05
 _FEWEST_RUNS = 5
 # More of a model that takes microseconds would only fill the pipe.
-_MOST_SAMPLES = 1000
+MOST_SAMPLES = 1000
+_ECDF_POINTS = 200
 
 
 @dataclass(frozen=True)
@@ -40,12 +44,19 @@ class WarmUp:
 
 
 @dataclass(frozen=True)
-class Turn:
-    """Some single inferences: their wall-clock times, and the CPU time of the whole process."""
+class Turn(Generic[Answer]):
+    """Some inferences: their wall-clock times, and the CPU time of the whole process.
+
+    ``busy_seconds`` is the part of ``wall_seconds`` in which there was something to answer;
+    ``inferences`` may be more than the times that were kept; ``last`` is what the last one gave.
+    """
 
     nanoseconds: tuple[int, ...]
     wall_seconds: float
     cpu_seconds: float
+    busy_seconds: float
+    inferences: int
+    last: Answer | None
 
 
 def warm_up(run: Callable[[], object], *, seconds: float) -> WarmUp:
@@ -75,25 +86,37 @@ def is_flat(times: Sequence[float]) -> bool:
 
 
 def take_turn(
-    run: Callable[[], object], *, seconds: float, least: int = 3, discard: int = 2
-) -> Turn:
+    run: Callable[[], Answer], *, seconds: float, least: int = 3, discard: int = 2
+) -> Turn[Answer]:
     """Time single inferences for `seconds`, `least` to 1,000 of them, after a few untimed ones.
 
-    The untimed ones bring caches and thread pools back after another contender's turn. The
-    garbage collector is off meanwhile: its pauses belong to the harness, not to the contender.
+    The untimed ones bring caches and thread pools back after another contender's turn.
     """
     for _ in range(discard):
         run()
+    times: list[int] = []
+    last: Answer | None = None
+    with collector_off():
+        cpu, wall = time.process_time(), time.perf_counter()
+        deadline = wall + seconds
+        while len(times) < least or (len(times) < MOST_SAMPLES and time.perf_counter() < deadline):
+            # Two answers at a time would be memory that no app takes.
+            last = None
+            started = time.perf_counter_ns()
+            last = run()
+            times.append(time.perf_counter_ns() - started)
+        wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    return Turn(tuple(times), wall, cpu, wall, len(times), last)
+
+
+@contextmanager
+def collector_off() -> Iterator[None]:
+    """Garbage is collected before and not meanwhile: its pauses are the harness's."""
     collecting = gc.isenabled()
     gc.collect()
     gc.disable()
-    times: list[int] = []
     try:
-        cpu, wall = time.process_time(), time.perf_counter()
-        deadline = wall + seconds
-        while len(times) < least or (len(times) < _MOST_SAMPLES and time.perf_counter() < deadline):
-            times.append(_once(run))
-        return Turn(tuple(times), time.perf_counter() - wall, time.process_time() - cpu)
+        yield
     finally:
         if collecting:
             gc.enable()
@@ -111,13 +134,31 @@ def quantile(processes: Sequence[Floats], q: float) -> float:
     The smallest value that at least q of the weight does not exceed: no interpolation, so that a
     percentile is a time that was measured.
     """
+    values, reached = _distribution(processes)
+    # The sum of a thousand reciprocals is off by some 1e-13.
+    place = int(np.searchsorted(reached, q - 1e-9))
+    return float(values[min(place, len(values) - 1)])
+
+
+def ecdf(processes: Sequence[Floats]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """(values, shares) of the empirical distribution, at 200 of its steps at most.
+
+    `shares[i]` of the weight is at most `values[i]`; every process weighs the same.
+    """
+    values, reached = _distribution(processes)
+    if len(values) > _ECDF_POINTS:
+        wanted = np.arange(1, _ECDF_POINTS + 1) / _ECDF_POINTS
+        places = np.searchsorted(reached, wanted - 1e-9).clip(max=len(values) - 1)
+        values, reached = values[places], reached[places]
+    return tuple(values.tolist()), tuple(reached.round(9).tolist())
+
+
+def _distribution(processes: Sequence[Floats]) -> tuple[Floats, Floats]:
+    """All samples in order, and the share of the weight up to each."""
     values = np.concatenate(processes)
     weights = np.concatenate([np.full(len(times), 1 / len(times)) for times in processes])
     order = np.argsort(values, kind="stable")
-    reached = np.cumsum(weights[order]) / len(processes)
-    # The sum of a thousand reciprocals is off by some 1e-13.
-    place = int(np.searchsorted(reached, q - 1e-9))
-    return float(values[order][min(place, len(values) - 1)])
+    return values[order], np.cumsum(weights[order]) / len(processes)
 
 
 def percentile(processes: Sequence[Floats], q: float) -> float | None:
@@ -129,7 +170,15 @@ def percentile(processes: Sequence[Floats], q: float) -> float | None:
 
 def resident_bytes() -> int | None:
     """The memory that this process holds now, or None where the system does not tell."""
-    return _status("VmRSS")
+    return _kibibytes("status", "VmRSS")
+
+
+def proportional_bytes() -> int | None:
+    """What this process holds now, pages shared with others in part (PSS, Linux), or None.
+
+    It moves when another process maps the same files or ends; RSS does not.
+    """
+    return _kibibytes("smaps_rollup", "Pss")
 
 
 def forget_peak() -> bool:
@@ -147,7 +196,7 @@ def forget_peak() -> bool:
 
 def peak_bytes() -> int | None:
     """The most memory that this process has held, or None where the system does not tell."""
-    peak = _status("VmHWM")
+    peak = _kibibytes("status", "VmHWM")
     if peak is not None:
         return peak
     try:
@@ -160,9 +209,10 @@ def peak_bytes() -> int | None:
     return most if sys.platform == "darwin" else most * 1024
 
 
-def _status(key: str) -> int | None:
+def _kibibytes(file: str, key: str) -> int | None:
+    """A line of one of this process's files in /proc, in bytes."""
     try:
-        text = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        text = Path("/proc/self", file).read_text(encoding="ascii", errors="replace")
     except OSError:
         return None
     for line in text.splitlines():

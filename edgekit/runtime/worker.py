@@ -1,26 +1,39 @@
 """The measuring child's side of a bench: it does one thing per line it is told, and reports.
 
-One JSON object per line, both ways. The parent says ``open``, ``warm``, ``measure``, ``stop``; the
-child answers each with one line and sleeps in a read meanwhile. End of input means stop: a child
-never outlives its parent by more than the turn it is in.
+One JSON object per line, both ways; the child answers each line with one line and sleeps in a read
+meanwhile. The parent says ``open`` (load, and infer for the first time), ``warm``, ``measure``
+(one turn of a scenario), ``stages`` (where a prediction's time goes), ``largest`` (run what takes
+most memory), ``stop``. End of input means stop: a child never outlives its parent by more than the
+turn it is in.
 """
 
 from __future__ import annotations
 
+import gc
+import itertools
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Protocol
+from typing import IO, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
+from edgekit.core import cpu
 from edgekit.core.errors import EdgekitError
-from edgekit.runtime import timing
+from edgekit.runtime import timing, turns
+from edgekit.runtime.drift import drift, sampled
+from edgekit.runtime.scenarios import SINGLE_STREAM, Scenario
 from edgekit.runtime.session import Array
-from edgekit.runtime.workloads import Workload, load_workloads
+from edgekit.runtime.workloads import Workload, load_workloads, save_outputs
+
+Call: TypeAlias = Callable[[], Mapping[str, Array]]
+
+_BLOCK = 1 << 20
+_STREAM_SECONDS = 0.2
 
 
 class Measurable(Protocol):
@@ -30,12 +43,27 @@ class Measurable(Protocol):
         """What it really runs on: ``engine``, provider, precision, threads, version…"""
         ...
 
-    def start(self, workload: Workload) -> Callable[[], Mapping[str, Array]]:
-        """One inference on the workload's arrays, as a call without arguments."""
+    def start(self, workload: Workload) -> Call:
+        """One inference on the workload's ``feeds``, as a call without arguments.
+
+        After a `prepare` it runs with the settings that were found there.
+        """
         ...
 
-    def prepare(self, workload: Workload) -> Callable[[], Mapping[str, Array]]:
-        """The same with the settings that suit the workload best, which may be tried out here."""
+    def prepare(self, workload: Workload) -> Call:
+        """The same with the settings that suit the workload best, which may be tried out here.
+
+        They stay until the next `prepare`; calls that were made before fit other settings.
+        """
+        ...
+
+
+@runtime_checkable
+class Staged(Protocol):
+    """A measurable that can also tell the stages of a prediction apart."""
+
+    def stages(self, workload: Workload, *, seconds: float) -> Mapping[str, float]:
+        """Median milliseconds as `edgekit.core.measurements.Stages` names them, or nothing."""
         ...
 
 
@@ -59,10 +87,18 @@ def private_stdout() -> IO[str]:
     return os.fdopen(kept, "w", encoding="utf-8")
 
 
-def serve(contender: Contender, workloads: Path, commands: IO[str], replies: IO[str]) -> int:
+def serve(
+    contender: Contender,
+    workloads: Path,
+    commands: IO[str],
+    replies: IO[str],
+    *,
+    threads: int | None = None,
+) -> int:
     """Answer commands until ``stop`` or their end; the exit code of the process.
 
-    `workloads` is a file of `save_workloads`.
+    `workloads` is a file of `save_workloads`. `threads` are what the contender was given: the most
+    callers at a time that the offline scenario tries by itself.
 
     An expected failure is told in a line of its own and ends the child with the error's exit code;
     an unexpected one is a traceback on stderr and exit code 1.
@@ -72,7 +108,7 @@ def serve(contender: Contender, workloads: Path, commands: IO[str], replies: IO[
         replies.write(json.dumps({"event": event, **values}) + "\n")
         replies.flush()
 
-    server = _Server(contender, workloads)
+    server = _Server(contender, workloads, threads or cpu.available_threads())
     try:
         for line in commands:
             command = json.loads(line)
@@ -89,93 +125,229 @@ def serve(contender: Contender, workloads: Path, commands: IO[str], replies: IO[
     return 0
 
 
+@dataclass(frozen=True)
+class _Prepared:
+    """A workload ready to run: ``call`` goes round its variants, ``first`` runs the first one."""
+
+    call: Call
+    first: Call
+    variants: int
+
+
 class _Server:
     """What a child remembers between two commands."""
 
-    def __init__(self, contender: Contender, workloads: Path) -> None:
+    def __init__(self, contender: Contender, workloads: Path, threads: int) -> None:
         self._contender = contender
         self._path = workloads
+        self._threads = threads
         self._workloads: tuple[Workload, ...] = ()
         self._opened: Measurable | None = None
-        self._runs: dict[int, Callable[[], Mapping[str, Array]]] = {}
+        self._prepared: dict[int, _Prepared] = {}
+        self._typical: dict[int, float] = {}
+        # Samples of what each workload's first variant was answered with at first.
+        self._answers: dict[int, dict[str, Array]] = {}
+        self._streams: dict[int, int] = {}
         self._baseline: int | None = None
+        self._pss_baseline: int | None = None
+        self._peak = 0
+        self._pss = 0
 
     def answer(self, command: Mapping[str, object]) -> dict[str, object]:
         """What one command came to."""
+        do = command["do"]
+        if do == "largest":
+            return self._largest()
+        if do not in ("open", "warm", "measure", "stages"):
+            raise ValueError(f"unknown command {do!r}")
         index = int(str(command["workload"]))
-        if command["do"] == "open":
-            return self._open(index, float(str(command["spawned"])))
-        if command["do"] == "warm":
-            return self._warm(index, float(str(command["seconds"])))
-        if command["do"] == "measure":
-            return self._measure(index, float(str(command["seconds"])), int(str(command["least"])))
-        raise ValueError(f"unknown command {command['do']!r}")
+        if do == "open":
+            outputs = command.get("outputs")
+            path = None if outputs is None else Path(str(outputs))
+            return self._open(index, float(str(command["spawned"])), path)
+        seconds = float(str(command["seconds"]))
+        if do == "warm":
+            return self._warm(index, seconds)
+        if do == "stages":
+            return self._stages(index, seconds)
+        told = command.get("scenario")
+        scenario = Scenario.from_json(told) if isinstance(told, dict) else SINGLE_STREAM
+        return self._measure(index, scenario, seconds, int(str(command["least"])))
 
-    def _open(self, index: int, spawned: float) -> dict[str, object]:
+    def _open(self, index: int, spawned: float, path: Path | None) -> dict[str, object]:
         self._contender.imports()
         # The monotonic clock is the machine's, so the parent's reading at the start compares.
         import_seconds = time.monotonic() - spawned
         self._workloads = load_workloads(self._path)
         self._baseline = timing.resident_bytes()
+        self._pss_baseline = timing.proportional_bytes()
         peak_reset = timing.forget_peak()
         ready = time.perf_counter()
         self._opened = self._contender.open()
         loaded = time.perf_counter()
-        outputs, first = self._first(index)
+        run = self._opened.start(self._workloads[index])
+        begun = time.perf_counter()
+        outputs = run()
+        first = (time.perf_counter() - begun) * 1e3
+        wrong = self._remember(index, outputs)
+        if path is not None:
+            wrong = self._write_outputs(index, outputs, path) or wrong
+        # Every turn begins with a collection, which need not walk what the libraries hold for good.
+        gc.collect()
+        gc.freeze()
         return {
             "import_ms": import_seconds * 1e3,
             "load_ms": (loaded - ready) * 1e3,
             "first_ms": first,
             "peak_reset": peak_reset,
-            "wrong": not_finite(outputs),
+            "wrong": wrong,
             "facts": dict(self._opened.facts()),
         }
 
-    def _first(self, index: int) -> tuple[Mapping[str, Array], float]:
-        """The outputs of the process's very first inference, and its milliseconds."""
-        if self._opened is None:
-            raise ValueError("open comes before anything else")
-        run = self._opened.start(self._workloads[index])
-        begun = time.perf_counter()
-        outputs = run()
-        return outputs, (time.perf_counter() - begun) * 1e3
+    def _write_outputs(self, index: int, outputs: Mapping[str, Array], path: Path) -> str | None:
+        """Run the other workloads once and write all outputs; the name of one that is not finite.
+
+        The bytes of the file are made in memory, which is no part of the contender's peak.
+        """
+        opened = self._measurable()
+        found: list[Mapping[str, Array]] = []
+        wrong: str | None = None
+        for other, workload in enumerate(self._workloads):
+            answer = outputs if other == index else opened.start(workload)()
+            wrong = self._remember(other, answer) or wrong
+            found.append(answer)
+        self._peak = timing.peak_bytes() or 0
+        save_outputs(found, path)
+        timing.forget_peak()
+        return wrong
+
+    def _remember(self, index: int, outputs: Mapping[str, Array]) -> str | None:
+        """Keep a sample of a workload's first answer; the output that is not finite."""
+        if index not in self._answers:
+            self._answers[index] = sampled(outputs)
+        return not_finite(outputs)
 
     def _warm(self, index: int, seconds: float) -> dict[str, object]:
-        if self._opened is None:
-            raise ValueError("open comes before anything else")
-        run = self._runs[index] = self._opened.prepare(self._workloads[index])
-        outputs = run()
-        result = timing.warm_up(run, seconds=seconds)
+        opened = self._measurable()
+        prepared = self._prepared[index] = _prepare(opened, self._workloads[index])
+        wrong = self._remember(index, prepared.first())
+        result = timing.warm_up(prepared.call, seconds=seconds)
+        self._typical[index] = result.typical_ms
         return {
             "runs": result.runs,
             "seconds": result.seconds,
             "flat": result.flat,
             "typical_ms": result.typical_ms,
-            "wrong": not_finite(outputs),
-            "facts": dict(self._opened.facts()),
+            "wrong": wrong,
+            "facts": dict(opened.facts()),
         }
 
-    def _measure(self, index: int, seconds: float, least: int) -> dict[str, object]:
-        if index not in self._runs:
+    def _measure(
+        self, index: int, scenario: Scenario, seconds: float, least: int
+    ) -> dict[str, object]:
+        if index not in self._prepared:
             raise ValueError("warm comes before measure")
-        turn = timing.take_turn(self._runs[index], seconds=seconds, least=least)
+        prepared = self._prepared[index]
+        if scenario.name == "offline" and scenario.streams is None:
+            scenario = Scenario("offline", streams=self._best_streams(index, prepared.call))
+        turn = turns.take(scenario, prepared.call, seconds=seconds, least=least)
+        self._pss = max(self._pss, timing.proportional_bytes() or 0)
+        # The last of many variants is another one every time: the first is run again instead.
+        last = turn.last if prepared.variants == 1 and turn.last is not None else prepared.first()
+        moved = drift(self._answers[index], last)
         return {
             "nanoseconds": list(turn.nanoseconds),
             "wall_seconds": turn.wall_seconds,
             "cpu_seconds": turn.cpu_seconds,
+            "busy_seconds": turn.busy_seconds,
+            "inferences": turn.inferences,
+            "drift": None if moved is None else moved.to_json(),
+            "wrong": not_finite(last),
+            **({"streams": scenario.streams} if scenario.name == "offline" else {}),
         }
 
+    def _best_streams(self, index: int, call: Call) -> int:
+        """How many callers at a time the offline scenario has, found out once per workload."""
+        if index not in self._streams:
+            seconds = max(_STREAM_SECONDS, 5 * self._typical[index] / 1e3)
+            self._streams[index] = (
+                turns.better_streams(call, seconds=seconds, most=self._threads)
+                if self._threads > 1
+                else 1
+            )
+        return self._streams[index]
+
+    def _stages(self, index: int, seconds: float) -> dict[str, object]:
+        opened = self._measurable()
+        if not isinstance(opened, Staged):
+            return {}
+        return dict(opened.stages(self._workloads[index], seconds=seconds))
+
+    def _largest(self) -> dict[str, object]:
+        """Run the largest arrays of all twice, so that the peak of memory covers them."""
+        opened = self._measurable()
+        largest = max(
+            (single for workload in self._workloads for single in workload.singles()),
+            key=lambda single: sum(array.size for array in single.feeds.values()),
+        )
+        run = opened.start(largest)
+        for _ in range(2):
+            run()
+        self._pss = max(self._pss, timing.proportional_bytes() or 0)
+        return {}
+
+    def _measurable(self) -> Measurable:
+        if self._opened is None:
+            raise ValueError("open comes before anything else")
+        return self._opened
+
     def stop(self) -> dict[str, object]:
-        """The peak of memory above what the imports alone had taken, in bytes."""
+        """The peaks of memory above what the imports alone had taken, in bytes.
+
+        The system keeps the peak of RSS; PSS is the largest of those read after turns.
+        """
         peak = timing.peak_bytes()
-        if peak is None or self._baseline is None:
-            return {"peak_rss_bytes": None}
-        return {"peak_rss_bytes": max(0, peak - self._baseline)}
+        peak = None if peak is None else max(peak, self._peak)
+        return {
+            "peak_rss_bytes": _above(peak, self._baseline),
+            "peak_pss_bytes": _above(self._pss or None, self._pss_baseline),
+        }
+
+
+def _prepare(opened: Measurable, workload: Workload) -> _Prepared:
+    """The calls of a workload; its settings are found on the variant of middle size."""
+    singles = workload.singles()
+    by_size = sorted(
+        range(len(singles)),
+        key=lambda at: sum(array.size for array in singles[at].feeds.values()),
+    )
+    middle = by_size[len(by_size) // 2]
+    # First, because the inputs of the others are laid out as the settings found here want them.
+    found = opened.prepare(singles[middle])
+    ordered = [found if at == middle else opened.start(single) for at, single in enumerate(singles)]
+    return _Prepared(_in_turn(ordered), ordered[0], len(ordered))
+
+
+def _in_turn(calls: Sequence[Call]) -> Call:
+    """A call that runs one of `calls` after the other; safe from many threads."""
+    if len(calls) == 1:
+        return calls[0]
+    endless = itertools.cycle(calls)
+    return lambda: next(endless)()
+
+
+def _above(peak: int | None, baseline: int | None) -> int | None:
+    return None if peak is None or baseline is None else max(0, peak - baseline)
 
 
 def not_finite(outputs: Mapping[str, Array]) -> str | None:
     """The output that holds NaN or infinities, None when all are finite."""
     for name, array in outputs.items():
-        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
-            return name
+        if not np.issubdtype(array.dtype, np.floating):
+            continue
+        flat = array.ravel()
+        # In blocks: a mask as large as the output would show in the peak of memory.
+        for start in range(0, flat.size, _BLOCK):
+            if not np.isfinite(flat[start : start + _BLOCK]).all():
+                return name
     return None

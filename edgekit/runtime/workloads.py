@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -14,40 +16,70 @@ from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import TensorSpec
 from edgekit.runtime import golden
+from edgekit.runtime.batching import batch_symbol
+from edgekit.runtime.rows import passage_rows, text_rows
 from edgekit.runtime.session import Array
-from edgekit.runtime.text import TextProcessor, read_rules
+from edgekit.runtime.text import Encoding, Text, TextProcessor, read_rules
 
 DEFAULT_LENGTHS = (16, 128)
 # The size of a dimension that nothing says anything about.
 _UNKNOWN = 16
 
-PASSAGE = (
-    "The ferry left the harbour a little after six, when the fog was still lying on the water and"
-    " the gulls had not begun to argue over the nets. On deck a woman in a grey coat was reading"
-    " a letter for the third time. She folded it, looked back at the lamps along the quay, and"
-    " asked the boy beside her whether he had remembered the key. He had not. It hung where it"
-    " always did, behind the kitchen door, between a calendar from the bank and last year's"
-    " wreath. So they would have to wake the neighbour, who slept badly, and who would tell them"
-    " again that a house by the sea needs somebody in it through the winter. By the time the"
-    " island came out of the haze, low and brown like a loaf, they had agreed on a story, and the"
-    " story was better than the truth: the lock had been changed, the post was slow, and nobody"
-    " could be blamed. The engines slowed. A rope flew across, a man caught it without looking,"
-    " and the whole boat leaned once against the old tyres and was still."
-)
-
 
 @dataclass(frozen=True)
 class Workload:
-    """The arrays of one inference; ``length`` is in tokens, None for models without text."""
+    """The arrays of one inference; ``length`` is in tokens, "data" for texts of natural lengths.
+
+    It is None for models without text. ``variants`` are all the arrays that inferences go round,
+    call by call, ``feeds`` being the first of them. ``texts`` are what tokenizes to their rows, in
+    order, None where nothing does.
+    """
 
     batch: int
-    length: int | None
+    length: int | Literal["data"] | None
     feeds: Mapping[str, Array]
+    variants: tuple[Mapping[str, Array], ...] = ()
+    texts: tuple[Text, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not self.variants:
+            object.__setattr__(self, "variants", (self.feeds,))
 
     @property
     def name(self) -> str:
         """``1×128``, or the batch alone."""
         return f"{self.batch}" if self.length is None else f"{self.batch}×{self.length}"
+
+    def singles(self) -> tuple[Workload, ...]:
+        """A workload of one variant for each of this one's, with its own texts."""
+        if len(self.variants) == 1:
+            return (self,)
+        found = []
+        for index, feeds in enumerate(self.variants):
+            own = slice(index * self.batch, (index + 1) * self.batch)
+            texts = None if self.texts is None else self.texts[own]
+            found.append(Workload(self.batch, self.length, feeds, (feeds,), texts))
+        return tuple(found)
+
+    def fed(self, change: Callable[[Mapping[str, Array]], Mapping[str, Array]]) -> Workload:
+        """The same with every variant's arrays changed."""
+        variants = tuple(change(feeds) for feeds in self.variants)
+        return replace(self, feeds=variants[0], variants=variants)
+
+
+def sweep_workloads(
+    bundle: Bundle,
+    *,
+    batches: Sequence[int] = (1,),
+    lengths: Sequence[int] | None = None,
+    seed: int = 0,
+) -> tuple[Workload, ...]:
+    """Every batch with every length, as `make_workloads` makes and refuses them."""
+    return tuple(
+        workload
+        for batch in dict.fromkeys(batches)
+        for workload in make_workloads(bundle, batch=batch, lengths=lengths, seed=seed)
+    )
 
 
 def make_workloads(
@@ -137,45 +169,58 @@ def _text_workloads(
                 f" {longest or 'any number of'} tokens.",
                 hint="Choose a length in between.",
             )
-    pair = _mapping(processor.get("post")).get("kind") == "question-answering"
-    return tuple(
-        Workload(batch, size, _token_feeds(maker, specs, batch, size, pair=pair)) for size in chosen
+    post = _mapping(processor.get("post"))
+    made: list[Workload] = []
+    for size in chosen:
+        rows, texts = passage_rows(maker, post, batch, size)
+        made.append(Workload(batch, size, _collated(maker, specs, rows), texts=texts))
+    return tuple(made)
+
+
+def text_workload(bundle: Bundle, texts: Sequence[Text], *, batch: int = 1) -> Workload:
+    """A workload of the length "data": `batch` rows at a time, padded to the longest of them.
+
+    Rows are those of the bundle's tokenizer, in the order of `texts`; what does not fill a batch
+    at the end is left out.
+
+    Raises:
+        ConfigError: the model takes no text, not this batch, or there are too few texts.
+        InputMismatch: a text that cannot be tokenized.
+        MissingDependency: tokenizers is not installed.
+    """
+    processor = bundle.manifest.processor
+    if processor is None or processor.get("kind") != "text":
+        raise ConfigError(
+            f"{bundle.path} takes no text, so --length data has no meaning for it.",
+            hint="Leave --length out; --batch works for every model.",
+        )
+    specs = bundle.manifest.components["model"].inputs
+    _check_static(specs, 0, batch, "--batch")
+    fixed = [spec.shape[1] for spec in specs if len(spec.shape) > 1]
+    static = next((size for size in fixed if isinstance(size, int)), None)
+    maker = TextProcessor(processor, bundle.path, length=static)
+    rows, kept = text_rows(maker, texts)
+    count = len(rows) // batch
+    if count == 0:
+        raise ConfigError(
+            f"The data have {len(rows)} rows, fewer than a batch of {batch}.",
+            hint="Give more rows, or a smaller --batch.",
+        )
+    variants = tuple(
+        _collated(maker, specs, rows[start : start + batch])
+        for start in range(0, count * batch, batch)
     )
+    used = None if kept is None else kept[: count * batch]
+    return Workload(batch, "data", variants[0], variants, used)
 
 
 def _mapping(value: object) -> Mapping[str, object]:
     return value if isinstance(value, Mapping) else {}
 
 
-def _token_feeds(
-    maker: TextProcessor, specs: Sequence[TensorSpec], batch: int, length: int, *, pair: bool
+def _collated(
+    maker: TextProcessor, specs: Sequence[TensorSpec], rows: Sequence[Encoding]
 ) -> dict[str, Array]:
-    """Rows of exactly `length` tokens: the passage from another word on, repeated as needed."""
-    words = PASSAGE.split()
-    # The tokenizer is this function's own: it may be told another length than the bundle's.
-    maker.tokenizer.enable_truncation(length, strategy="longest_first")
-    rows = []
-    for row in range(batch):
-        start = row * 7 % len(words)
-        turned = words[start:] + words[:start]
-        repeat = 1 + length // len(words)
-        encoding = None
-        # A word is a token or more, but for a tokenizer that merges whole phrases.
-        for _ in range(8):
-            text = " ".join(turned * repeat)
-            question = " ".join(turned[: max(1, min(8, length // 8))])
-            encoding = (
-                maker.tokenizer.encode(question, text) if pair else maker.tokenizer.encode(text)
-            )
-            if len(encoding) == length:
-                break
-            repeat *= 2
-        if encoding is None or len(encoding) != length:
-            raise ConfigError(
-                f"The tokenizer gives no row of exactly {length} tokens.",
-                hint="Choose a longer --length.",
-            )
-        rows.append(encoding)
     made = maker.collate(rows)
     return {spec.name: made[spec.name].astype(spec.dtype, copy=False) for spec in specs}
 
@@ -209,15 +254,6 @@ def _array_feeds(
     return feeds
 
 
-def batch_symbol(specs: Sequence[TensorSpec]) -> str | None:
-    """The name of the batch dimension: ``batch``, else the first dimension that varies first."""
-    names = [size for spec in specs for size in spec.shape if isinstance(size, str)]
-    if "batch" in names:
-        return "batch"
-    firsts = [spec.shape[0] for spec in specs if spec.shape]
-    return next((size for size in firsts if isinstance(size, str)), None)
-
-
 def _random(generator: np.random.Generator, spec: TensorSpec, sizes: Sequence[int]) -> Array:
     dtype = np.dtype(spec.dtype)
     if np.issubdtype(dtype, np.floating):
@@ -228,13 +264,20 @@ def _random(generator: np.random.Generator, spec: TensorSpec, sizes: Sequence[in
 
 def save_workloads(workloads: Sequence[Workload], path: Path) -> None:
     """Write workloads to one .safetensors file that every child of a bench reads."""
-    tensors: dict[str, np.ndarray[tuple[int, ...], np.dtype[np.generic]]] = {}
+    tensors: dict[str, Array] = {}
     metadata: dict[str, str] = {"count": str(len(workloads))}
     for index, workload in enumerate(workloads):
-        length = "" if workload.length is None else str(workload.length)
-        metadata[f"{index}"] = f"{workload.batch},{length}"
-        for name, array in workload.feeds.items():
-            tensors[f"{index}.{name}"] = np.ascontiguousarray(array)
+        metadata[f"{index}"] = json.dumps(
+            {
+                "batch": workload.batch,
+                "length": workload.length,
+                "variants": len(workload.variants),
+                "texts": workload.texts,
+            }
+        )
+        for variant, feeds in enumerate(workload.variants):
+            for name, array in feeds.items():
+                tensors[f"{index}.{variant}.{name}"] = np.ascontiguousarray(array)
     save_file(tensors, path, metadata=metadata)
 
 
@@ -243,14 +286,49 @@ def load_workloads(path: Path) -> tuple[Workload, ...]:
     try:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
-            feeds: list[dict[str, Array]] = [{} for _ in range(int(metadata["count"]))]
+            heads = [json.loads(metadata[str(at)]) for at in range(int(metadata["count"]))]
+            feeds: list[list[dict[str, Array]]] = [
+                [{} for _ in range(int(head["variants"]))] for head in heads
+            ]
+            for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
+                index, variant, name = key.split(".", 2)
+                feeds[int(index)][int(variant)][name] = file.get_tensor(key)
+        return tuple(
+            Workload(head["batch"], head["length"], made[0], tuple(made), _texts(head["texts"]))
+            for head, made in zip(heads, feeds, strict=True)
+        )
+    except (OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:
+        raise ConfigError(f"{path} holds no workloads: {error}.") from error
+
+
+def _texts(value: list[str | list[str]] | None) -> tuple[Text, ...] | None:
+    """Texts and pairs as JSON kept them."""
+    if value is None:
+        return None
+    return tuple(text if isinstance(text, str) else (text[0], text[1]) for text in value)
+
+
+def save_outputs(outputs: Sequence[Mapping[str, Array]], path: Path) -> None:
+    """Write what every workload was answered with; outputs without numbers are left out."""
+    tensors = {
+        f"{index}.{name}": np.ascontiguousarray(array)
+        for index, answer in enumerate(outputs)
+        for name, array in answer.items()
+        if array.dtype.kind in "biuf"
+    }
+    save_file(tensors, path, metadata={"count": str(len(outputs))})
+
+
+def load_outputs(path: Path) -> tuple[dict[str, Array], ...]:
+    """What every workload was answered with, by output. Raises ConfigError for another file."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            found: list[dict[str, Array]] = [
+                {} for _ in range(int((file.metadata() or {})["count"]))
+            ]
             for key in file.keys():  # noqa: SIM118 - safe_open is no mapping
                 index, _, name = key.partition(".")
-                feeds[int(index)][name] = file.get_tensor(key)
-            heads = [metadata[str(index)].split(",") for index in range(len(feeds))]
+                found[int(index)][name] = file.get_tensor(key)
     except (OSError, SafetensorError, KeyError, ValueError, IndexError) as error:
-        raise ConfigError(f"{path} holds no workloads: {error}.") from error
-    return tuple(
-        Workload(int(batch), int(length) if length else None, arrays)
-        for (batch, length), arrays in zip(heads, feeds, strict=True)
-    )
+        raise ConfigError(f"{path} holds no outputs: {error}.") from error
+    return tuple(found)

@@ -71,6 +71,16 @@ def test_not_a_dict(given: object) -> None:
     with pytest.raises(InputMismatch, match="dict of arrays") as caught:
         CHECK(given)  # type: ignore[arg-type]
     assert "x float32[batch, 3]" in str(caught.value.hint)
+    assert "Give {'ids': array, 'x': array, 'state': array}." in str(caught.value.hint)
+
+
+@pytest.mark.parametrize("given", [[1.0], {"ids": [1], "x": [1.0], "state": [1.0]}])
+def test_remedy_fits_the_model(given: object) -> None:
+    """Texts are proposed only where the model reads texts as well."""
+    for texts in (False, True):
+        with pytest.raises(InputMismatch) as caught:
+            InputCheck((IDS, X, STATE), texts=texts)(given)  # type: ignore[arg-type]
+        assert ("texts instead of run()" in str(caught.value.hint)) is texts
 
 
 def test_infinities_pass() -> None:
@@ -78,9 +88,23 @@ def test_infinities_pass() -> None:
     CHECK(feeds(x=np.full((2, 3), -np.inf, np.float32)))
 
 
+def test_empty_batch() -> None:
+    """Nothing to compute on is refused by name and shape: an engine has died of it."""
+    with pytest.raises(InputMismatch, match="batch is empty") as caught:
+        CHECK(feeds(ids=np.zeros((0, 5), np.int64)))
+    assert "'ids' should be ids int64[batch, sequence], got shape [0, 5]" in str(caught.value)
+
+
 def test_empty_axis_passes() -> None:
     """An empty cache is an input like any other."""
     InputCheck((TensorSpec("past", "float32", ("batch", "past")),))(
+        {"past": np.zeros((1, 0), np.float32)}
+    )
+
+
+def test_size_fixed_at_zero_passes() -> None:
+    """What the graph itself declares empty is given empty."""
+    InputCheck((TensorSpec("past", "float32", ("batch", 0)),))(
         {"past": np.zeros((1, 0), np.float32)}
     )
 

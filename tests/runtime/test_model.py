@@ -188,8 +188,14 @@ def test_custom_model_is_called_with_arrays(linear_bundle: Make) -> None:
             ["y"],
             ["y"],
         ]
-        with pytest.raises(InputMismatch, match="dict of arrays"):
-            model("a text")
+        for bad in ("a text", [[1.0, 2.0, 3.0]], np.zeros((1, 3), np.float32)):
+            with pytest.raises(InputMismatch, match="dict of arrays") as caught:
+                model(bad)
+            assert "Give {'a': array, 'b': array}. Declared" in str(caught.value.hint)
+        with pytest.raises(InputMismatch, match="'a' should be a numpy array") as caught:
+            model({"a": [1.0, 2.0, 3.0], "b": feeds["b"]})
+        assert caught.value.hint == "Convert it with numpy.asarray(…, dtype='float32')."
+        assert model([]) == []
         with pytest.raises(ConfigError, match="top_k"):
             model(feeds, top_k=1)
 
@@ -280,6 +286,33 @@ def test_inputs_of_another_kind(text_bundle: Make, kind: str, bad: object) -> No
     """What the task does not take is InputMismatch with the forms that it takes."""
     with load(text_bundle(kind).path) as model, pytest.raises(InputMismatch):
         model(bad)
+
+
+@pytest.mark.parametrize(
+    ("kind", "bad", "hint"),
+    [
+        ("classification", [["a fine film", "awful"]], "Write a pair as a tuple: ('…', '…')."),
+        ("question-answering", [["what?", "the sea"]], "Write a pair as a tuple"),
+        ("token-classification", [["a", "b"]], "one flat list"),
+        ("classification", [["a", "b", "c"]], "one flat list"),
+        ("classification", [[["a", "b"]]], "one flat list of str"),
+        ("classification", {"question": "what?"}, "Write a pair as a tuple"),
+        ("classification", {"input_ids": [[1]]}, "Raw tensors go through model.run"),
+        ("classification", np.zeros((1, 2), np.int64), "Raw tensors go through model.run"),
+        ("classification", np.array(["a", "b"]), "array.tolist()"),
+        ("classification", b"a fine film", "Decode it"),
+        ("classification", None, "Give texts."),
+        ("classification", 3, "Give texts."),
+    ],
+    ids=lambda value: None if isinstance(value, str) else type(value).__name__,
+)
+def test_remedy_for_inputs_of_another_kind(
+    text_bundle: Make, kind: str, bad: object, hint: str
+) -> None:
+    """The remedy is for what was probably meant; raw tensors only where arrays were given."""
+    with load(text_bundle(kind).path) as model, pytest.raises(InputMismatch) as caught:
+        model(bad)
+    assert hint in str(caught.value.hint)
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_engine_not_installed(
     with pytest.raises(MissingDependency) as caught:
         load(bundle.path, engine=engine)
     assert caught.value.exit_code == 3
-    assert f"edgekit-ml[{extra}]" in str(caught.value.hint)
+    assert f"[{extra}]" in str(caught.value.hint)
 
 
 @pytest.mark.parametrize("extras", [(), ("text",)])
@@ -104,7 +104,7 @@ def test_tokenizers_not_installed(
     hide("tokenizers")
     with pytest.raises(MissingDependency, match="tokenizers") as caught:
         load(bundle.path)
-    assert "edgekit-ml[text]" in str(caught.value.hint)
+    assert "[text]" in str(caught.value.hint)
 
 
 def test_extra_of_a_later_version(linear_bundle: Make) -> None:

@@ -57,6 +57,25 @@ def test_a_turn_times_single_calls() -> None:
     assert turn.cpu_seconds >= 0
 
 
+def test_a_turn_keeps_its_last_answer() -> None:
+    """And never two answers at a time: that is memory that no app takes."""
+    alive: list[int] = []
+    most: list[int] = []
+
+    class Answer:
+        def __init__(self) -> None:
+            alive.append(1)
+            most.append(len(alive))
+
+        def __del__(self) -> None:
+            alive.pop()
+
+    turn = timing.take_turn(Answer, seconds=0.0, least=4, discard=0)
+    assert isinstance(turn.last, Answer)
+    assert max(most) == 1
+    assert (turn.inferences, turn.busy_seconds) == (4, turn.wall_seconds)
+
+
 def test_a_turn_ends_after_a_thousand_calls() -> None:
     """A model of microseconds does not fill the pipe."""
     turn = timing.take_turn(lambda: None, seconds=60, least=1)
@@ -91,6 +110,19 @@ def test_processes_weigh_the_same() -> None:
     assert timing.quantile([few, many], 0.51) == 2.0
 
 
+def test_the_distribution_has_few_steps() -> None:
+    """Every value of a few, 200 steps of many; at each the share of what is not larger."""
+    values, shares = timing.ecdf([np.array([3.0, 1.0]), np.array([2.0])])
+    assert values == (1.0, 2.0, 3.0)
+    assert shares == pytest.approx((0.25, 0.75, 1.0))
+    samples = np.random.default_rng(2).random(5000)
+    values, shares = timing.ecdf([samples])
+    assert len(values) == len(shares) == 200
+    assert (values[-1], shares[-1]) == (samples.max(), 1.0)
+    for value, share in zip(values, shares, strict=True):
+        assert share == pytest.approx((samples <= value).mean())
+
+
 @pytest.mark.parametrize(("q", "least"), [(0.9, 64), (0.95, 130), (0.99, 662), (0.999, 6636)])
 def test_no_percentile_without_its_samples(q: float, least: int) -> None:
     """MLPerf's numbers, over all processes together."""
@@ -117,3 +149,11 @@ def test_the_peak_begins_again() -> None:
         peak = timing.peak_bytes()
         assert peak is not None
         assert peak < high - 30_000_000
+
+
+def test_shared_memory_counts_in_part() -> None:
+    """PSS is at most RSS, where the system tells it."""
+    part, whole = timing.proportional_bytes(), timing.resident_bytes()
+    if part is None or whole is None:
+        pytest.skip("this system does not tell a process's PSS")
+    assert 0 < part <= 1.1 * whole

@@ -13,7 +13,7 @@ import pytest
 
 from edgekit.core.errors import EngineUnavailable
 from edgekit.runtime.worker import not_finite, serve
-from edgekit.runtime.workloads import Workload, save_workloads
+from edgekit.runtime.workloads import Workload, load_outputs, save_workloads
 
 Outputs = Mapping[str, np.ndarray]
 
@@ -23,7 +23,8 @@ class Fixed:
 
     def __init__(self, *, refuse: bool = False) -> None:
         self.refuse = refuse
-        self.prepared: list[int | None] = []
+        self.prepared: list[int | str | None] = []
+        self.ran: list[int] = []
 
     def imports(self) -> None:
         """Nothing to import."""
@@ -39,8 +40,13 @@ class Fixed:
         return {"engine": "fixed", "prepared": len(self.prepared)}
 
     def start(self, workload: Workload) -> Callable[[], Outputs]:
-        """An inference that returns its input."""
-        return lambda: dict(workload.feeds)
+        """An inference that notes the size of its input and returns it."""
+
+        def call() -> Outputs:
+            self.ran.append(sum(array.size for array in workload.feeds.values()))
+            return dict(workload.feeds)
+
+        return call
 
     def prepare(self, workload: Workload) -> Callable[[], Outputs]:
         """Remembers for what it was prepared."""
@@ -115,7 +121,150 @@ def test_the_end_of_input_means_stop(inputs: Path) -> None:
     assert talk(Fixed(), inputs, OPEN)[0] == 0
 
 
-@pytest.mark.parametrize("wrong", [WARM, MEASURE, {"do": "dance", "workload": 0}])
+class Shifting(Fixed):
+    """Its answers grow by one from call to call."""
+
+    def start(self, workload: Workload) -> Callable[[], Outputs]:
+        """An inference."""
+
+        def call() -> Outputs:
+            self.ran.append(1)
+            return {"same": np.ones(2), "y": np.full(3, float(len(self.ran)))}
+
+        return call
+
+
+class Staged(Fixed):
+    """Tells stages."""
+
+    def stages(self, workload: Workload, *, seconds: float) -> Mapping[str, float]:
+        """Made-up ones."""
+        return {"preprocess_ms": seconds, "engine_ms": 2.0, "postprocess_ms": 3.0}
+
+
+def saved(path: Path, *workloads: Workload) -> Path:
+    """The file of some workloads."""
+    save_workloads(workloads, path)
+    return path
+
+
+def sized(*sizes: int) -> tuple[dict[str, np.ndarray], ...]:
+    """One array of each size."""
+    return tuple({"x": np.ones(size, dtype=np.float32)} for size in sizes)
+
+
+def test_outputs_of_all_workloads_are_written(tmp_path: Path) -> None:
+    """The cold workload runs once, timed; the others after it."""
+    small, large = (
+        Workload(1, size, feeds) for size, feeds in zip((2, 9), sized(2, 9), strict=True)
+    )
+    path = saved(tmp_path / "w", small, large)
+    contender = Fixed()
+    talk(contender, path, {**OPEN, "workload": 1, "outputs": str(tmp_path / "o")})
+    assert contender.ran == [9, 2]
+    first, second = load_outputs(tmp_path / "o")
+    assert (first["x"].size, second["x"].size) == (2, 9)
+
+
+def test_infinities_of_any_workload_are_told(inputs: Path, tmp_path: Path) -> None:
+    """Also of one that was run only to write its outputs."""
+    (answer,) = talk(Fixed(), inputs, {**OPEN, "outputs": str(tmp_path / "o")})[1]
+    assert answer["wrong"] == "x"
+
+
+def test_answers_that_change_are_told(inputs: Path) -> None:
+    """The last answers of a turn against the process's first."""
+    (_, _, measured) = talk(Shifting(), inputs, OPEN, WARM, MEASURE)[1]
+    drift = measured["drift"]
+    assert isinstance(drift, dict)
+    assert (drift["output"], drift["max_ref"]) == ("y", 1.0)
+    assert drift["max_abs"] > 4
+    (_, _, steady) = talk(Fixed(), inputs, OPEN, WARM, MEASURE)[1]
+    assert steady["drift"]["max_abs"] == 0.0  # type: ignore[index]
+    assert steady["wrong"] is None
+
+
+def test_variants_take_turns(tmp_path: Path) -> None:
+    """Inferences go round all arrays; the settings are found on those of middle size."""
+    feeds = sized(5, 1, 9)
+    contender = Fixed()
+    path = saved(tmp_path / "w", Workload(1, "data", feeds[0], feeds))
+    talk(contender, path, OPEN, WARM)
+    assert contender.ran[2:7] == [5, 1, 9, 5, 1]
+    assert contender.prepared == ["data"]
+    (_, _, measured) = talk(Fixed(), path, OPEN, WARM, MEASURE)[1]
+    # The last call ran other arrays than the first one: the first ones are run again.
+    assert measured["drift"]["max_abs"] == 0.0  # type: ignore[index]
+
+
+class Settling(Fixed):
+    """Notes the order in which its calls are made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[tuple[str, int]] = []
+
+    def start(self, workload: Workload) -> Callable[[], Outputs]:
+        """See `Fixed`."""
+        self.made.append(("start", workload.feeds["x"].size))
+        return super().start(workload)
+
+    def prepare(self, workload: Workload) -> Callable[[], Outputs]:
+        """See `Fixed`."""
+        self.made.append(("prepare", workload.feeds["x"].size))
+        return super().start(workload)
+
+
+def test_settings_are_found_before_the_variants_are_made(tmp_path: Path) -> None:
+    """Inputs that are laid out for other settings would be converted in every call."""
+    feeds = sized(5, 1, 9)
+    contender = Settling()
+    talk(contender, saved(tmp_path / "w", Workload(1, "data", feeds[0], feeds)), OPEN, WARM)
+    assert contender.made[1:] == [("prepare", 5), ("start", 1), ("start", 9)]
+
+
+@pytest.mark.parametrize(
+    ("scenario", "keys"),
+    [
+        ({"name": "single-stream"}, set()),
+        ({"name": "server", "qps": 2000.0, "seed": 1}, set()),
+        ({"name": "sparse", "interval": 0.001}, set()),
+        ({"name": "offline", "streams": None}, {"streams"}),
+    ],
+)
+def test_every_scenario_is_answered(
+    inputs: Path, scenario: Mapping[str, object], keys: set[str]
+) -> None:
+    """With the same numbers, and what is the scenario's own."""
+    (_, _, measured) = talk(Fixed(), inputs, OPEN, WARM, {**MEASURE, "scenario": scenario})[1]
+    always = {
+        "event", "nanoseconds", "wall_seconds", "cpu_seconds", "busy_seconds", "inferences",
+        "drift", "wrong",
+    }  # fmt: skip
+    assert set(measured) == always | keys
+    assert measured["inferences"] >= 4  # type: ignore[operator]
+
+
+def test_stages_are_told_by_those_who_know(inputs: Path) -> None:
+    """Others answer with nothing."""
+    command = {"do": "stages", "workload": 0, "seconds": 0.5}
+    assert talk(Fixed(), inputs, OPEN, command)[1][1] == {"event": "stages"}
+    (_, stages) = talk(Staged(), inputs, OPEN, command)[1]
+    assert (stages["preprocess_ms"], stages["engine_ms"]) == (0.5, 2.0)
+
+
+def test_the_largest_arrays_are_run_at_the_end(tmp_path: Path) -> None:
+    """Twice, whichever workload and variant they belong to."""
+    feeds = sized(3, 7)
+    path = saved(tmp_path / "w", Workload(1, 5, sized(5)[0]), Workload(1, "data", feeds[0], feeds))
+    contender = Fixed()
+    answers = talk(contender, path, OPEN, {"do": "largest"}, {"do": "stop"})[1]
+    assert contender.ran == [5, 7, 7]
+    assert answers[1] == {"event": "largest"}
+    assert {"peak_rss_bytes", "peak_pss_bytes"} <= set(answers[2])
+
+
+@pytest.mark.parametrize("wrong", [WARM, MEASURE, {"do": "largest"}, {"do": "dance"}])
 def test_commands_out_of_order_are_bugs(inputs: Path, wrong: Mapping[str, object]) -> None:
     """The parent is ours: it gets a traceback."""
     with pytest.raises(ValueError, match=r"before|unknown"):

@@ -12,12 +12,15 @@ from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import TensorSpec
 from edgekit.runtime import load
+from edgekit.runtime.batching import batch_symbol
 from edgekit.runtime.workloads import (
     Workload,
-    batch_symbol,
+    load_outputs,
     load_workloads,
     make_workloads,
+    save_outputs,
     save_workloads,
+    sweep_workloads,
 )
 from tests.runtime.conftest import MAX_LENGTH
 
@@ -108,18 +111,58 @@ def test_the_batch_axis_is_found_by_name() -> None:
     assert batch_symbol([TensorSpec("x", "float32", (1, 4))]) is None
 
 
+def test_a_sweep_is_every_batch_with_every_length(text_bundle: Make) -> None:
+    """One workload each, in order, none twice."""
+    made = sweep_workloads(text_bundle("classification"), batches=(1, 4, 1), lengths=(8, 12))
+    assert [workload.name for workload in made] == ["1×8", "1×12", "4×8", "4×12"]
+
+
 def test_workloads_survive_their_file(tmp_path: Path) -> None:
-    """Every child reads the same arrays."""
+    """Every child reads the same arrays, variants and texts."""
+    ids = {"input_ids": np.arange(16)[None]}
+    other = {"input_ids": np.arange(3)[None]}
     made = (
-        Workload(1, 16, {"input_ids": np.arange(16)[None]}),
+        Workload(1, 16, ids, texts=("Ça va\u2028?",)),
+        Workload(1, "data", ids, (ids, other), ("a", ("who", "b"))),
         Workload(2, None, {"x.y": np.ones((2, 3), dtype=np.float32), "m": np.array([True, False])}),
     )
     save_workloads(made, tmp_path / "w.safetensors")
     for before, after in zip(made, load_workloads(tmp_path / "w.safetensors"), strict=True):
         assert (before.batch, before.length) == (after.batch, after.length)
-        for name, array in before.feeds.items():
-            np.testing.assert_array_equal(after.feeds[name], array)
-            assert after.feeds[name].dtype == array.dtype
+        assert before.texts == after.texts
+        assert after.feeds is after.variants[0]
+        for left, right in zip(before.variants, after.variants, strict=True):
+            assert set(left) == set(right)
+            for name, array in left.items():
+                np.testing.assert_array_equal(right[name], array)
+                assert right[name].dtype == array.dtype
+
+
+def test_every_variant_can_be_changed() -> None:
+    """Another bundle of the model may take other integers."""
+    feeds = ({"n": np.array([1])}, {"n": np.array([2])})
+    made = Workload(1, "data", feeds[0], feeds, ("a", "b")).fed(
+        lambda arrays: {name: array.astype(np.int32) for name, array in arrays.items()}
+    )
+    assert [variant["n"].dtype for variant in made.variants] == [np.int32, np.int32]
+    assert made.feeds is made.variants[0]
+    assert made.texts == ("a", "b")
+
+
+def test_outputs_survive_their_file(tmp_path: Path) -> None:
+    """By workload and name; what holds no numbers is left out."""
+    outputs = [
+        {"y.z": np.ones((2, 3), dtype=np.float32), "w": np.array(["a"])},
+        {"y": np.arange(3)},
+    ]
+    save_outputs(outputs, tmp_path / "o")
+    first, second = load_outputs(tmp_path / "o")
+    assert set(first) == {"y.z"}
+    np.testing.assert_array_equal(first["y.z"], outputs[0]["y.z"])
+    np.testing.assert_array_equal(second["y"], outputs[1]["y"])
+    (tmp_path / "w").write_bytes(b"nothing")
+    with pytest.raises(ConfigError, match="no outputs"):
+        load_outputs(tmp_path / "w")
 
 
 def test_another_file_holds_no_workloads(tmp_path: Path) -> None:

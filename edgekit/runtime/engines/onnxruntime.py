@@ -11,19 +11,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from threading import Thread
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from edgekit.core.errors import BundleCorrupt, EdgekitError, EngineUnavailable, SessionError
-from edgekit.core.lazy import require
-from edgekit.core.manifest import Component
+from edgekit.core.lazy import install_line, require
+from edgekit.core.manifest import Component, TensorSpec
 from edgekit.runtime.engines._options import Options
 from edgekit.runtime.session import Array, Fact
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession, SessionOptions
+    from onnxruntime import InferenceSession, NodeArg, SessionOptions
 
 FORMATS = ("onnx",)
 DEVICES = ("cpu", "cuda")
@@ -66,11 +67,16 @@ _LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
-_CUDA_REMEDY = (
-    "On a machine with an NVIDIA GPU run: pip uninstall -y onnxruntime onnxruntime-gpu &&"
-    " pip install 'edgekit-ml[cuda]'. Elsewhere load it with device='cpu'."
-)
+# The types whose names are not numpy's.
+_TYPES = {"float": "float32", "double": "float64"}
 _QUIET = 4  # only fatal messages: everything else comes back as an exception
+
+
+def _cuda_remedy() -> str:
+    return (
+        "On a machine with an NVIDIA GPU run: pip uninstall -y onnxruntime onnxruntime-gpu &&"
+        f" {install_line('cuda')}. Elsewhere load it with device='cpu'."
+    )
 
 
 def import_onnxruntime() -> ModuleType:
@@ -124,10 +130,45 @@ def open_session(
         raise EngineUnavailable(
             f"ONNX Runtime was asked for {wanted} and gave {', '.join(obtained)}: the"
             " provider's libraries (CUDA, cuDNN) or the GPU are missing.",
-            hint=_CUDA_REMEDY,
+            hint=_cuda_remedy(),
         )
+    if not component.outputs:
+        component = replace(component, inputs=_inputs(session), outputs=_outputs(session))
     _check_names(component, session)
     return OnnxRuntimeSession(session, component, device, wanted, count, str(ort.__version__))
+
+
+def graph_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """(inputs, outputs) of an ONNX file that no manifest describes.
+
+    Raises MissingDependency, EngineUnavailable, BundleCorrupt.
+    """
+    ort = import_onnxruntime()
+    settings = ort.SessionOptions()
+    settings.log_severity_level = _QUIET
+    settings.intra_op_num_threads = 1
+    # Nothing is run: optimising would only take time and memory.
+    settings.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = _create(ort, path, settings, [_PROVIDERS["cpu"]])
+    return _inputs(session), _outputs(session)
+
+
+def _inputs(session: InferenceSession) -> tuple[TensorSpec, ...]:
+    return tuple(_spec(value) for value in session.get_inputs())
+
+
+def _outputs(session: InferenceSession) -> tuple[TensorSpec, ...]:
+    return tuple(_spec(value) for value in session.get_outputs())
+
+
+def _spec(value: NodeArg) -> TensorSpec:
+    """A graph's input or output; a dimension without a name gets one of its own."""
+    shape = [
+        size if isinstance(size, (int, str)) else "batch" if axis == 0 else f"{value.name}.{axis}"
+        for axis, size in enumerate(value.shape)
+    ]
+    inside = value.type.removeprefix("tensor(").removesuffix(")")
+    return TensorSpec(value.name, _TYPES.get(inside, inside), tuple(shape))
 
 
 class OnnxRuntimeSession:
@@ -188,7 +229,7 @@ def _provider(ort: ModuleType, device: str) -> str:
         raise EngineUnavailable(
             f"This build of ONNX Runtime {ort.__version__} has no {wanted}; it has"
             f" {', '.join(available)}.",
-            hint=_CUDA_REMEDY,
+            hint=_cuda_remedy(),
         )
     return wanted
 
@@ -245,7 +286,7 @@ def _refusal(path: Path, error: Exception, version: str) -> EdgekitError:
             hint="Run: pip install --upgrade onnxruntime",
         )
     if "CUDA" in text or "cuda" in text:
-        return EngineUnavailable(f"CUDA could not be started: {text}", hint=_CUDA_REMEDY)
+        return EngineUnavailable(f"CUDA could not be started: {text}", hint=_cuda_remedy())
     return BundleCorrupt(
         f"ONNX Runtime {version} does not load {path.name}: {text}",
         hint="Export or compile the bundle again for this engine.",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -18,7 +19,7 @@ import numpy as np
 
 from edgekit.core.errors import BundleCorrupt, BundleUnsafe, EngineUnavailable, SessionError
 from edgekit.core.lazy import require
-from edgekit.core.manifest import Component
+from edgekit.core.manifest import Component, TensorSpec
 from edgekit.runtime.engines._options import Options
 from edgekit.runtime.session import Array, Fact
 
@@ -125,7 +126,43 @@ def open_session(
             f"OpenVINO {version()} does not load {path.name} on {device}: {short_reason(error)}",
             hint="Compile the bundle again for this device.",
         ) from error
+    if not component.outputs:
+        inputs, outputs = _ports(compiled)
+        component = replace(component, inputs=inputs, outputs=outputs)
     return OpenVinoSession(compiled, component, device, version())
+
+
+def graph_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    """(inputs, outputs) of an IR that no manifest describes.
+
+    Raises MissingDependency, BundleUnsafe, BundleCorrupt.
+    """
+    ov = import_openvino()
+    check_ir(path)
+    try:
+        return _ports(ov.Core().read_model(str(path)))
+    except Exception as error:  # OpenVINO raises RuntimeError, TypeError and its own
+        raise BundleCorrupt(
+            f"OpenVINO {version()} does not load {path.name}: {short_reason(error)}",
+            hint="Convert the model again.",
+        ) from error
+
+
+def _ports(
+    model: ov.Model | ov.CompiledModel,
+) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
+    inputs = tuple(_spec(port) for port in model.inputs)
+    return inputs, tuple(_spec(port) for port in model.outputs)
+
+
+def _spec(port: ov.Output) -> TensorSpec:
+    """A graph's input or output; IR gives varying dimensions no names."""
+    name = str(port.get_any_name())
+    shape = [
+        int(size.get_length()) if size.is_static else "batch" if axis == 0 else f"{name}.{axis}"
+        for axis, size in enumerate(port.get_partial_shape())
+    ]
+    return TensorSpec(name, np.dtype(port.get_element_type().to_dtype()).name, tuple(shape))
 
 
 class OpenVinoSession:

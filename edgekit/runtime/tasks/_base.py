@@ -120,12 +120,30 @@ def read_text(item: object, *, pairs: bool, task: str) -> Text:
         return read_text((item["text"], item["text_pair"]), pairs=True, task=task)
     forms = "a str or a pair (str, str)" if pairs else "a str"
     raise InputMismatch(
-        f"{task} takes {forms}, or a list of them, got {_kind(item)}.",
-        hint="Raw tensors go through model.run({name: array, …}).",
+        f"{task} takes {forms}, or a list of them, got {kind_of(item)}.",
+        hint=_remedy(item, "Write a pair as a tuple: ('…', '…')." if pairs else None),
     )
 
 
-def _kind(item: object) -> str:
+def _remedy(item: object, pair: str | None) -> str:
+    """What to give instead of something that is no text, by what its giver may have meant."""
+    if isinstance(item, np.ndarray) and item.dtype.kind in "UO":
+        return "Give a list of str: array.tolist()."
+    if isinstance(item, Mapping) and any(isinstance(value, str) for value in item.values()):
+        return pair or "Give texts."
+    if isinstance(item, Mapping | np.ndarray):
+        return "Raw tensors go through model.run({name: array, …})."
+    if isinstance(item, bytes):
+        return "Decode it: data.decode('utf-8')."
+    if not isinstance(item, list | tuple) or not item:
+        return "Give texts."
+    if not all(isinstance(part, str) for part in item):
+        return "Give texts: a str, or one flat list of str."
+    return pair if pair and len(item) == 2 else "Give several texts as one flat list."
+
+
+def kind_of(item: object) -> str:
+    """What something is that is no text, short enough for a message."""
     if isinstance(item, tuple | list):
         inside = ", ".join(type(part).__name__ for part in item[:3])
         return f"{type(item).__name__} of {len(item)} ({inside})"

@@ -22,6 +22,7 @@ from edgekit.runtime.tasks._base import (
     check_keys,
     count_option,
     flag_option,
+    kind_of,
     pick_outputs,
 )
 from edgekit.runtime.text import Encoding, Text
@@ -65,8 +66,10 @@ class QuestionAnswering:
         if not isinstance(item, tuple) or len(item) != 2:
             raise InputMismatch(
                 f"question-answering takes {{'question': …, 'context': …}} or a pair"
-                f" (question, context), or a list of them, got {type(item).__name__}.",
-                hint="Give both texts.",
+                f" (question, context), or a list of them, got {kind_of(item)}.",
+                hint="Write a pair as a tuple: (question, context)."
+                if isinstance(item, list)
+                else "Give both texts.",
             )
         question, context = item
         for name, text in (("question", question), ("context", context)):

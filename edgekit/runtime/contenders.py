@@ -1,0 +1,130 @@
+"""What is measured: a bundle, or a bare graph file, opened and run the way an app does it."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+from edgekit.core.bundle import Bundle, open_bundle
+from edgekit.core.errors import ConfigError
+from edgekit.core.manifest import RuntimeChoice
+from edgekit.runtime.conversation import python_command
+from edgekit.runtime.engines import find_engine
+from edgekit.runtime.model import Model
+from edgekit.runtime.opening import open_session
+from edgekit.runtime.raw import RawContender, is_raw
+from edgekit.runtime.session import Array
+from edgekit.runtime.stages import Stopwatch, measure_stages
+from edgekit.runtime.worker import Contender, Measurable
+from edgekit.runtime.workloads import Workload
+
+
+@dataclass(frozen=True)
+class BundleContender:
+    """A bundle as a contender; ``options`` stand over the runtime options of its manifest."""
+
+    path: Path
+    threads: int | None
+    options: Mapping[str, object] = field(default_factory=dict)
+
+    def imports(self) -> None:
+        """See `edgekit.runtime.worker.Contender`."""
+        manifest = open_bundle(self.path, check="quick").manifest
+        find_engine(manifest.requires.engine).version()
+        if manifest.processor is not None and manifest.processor.get("kind") == "text":
+            importlib.import_module("tokenizers")
+
+    def open(self) -> Measurable:
+        """See `edgekit.runtime.worker.Contender`."""
+        bundle = with_options(open_bundle(self.path), self.options)
+        watch = Stopwatch(open_session(bundle, threads=self.threads))
+        return OpenBundle(Model(bundle, watch), watch)
+
+
+@dataclass(frozen=True)
+class OpenBundle:
+    """A loaded bundle under measurement: `Model.run`, input checks included."""
+
+    model: Model
+    watch: Stopwatch
+
+    def facts(self) -> Mapping[str, object]:
+        """See `edgekit.runtime.worker.Measurable`.
+
+        ``effective_precision`` is the coarsest of what the bundle was converted to and what the
+        engine computes in: the one whose tolerance applies.
+        """
+        return {
+            "engine": self.model.engine,
+            "device": self.model.device,
+            "effective_precision": self.model.precision,
+            **self.model.facts(),
+        }
+
+    def start(self, workload: Workload) -> Callable[[], Mapping[str, Array]]:
+        """See `edgekit.runtime.worker.Measurable`."""
+        feeds = dict(workload.feeds)
+        return lambda: self.model.run(feeds)
+
+    def prepare(self, workload: Workload) -> Callable[[], Mapping[str, Array]]:
+        """See `edgekit.runtime.worker.Measurable`: a bundle's options are chosen already."""
+        return self.start(workload)
+
+    def stages(self, workload: Workload, *, seconds: float) -> Mapping[str, float]:
+        """See `edgekit.runtime.worker.Staged`: nothing for a workload without texts."""
+        if workload.texts is None or self.model.manifest.processor is None:
+            return {}
+        predictions = [
+            partial(self.model, list(single.texts or ()), batch_size=workload.batch)
+            if workload.batch > 1
+            else partial(self.model, (single.texts or ("",))[0])
+            for single in workload.singles()
+        ]
+        return measure_stages(self.watch, predictions, seconds=seconds)
+
+
+def with_options(bundle: Bundle, options: Mapping[str, object]) -> Bundle:
+    """The bundle with some runtime options set; those that hold several are set one by one."""
+    if not options:
+        return bundle
+    merged = dict(bundle.manifest.runtime.options)
+    for key, value in options.items():
+        before = merged.get(key)
+        both = isinstance(before, Mapping) and isinstance(value, Mapping)
+        merged[key] = {**before, **value} if both else value  # type: ignore[dict-item]
+    runtime: RuntimeChoice = replace(bundle.manifest.runtime, options=merged)
+    return Bundle(bundle.path, replace(bundle.manifest, runtime=runtime))
+
+
+def make_contender(path: Path, threads: int | None, options: Mapping[str, object]) -> Contender:
+    """The contender at a path: a bare graph by its ending, else a bundle."""
+    if is_raw(path):
+        return RawContender(path, threads, options)
+    return BundleContender(path, threads, options)
+
+
+def worker_command(
+    path: Path, inputs: Path, threads: int, options: Mapping[str, object] | None = None
+) -> tuple[str, ...]:
+    """The command of one measuring process of a bundle, or of a bare ``.onnx`` or ``.xml``.
+
+    `options` are runtime options as manifests hold them; they stand over the bundle's own.
+    """
+    words = [str(path), "--worker", str(inputs), "--threads", str(threads)]
+    words += ["--options", json.dumps(dict(options))] if options else []
+    return python_command("edgekit.runtime.bench", *words)
+
+
+def read_options(text: str | None) -> dict[str, object]:
+    """The options of a command line of `worker_command`. Raises ConfigError."""
+    try:
+        found = json.loads(text or "{}")
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise ConfigError(f"--options should be a JSON object, got {text!r}.")
+    return found

@@ -1,0 +1,123 @@
+"""Where a prediction's time goes: a clock around the engine, and none when nobody asks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pytest
+
+from edgekit.core.bundle import Bundle
+from edgekit.core.manifest import TensorSpec
+from edgekit.runtime.contenders import BundleContender, OpenBundle
+from edgekit.runtime.session import Fact
+from edgekit.runtime.stages import Stopwatch, measure_stages
+from edgekit.runtime.workloads import Workload, make_workloads, text_workload
+from tests.runtime.conftest import CORPUS
+
+Make = Callable[..., Bundle]
+
+
+class Slow:
+    """A session that takes 20 ms."""
+
+    engine = "slow"
+    device = "cpu"
+    inputs: tuple[TensorSpec, ...] = ()
+    outputs: tuple[TensorSpec, ...] = ()
+
+    def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Nothing, late."""
+        time.sleep(0.02)
+        return {}
+
+    def facts(self) -> dict[str, Fact]:
+        """None."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def test_a_prediction_is_split() -> None:
+    """Before, in and after the engine; two runs of one prediction add up."""
+    watch = Stopwatch(Slow())
+
+    def predict() -> None:
+        time.sleep(0.005)
+        watch.run({})
+        watch.run({})
+        time.sleep(0.01)
+
+    before, inside, after = watch.split(predict)
+    assert before >= 5e6
+    assert inside >= 40e6
+    assert after >= 10e6
+    assert watch.split(lambda: None)[1:] == (0, 0)
+
+
+def test_nothing_is_timed_unasked() -> None:
+    """Turns run the engine's own method, also after a prediction that failed."""
+    slow = Slow()
+    watch = Stopwatch(slow)
+    assert watch.run == slow.run
+
+    def fails() -> None:
+        assert watch.run != slow.run
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError):
+        watch.split(fails)
+    assert watch.run == slow.run
+
+
+def test_medians_over_predictions_in_turn() -> None:
+    """At least five, after some untimed ones."""
+    watch = Stopwatch(Slow())
+    calls: list[str] = []
+    found = measure_stages(
+        watch, [lambda: calls.append("a"), lambda: calls.append("b")], seconds=0.0
+    )
+    assert calls == ["a", "b", "a", "a", "b", "a", "b", "a"]
+    assert found["engine_ms"] == 0.0
+    assert set(found) == {"preprocess_ms", "engine_ms", "postprocess_ms"}
+
+
+@pytest.mark.parametrize(
+    "kind", ["classification", "embedding", "token-classification", "question-answering",
+             "fill-mask", "hidden-states"],
+)  # fmt: skip
+@pytest.mark.parametrize("batch", [1, 3])
+def test_every_text_task_has_stages(text_bundle: Make, kind: str, batch: int) -> None:
+    """All three take time."""
+    bundle = text_bundle(kind)
+    opened = BundleContender(bundle.path, 1).open()
+    assert isinstance(opened, OpenBundle)
+    (workload,) = make_workloads(bundle, batch=batch, lengths=[16])
+    found = opened.stages(workload, seconds=0.0)
+    assert all(value > 0 for value in found.values())
+    assert len(found) == 3
+    opened.model.close()
+
+
+def test_variants_are_predicted_in_turn(text_bundle: Make) -> None:
+    """Each with its own texts."""
+    bundle = text_bundle("classification")
+    opened = BundleContender(bundle.path, 1).open()
+    assert isinstance(opened, OpenBundle)
+    workload = text_workload(bundle, CORPUS, batch=2)
+    assert opened.stages(workload, seconds=0.0)["engine_ms"] > 0
+
+
+def test_arrays_have_no_stages(linear_bundle: Make, text_bundle: Make) -> None:
+    """Neither has a workload without texts."""
+    linear = linear_bundle()
+    opened = BundleContender(linear.path, 1).open()
+    assert isinstance(opened, OpenBundle)
+    assert opened.stages(make_workloads(linear)[0], seconds=0.0) == {}
+    text = text_bundle("classification")
+    opened = BundleContender(text.path, 1).open()
+    assert isinstance(opened, OpenBundle)
+    made = make_workloads(text, lengths=[8])[0]
+    assert opened.stages(Workload(1, 8, made.feeds), seconds=0.0) == {}
