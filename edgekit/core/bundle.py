@@ -6,14 +6,13 @@ import os
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatch
 from pathlib import Path
 from types import TracebackType
 from typing import Literal
 
-from edgekit.core._onnx_scan import external_locations
+from edgekit.core._bundle_checks import AGAIN, check_external_data, check_files
 from edgekit.core.errors import (
     BundleCorrupt,
     BundleUnsafe,
@@ -34,10 +33,6 @@ from edgekit.core.paths import safe_relative_path
 
 Check = Literal["full", "quick"]
 
-# Files that hosting sites and file managers add by themselves. They are never opened.
-_TOLERATED = ("README", "README.*", "LICENSE*", ".gitattributes", ".DS_Store")
-_AGAIN = "Copy or download the bundle again, or export it again."
-
 
 @dataclass(frozen=True)
 class Bundle:
@@ -54,7 +49,7 @@ class Bundle:
     def file(self, name: str) -> Path:
         """The path of a file that the manifest lists; BundleCorrupt for any other name."""
         if all(entry.path != name for entry in self.manifest.files):
-            raise BundleCorrupt(f"The bundle {self.path} has no file {name!r}.", hint=_AGAIN)
+            raise BundleCorrupt(f"The bundle {self.path} has no file {name!r}.", hint=AGAIN)
         return self.path / name
 
     def bytes(self, *roles: str) -> int:
@@ -86,8 +81,8 @@ def open_bundle(path: Path | str, *, check: Check = "full") -> Bundle:
         )
     with _readable(root):
         manifest = parse_manifest(_read_manifest_bytes(root))
-        _check_files(root, manifest, check)
-        _check_external_data(root, manifest)
+        check_files(root, manifest, hashed=check == "full")
+        check_external_data(root, manifest)
     return Bundle(root, manifest)
 
 
@@ -119,7 +114,10 @@ def _read_manifest_bytes(root: Path) -> bytes:
     except FileNotFoundError as error:
         raise BundleCorrupt(
             f"{root} is not a bundle: it has no {MANIFEST_NAME}.",
-            hint="Make one with: edgekit export SOURCE -o BUNDLE",
+            # What Hugging Face's libraries save, and what an export starts from.
+            hint=f"This is a model folder: export it first with: edgekit export {root} -o BUNDLE"
+            if (root / "config.json").is_file()
+            else "Make one with: edgekit export SOURCE -o BUNDLE",
         ) from error
     if not stat.S_ISREG(info.st_mode):
         raise BundleUnsafe(f"{MANIFEST_NAME} in {root} is not a regular file.")
@@ -131,71 +129,6 @@ def _read_manifest_bytes(root: Path) -> bytes:
         )
     with path.open("rb") as stream:
         return stream.read(MANIFEST_MAX_BYTES + 1)
-
-
-def _entries(root: Path, prefix: str = "") -> Iterator[tuple[str, os.stat_result]]:
-    """(path inside, lstat) of everything below `root` but plain folders; links are not followed."""
-    with os.scandir(root) as found:
-        for entry in found:
-            info = entry.stat(follow_symlinks=False)
-            name = prefix + entry.name
-            if stat.S_ISDIR(info.st_mode):
-                yield from _entries(Path(entry.path), name + "/")
-            else:
-                yield name, info
-
-
-def _check_files(root: Path, manifest: Manifest, check: Check) -> None:
-    listed = {entry.path: entry for entry in manifest.files}
-    present: set[str] = set()
-    for name, info in _entries(root):
-        if not stat.S_ISREG(info.st_mode):
-            what = "a symbolic link" if stat.S_ISLNK(info.st_mode) else "not a regular file"
-            raise BundleUnsafe(
-                f"{name} in {root} is {what}; a bundle holds plain files only.",
-                hint="Copy the bundle with links resolved (cp -rL), or get it again.",
-            )
-        present.add(name)
-        if name == MANIFEST_NAME:
-            continue
-        if name not in listed:
-            if "/" not in name and any(fnmatch(name, pattern) for pattern in _TOLERATED):
-                continue
-            raise BundleCorrupt(
-                f"{root} holds {name}, which its manifest does not list.",
-                hint="Remove the file, or get the bundle again.",
-            )
-        if info.st_size != listed[name].bytes:
-            raise BundleCorrupt(
-                f"{name} in {root} has {info.st_size} bytes, its manifest says"
-                f" {listed[name].bytes}.",
-                hint=_AGAIN,
-            )
-    for name, entry in listed.items():
-        if name not in present:
-            raise BundleCorrupt(f"{name} is missing from {root}.", hint=_AGAIN)
-        if check == "full" and sha256_file(root / name) != entry.sha256:
-            raise BundleCorrupt(
-                f"{name} in {root} is not the file its manifest describes: another SHA-256.",
-                hint=_AGAIN,
-            )
-
-
-def _check_external_data(root: Path, manifest: Manifest) -> None:
-    for name, component in manifest.components.items():
-        if component.format != "onnx":
-            continue
-        graph = component.files[0]
-        for location in external_locations(root / graph):
-            safe_relative_path(location, f"the external data of {graph}")
-            folder = graph.rpartition("/")[0]
-            inside = f"{folder}/{location}" if folder else location
-            if inside not in component.files:
-                raise BundleUnsafe(
-                    f"{graph} reads weights from {location!r}, which component {name} does not"
-                    " list.",
-                    hint="Do not use this bundle.",
-                )
 
 
 class BundleWriter:
@@ -238,6 +171,13 @@ class BundleWriter:
         try:
             with disk_errors(self._error, f"making the folder of {self.output}"):
                 self._make_directory()
+        except FileNotFoundError as error:
+            # /proc and its like hold what the kernel puts there, and nothing else.
+            self._clean()
+            raise ConfigError(
+                f"No folder can be made for the output {self.output}: {error.strerror}.",
+                hint="Choose an output folder that you can write to with -o.",
+            ) from error
         except BaseException:
             self._clean()
             raise

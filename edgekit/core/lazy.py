@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import json
+import shlex
 from collections.abc import Iterable
+from pathlib import Path
 from types import ModuleType
 
 from edgekit.core.errors import MissingDependency
@@ -13,13 +16,43 @@ from edgekit.core.errors import MissingDependency
 DISTRIBUTION = "edgekit-ml"
 
 
+def install_line(*extras: str, options: str = "") -> str:
+    """The pip line that adds extras to this installation; `options` follow ``pip install``.
+
+    An edgekit that was installed from a folder gets its extras from there: the index may hold
+    another version, or none.
+    """
+    folder, editable = _installed_from()
+    words = ["pip", "install", *options.split(), *(["-e"] if editable else [])]
+    return shlex.join([*words, f"{folder or DISTRIBUTION}[{','.join(extras)}]"])
+
+
+def _installed_from() -> tuple[Path | None, bool]:
+    """The folder that pip installed edgekit from, None for an index or a wheel; and whether -e."""
+    # 20 ms, and only a message about something missing needs them.
+    from importlib.metadata import PackageNotFoundError, distribution
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    try:
+        # PEP 610: pip writes the file unless the distribution came from an index.
+        told = json.loads(distribution(DISTRIBUTION).read_text("direct_url.json") or "{}")
+        if "dir_info" not in told:
+            return None, False
+        folder = Path(url2pathname(urlsplit(told["url"]).path))
+        editable = bool(told["dir_info"].get("editable"))
+    except (PackageNotFoundError, OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None, False
+    return (folder, editable) if (folder / "pyproject.toml").is_file() else (None, False)
+
+
 def require_installed(modules: Iterable[str], extra: str) -> None:
     """Raise MissingDependency for the first module that is not installed, importing none."""
     for module in modules:
         if importlib.util.find_spec(module) is None:
             raise MissingDependency(
                 f"The package {module} is not installed.",
-                hint=f"Run: pip install '{DISTRIBUTION}[{extra}]'",
+                hint=f"Run: {install_line(extra)}",
             )
 
 
@@ -36,5 +69,5 @@ def require(module: str, extra: str) -> ModuleType:
         missing = isinstance(error, ModuleNotFoundError) and error.name in (top, module)
         fact = "is not installed" if missing else f"does not import ({error})"
         raise MissingDependency(
-            f"The package {top} {fact}.", hint=f"Run: pip install '{DISTRIBUTION}[{extra}]'"
+            f"The package {top} {fact}.", hint=f"Run: {install_line(extra)}"
         ) from error

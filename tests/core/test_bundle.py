@@ -339,6 +339,17 @@ def test_impossible_output(tmp_path: Path, name: str) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs Linux's /proc")
+@pytest.mark.parametrize("name", ["x", "x/y"])
+def test_output_where_nothing_can_be_made(name: str) -> None:
+    """A folder of the kernel's takes no other: said as a wrong path."""
+    with (
+        pytest.raises(ConfigError, match=f"for the output /proc/{name}"),
+        BundleWriter(Path("/proc") / name),
+    ):
+        pytest.fail("a folder was made")
+
+
 def test_current_folder_as_output(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`-o .` would be a bundle without a name of its own."""
     monkeypatch.chdir(tmp_path)

@@ -198,7 +198,13 @@ def test_profile_that_extends_itself_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("cpu-x68", "'cpu-x86'"), ("../cpu-x86", "no target profile"), ("none.toml", "none.toml")],
+    [
+        ("cpu-x68", "'cpu-x86'"),
+        ("openvino", "'openvino-cpu'"),
+        ("cpu", "'cpu-x86'"),
+        ("../cpu-x86", "no target profile"),
+        ("none.toml", "none.toml"),
+    ],
 )
 def test_unknown_target_names_the_nearest(name: str, message: str) -> None:
     """A mistyped target is a ConfigError that names the nearest one; a path needs .toml."""

@@ -1,0 +1,272 @@
+"""What validate and bench find: verdicts, contenders, ratios and how quiet the machine was."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+Verdict = Literal["pass", "fail", "inconclusive"]
+Comparison = Literal["faster", "slower", "not resolved"]
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """A metric of reference and candidate on the same samples, with the drop's 95 % interval.
+
+    ``drop`` and its bounds are fractions of the reference's metric where ``drop_unit`` is
+    "relative", differences of the metric itself where it is "points".
+    """
+
+    metric: str
+    reference: float
+    candidate: float
+    drop: float
+    drop_lower_95: float
+    drop_upper_95: float
+    samples: int
+    samples_needed: int | None
+    drop_unit: Literal["relative", "points"] = "relative"
+    #: McNemar's exact two-sided p where single answers are right or wrong, beside the interval.
+    mcnemar_p: float | None = None
+    #: Rows of DATA that earlier steps had used and that the verdict therefore leaves out.
+    excluded: int = 0
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """How far one output of the candidate lies from the reference's, over all samples."""
+
+    max_abs: float
+    mean_abs: float
+    cosine: float
+    argmax_agreement: float | None
+    #: Mean Kullback–Leibler divergence of the candidate's probabilities from the reference's, nats.
+    kl: float | None = None
+
+
+@dataclass(frozen=True)
+class WorstSample:
+    """A sample on which candidate and reference differ most.
+
+    ``row`` is its place in DATA, from 1; ``distance`` the largest absolute difference of the
+    outputs; ``changed`` whether the decision is another one.
+    """
+
+    row: int
+    input: str
+    label: str | None
+    reference: str
+    candidate: str
+    distance: float
+    changed: bool
+
+
+@dataclass(frozen=True)
+class LayerError:
+    """One tensor inside the graph: how far the candidate lies from the reference ONNX graph.
+
+    ``sqnr_db`` is 10·log10 of signal over error power: smaller is worse.
+    """
+
+    tensor: str
+    operator: str
+    sqnr_db: float
+    max_abs: float
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Median milliseconds of reference and candidate, and the speedup measured interleaved.
+
+    ``candidate_low_ms`` and ``candidate_high_ms`` are the 95 % interval of the candidate's median.
+    """
+
+    reference_ms: float
+    candidate_ms: float
+    speedup: Interval
+    candidate_low_ms: float | None = None
+    candidate_high_ms: float | None = None
+
+
+@dataclass(frozen=True)
+class Size:
+    """Component and weights files, in bytes; ``ratio`` is candidate to reference."""
+
+    reference_bytes: int
+    candidate_bytes: int
+    ratio: float
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One limit and whether it holds; ``passed`` None means that the run could not decide."""
+
+    name: str
+    limit: float
+    value: float | None
+    passed: bool | None
+
+
+@dataclass(frozen=True)
+class ValidateResult:
+    """The verdict on a bundle against the original PyTorch model."""
+
+    verdict: Verdict
+    accuracy: Accuracy | None
+    numerics: Mapping[str, Numerics]
+    latency: Latency | None
+    size: Size
+    gates: tuple[Gate, ...]
+    device: Mapping[str, object]
+    versions: Mapping[str, str]
+    #: What was judged: ``name, bundle_id, stage, task, target, engine, precision``.
+    bundle: Mapping[str, object] = field(default_factory=dict)
+    #: What it was judged against: ``id, sha256, architecture, parameters``.
+    reference: Mapping[str, object] = field(default_factory=dict)
+    worst: tuple[WorstSample, ...] = ()
+    layers: tuple[LayerError, ...] = ()
+    #: The measurement that ``latency`` sums up.
+    timing: BenchResult | None = None
+    notes: tuple[str, ...] = ()
+    #: The command that makes this result again.
+    command: str | None = None
+
+
+@dataclass(frozen=True)
+class Stages:
+    """Median milliseconds of one prediction's parts, from the text to the answer."""
+
+    preprocess_ms: float
+    engine_ms: float
+    postprocess_ms: float
+
+
+@dataclass(frozen=True)
+class Ecdf:
+    """The distribution of single times: ``share[i]`` of them took at most ``ms[i]``."""
+
+    ms: tuple[float, ...]
+    share: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """What was measured of one contender at one workload; times in milliseconds.
+
+    A percentile is None without the samples for it; ``error`` says why a contender has none, and
+    ``error_kind`` which of edgekit's errors it was. ``peak_rss_bytes`` is the peak of memory above
+    what the imports alone took. ``p50_low_ms`` and ``p50_high_ms``: the median's 95 % interval.
+    """
+
+    name: str
+    engine: str
+    batch: int
+    length: int | Literal["data"] | None
+    p50_ms: float | None
+    p90_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    throughput: float | None
+    import_ms: float | None
+    load_ms: float | None
+    first_ms: float | None
+    peak_rss_bytes: int | None
+    artifact_bytes: int | None
+    samples: int
+    processes: int
+    error: str | None = None
+    error_kind: str | None = None
+    p50_low_ms: float | None = None
+    p50_high_ms: float | None = None
+    #: CPU time of the whole process per inference.
+    cpu_ms: float | None = None
+    peak_pss_bytes: int | None = None
+    stages: Stages | None = None
+    ecdf: Ecdf | None = None
+    #: Requests per second of the server scenario: offered, and answered.
+    offered_qps: float | None = None
+    reached_qps: float | None = None
+    #: How it ran: "eager, 2 threads", "torch.compile", "bfloat16".
+    settings: str | None = None
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """p50(a) / p50(b), turn by turn: above 1, b is faster.
+
+    Contenders take turns, and the medians of the two turns of a pair are compared: what disturbed
+    both cancels, so the value may differ from the ratio of the medians over the whole run.
+    ``resolvable`` is the least ratio that would have been told apart from 1. In the offline
+    scenario it is throughput(b) / throughput(a), which reads the same way.
+    """
+
+    a: str
+    b: str
+    batch: int
+    length: int | Literal["data"] | None
+    value: float
+    low: float
+    high: float
+    resolvable: float
+    verdict: Comparison
+
+
+@dataclass(frozen=True)
+class Noise:
+    """What a contender compared with itself gave in the same run."""
+
+    aa_ratio: float | None
+    aa_low: float | None
+    aa_high: float | None
+    verdict: Literal["quiet", "noisy"]
+    causes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An option of the runtime tried on a bundle: what it gains as a ratio (above 1: faster)."""
+
+    contender: str
+    option: str
+    batch: int
+    length: int | Literal["data"] | None
+    gain: Interval
+    verdict: Comparison
+
+
+@dataclass(frozen=True)
+class Attached:
+    """A result that was measured elsewhere; no ratio is formed with it."""
+
+    file: str
+    device: Mapping[str, object]
+    versions: Mapping[str, str]
+    contenders: tuple[Contender, ...]
+    noise: Noise
+
+
+@dataclass(frozen=True)
+class BenchResult:
+    """A fair comparison: contenders, ratios between them and how quiet the machine was."""
+
+    protocol: Mapping[str, object]
+    device: Mapping[str, object]
+    versions: Mapping[str, str]
+    contenders: tuple[Contender, ...]
+    ratios: tuple[Ratio, ...]
+    noise: Noise
+    notes: tuple[str, ...] = field(default=())
+    probes: tuple[Probe, ...] = ()
+    attached: tuple[Attached, ...] = ()
+    #: The command that makes this result again.
+    command: str | None = None

@@ -1,0 +1,78 @@
+"""The lines that install what is missing, from where edgekit itself came."""
+
+from __future__ import annotations
+
+import json
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+from edgekit.core.errors import MissingDependency
+from edgekit.core.lazy import install_line, require
+
+INDEX = "pip install 'edgekit-ml[ort,text]'"
+
+
+class _Distribution:
+    """A distribution with one file about where it came from."""
+
+    def __init__(self, told: str | None) -> None:
+        self._told = told
+
+    def read_text(self, _: str) -> str | None:
+        """See `importlib.metadata.Distribution.read_text`."""
+        return self._told
+
+
+def installed(monkeypatch: pytest.MonkeyPatch, told: object) -> None:
+    """Let edgekit have been installed as direct_url.json tells; None means from an index."""
+    text = told if told is None or isinstance(told, str) else json.dumps(told)
+    monkeypatch.setattr(metadata, "distribution", lambda _: _Distribution(text))
+
+
+@pytest.mark.parametrize(("editable", "options"), [(True, "-e "), (False, "")])
+def test_installed_from_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, editable: bool, options: str
+) -> None:
+    """A checkout brings its extras itself: the index may not even hold the distribution."""
+    folder = tmp_path / "my edgekit"
+    folder.mkdir()
+    (folder / "pyproject.toml").touch()
+    installed(monkeypatch, {"url": folder.as_uri(), "dir_info": {"editable": editable}})
+    assert install_line("ort", "text") == f"pip install {options}'{folder}[ort,text]'"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        None,
+        {"url": "file:///x/edgekit_ml-0.1.0-py3-none-any.whl", "archive_info": {}},
+        {"url": "file:///no/such/folder", "dir_info": {"editable": True}},
+        {"url": 3, "dir_info": 4},
+        [],
+        "{",
+    ],
+    ids=["index", "wheel", "folder that is gone", "strange", "list", "no JSON"],
+)
+def test_installed_from_elsewhere(monkeypatch: pytest.MonkeyPatch, told: object) -> None:
+    """From an index, a wheel or nobody knows where: the distribution's name."""
+    installed(monkeypatch, told)
+    assert install_line("ort", "text") == INDEX
+
+
+def test_not_installed_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A copy on the path without metadata names the distribution."""
+
+    def missing(name: str) -> metadata.Distribution:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "distribution", missing)
+    assert install_line("ort", "text") == INDEX
+
+
+def test_missing_module_has_its_line() -> None:
+    """The error for a missing package holds the line of this installation."""
+    with pytest.raises(MissingDependency) as caught:
+        require("no_such_package", "ort")
+    assert caught.value.hint == f"Run: {install_line('ort')}"
