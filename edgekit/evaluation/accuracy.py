@@ -2,42 +2,53 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit.core.errors import ConfigError, InputMismatch
-from edgekit.core.manifest import TensorSpec
-from edgekit.core.results import Accuracy, Numerics, Verdict
-from edgekit.evaluation.answers import Unit, gather, read_units
-from edgekit.evaluation.metrics import IGNORED, Metric, Prediction, Truth, cosine, find_metric
-from edgekit.evaluation.numerics import Distance, add_outputs, mismatch_of
-from edgekit.evaluation.reference import Reference
-from edgekit.evaluation.sides import CandidateText, OutputRow, ReferenceText, Side, per_token
-from edgekit.evaluation.statistics import Budget, Drop, judge, paired_drop, parse_drop
-from edgekit.runtime.batching import plan_batches
+from edgekit.core.errors import ConfigError
+from edgekit.core.measurements import Accuracy, Numerics, Verdict, WorstSample
+from edgekit.evaluation.binomial import mcnemar_of
+from edgekit.evaluation.metrics import (
+    IGNORED,
+    FunctionMetric,
+    Metric,
+    Prediction,
+    Truth,
+    find_function,
+    find_metric,
+)
+from edgekit.evaluation.numerics import Distance, mismatch_of
+from edgekit.evaluation.pairs import BATCH, Pairs, run_arrays, run_texts
+from edgekit.evaluation.statistics import (
+    DEFAULT_DROP,
+    FEW_DISAGREEMENTS,
+    Budget,
+    Drop,
+    drawn_drop,
+    judge,
+    paired_drop,
+    parse_drop,
+)
+from edgekit.evaluation.worst import worst_samples
+from edgekit.runtime.batching import batch_symbol
 from edgekit.runtime.model import Model
-from edgekit.runtime.session import Array
-from edgekit.runtime.text import Encoding
-from edgekit.runtime.worker import not_finite
-from edgekit.runtime.workloads import batch_symbol
 from edgekit.sources.data import Samples
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
 
-BATCH = 16
-# Logits over a vocabulary are large: 16 rows of 128 tokens by 30,000 words are 250 MB.
-_BATCH_OF_VOCABULARY = 4
+WORST = 20
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """What `evaluate` found. ``distances`` hold what tolerances are checked against.
 
-    ``problem`` is the reason of a failure that no metric shows: outputs of another shape, NaN.
+    ``worst`` are the samples on which the two models differ most, worst first. ``problem`` is the
+    reason of a failure that no metric shows: outputs of another shape, NaN.
     """
 
     verdict: Verdict
@@ -48,6 +59,7 @@ class Evaluation:
     budget: Budget
     notes: tuple[str, ...] = ()
     problem: str | None = None
+    worst: tuple[WorstSample, ...] = ()
 
 
 # What a broken bundle answers is counted and told; numpy need not warn of it as well.
@@ -58,9 +70,10 @@ def evaluate(
     samples: Samples,
     *,
     metric: str | None = None,
-    max_drop: Budget | str = "1%",
+    max_drop: Budget | str = DEFAULT_DROP,
     seed: int = 0,
     batch_size: int = BATCH,
+    worst: int = WORST,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Evaluation:
     """The metric of both models on the same samples, the drop with its interval, the verdict.
@@ -69,9 +82,13 @@ def evaluate(
     transformers' tokenizer. Without labels the metric is agreement with the reference. A bundle
     with NaN, infinities or another shape in its outputs fails, whatever the metric makes of it.
 
+    Args:
+        metric: one that fits the task, or a function of one's own (see `FunctionMetric`).
+        worst: keep so many of the samples that differ.
+
     Raises:
-        ConfigError: samples of another task, a metric that does not fit, a label beyond the
-            model's classes, or a reference whose metric is 0 under a relative budget.
+        ConfigError: samples of another task, a metric that does not fit or fails, a label beyond
+            the model's classes, or a reference whose metric is 0 under a relative budget.
         InputMismatch: a model does not take the samples.
     """
     if samples.task != model.task:
@@ -80,68 +97,147 @@ def evaluate(
         raise ConfigError("There are no samples to evaluate on.")
     budget = parse_drop(max_drop) if isinstance(max_drop, str) else max_drop
     notes = list(samples.notes)
-    if model.manifest.processor is None:
-        pairs = _run_arrays(model, source, samples, batch_size, progress)
-    else:
-        pairs = _run_texts(model, source, samples, batch_size, notes, progress)
-    chosen = _metric(model, source, samples, pairs, metric)
+    # Before anything runs: a mistyped name should not cost an hour.
+    problem = problem_of(model, source, samples)
+    chosen = _choose(model, samples, problem, metric)
+    pairs = _run(model, source, samples, chosen, problem, batch_size, notes, progress)
     truths = _truths(samples, pairs)
-    _check_classes(samples, pairs)
-    before = chosen.rows(pairs.reference, truths)
-    after = chosen.rows(pairs.candidate, truths)
-    score = chosen.score
-    drop = paired_drop(
-        before,
-        after,
-        chosen.aggregate,
-        higher_is_better=chosen.higher_is_better,
-        unit=budget.unit,
-        scores=(score(before), score(after)) if score is not None else None,
-        influence=None if chosen.influence is None else chosen.influence(before, after),
-        seed=seed,
-    )
-    verdict, needed = judge(drop, budget)
-    problem = _problem(pairs, len(samples))
-    if problem is not None:
+    _check_classes(samples, problem, pairs)
+    found = judge_pairs(chosen, pairs, truths, budget, seed, labelled=samples.labels is not None)
+    if found.note:
+        notes.append(found.note)
+    verdict, needed = judge(found.drop, budget)
+    failure = _failure(pairs, len(samples))
+    if failure is not None:
         verdict, needed = "fail", None
-        notes.append(problem)
-    whole = np.ones((1, len(samples)))
+        notes.append(failure)
     return Evaluation(
         verdict=verdict,
         accuracy=Accuracy(
             metric=chosen.name,
-            reference=float(chosen.aggregate(before, whole)[0]),
-            candidate=float(chosen.aggregate(after, whole)[0]),
-            drop=drop.value,
-            drop_lower_95=drop.low,
-            drop_upper_95=drop.high,
+            reference=found.reference,
+            candidate=found.candidate,
+            drop=found.drop.value,
+            drop_lower_95=found.drop.low,
+            drop_upper_95=found.drop.high,
             samples=len(samples),
             samples_needed=needed,
             drop_unit=budget.unit,
+            mcnemar_p=found.mcnemar_p,
+            excluded=samples.excluded,
         ),
         numerics={name: distance.numerics() for name, distance in pairs.distances.items()},
         distances=pairs.distances,
-        drop=drop,
+        drop=found.drop,
         budget=budget,
         notes=tuple(notes),
-        problem=problem,
+        problem=failure,
+        worst=worst_samples(
+            samples, pairs, problem, labels=model.labels or (), metric=chosen.name, count=worst
+        ),
     )
 
 
 @dataclass(frozen=True)
-class _Pairs:
-    """Both models' predictions, sample by sample, and how far their outputs lie apart.
+class Judged:
+    """A metric's values and the drop between them."""
 
-    ``broken`` are the samples that the candidate answered with NaN or infinities.
-    """
-
-    reference: list[Prediction]
-    candidate: list[Prediction]
-    distances: dict[str, Distance]
-    broken: set[int] = field(default_factory=set)
+    reference: float
+    candidate: float
+    drop: Drop
+    mcnemar_p: float | None = None
+    note: str | None = None
 
 
-def _problem(pairs: _Pairs, samples: int) -> str | None:
+def judge_pairs(
+    metric: Metric | FunctionMetric,
+    pairs: Pairs,
+    truths: Sequence[Truth],
+    budget: Budget,
+    seed: int,
+    *,
+    labelled: bool,
+) -> Judged:
+    """A metric's values on both sides of the pairs, and the drop with its interval."""
+    if isinstance(metric, FunctionMetric):
+        return _judge_function(metric, pairs, truths, budget, seed)
+    before = metric.rows(pairs.reference, truths)
+    after = metric.rows(pairs.candidate, truths)
+    score = metric.score
+    scores = None if score is None else (score(before), score(after))
+    drop = paired_drop(
+        before,
+        after,
+        metric.aggregate,
+        higher_is_better=metric.higher_is_better,
+        unit=budget.unit,
+        scores=scores,
+        influence=None if metric.influence is None else metric.influence(before, after),
+        moved=None if metric.moved is None else metric.moved(before, after),
+        seed=seed,
+    )
+    whole = np.ones((1, len(before)))
+    return Judged(
+        float(metric.aggregate(before, whole)[0]),
+        float(metric.aggregate(after, whole)[0]),
+        drop,
+        # The reference cannot be wrong where it is the truth: a test of symmetry has no meaning.
+        mcnemar_of(*scores) if scores is not None and labelled else None,
+    )
+
+
+def _judge_function(
+    metric: FunctionMetric, pairs: Pairs, truths: Sequence[Truth], budget: Budget, seed: int
+) -> Judged:
+    before, after = (metric.over(said, truths) for said in (pairs.reference, pairs.candidate))
+    moved = metric.moved(
+        pairs.reference, pairs.candidate, truths, enough=FEW_DISAGREEMENTS, seed=seed
+    )
+    drop = drawn_drop(
+        before,
+        after,
+        len(pairs.reference),
+        higher_is_better=metric.higher_is_better,
+        unit=budget.unit,
+        disagreeing=moved,
+        seed=seed,
+    )
+    note = None
+    if moved < FEW_DISAGREEMENTS:
+        note = (
+            f"Only {moved} predictions make a difference to {metric.name}: its interval is that of"
+            " a mean of scores between 0 and 1."
+        )
+    return Judged(before(None), after(None), drop, note=note)
+
+
+def _run(
+    model: Model,
+    source: LoadedSource,
+    samples: Samples,
+    metric: Metric | FunctionMetric,
+    problem: str | None,
+    batch_size: int,
+    notes: list[str],
+    progress: Callable[[str], None],
+) -> Pairs:
+    if model.manifest.processor is None:
+        return run_arrays(
+            model, source, samples, problem=problem, batch_size=batch_size, progress=progress
+        )
+    return run_texts(
+        model,
+        source,
+        samples,
+        problem=problem,
+        hide_words=isinstance(metric, Metric) and metric.hides_a_word,
+        batch_size=batch_size,
+        notes=notes,
+        progress=progress,
+    )
+
+
+def _failure(pairs: Pairs, samples: int) -> str | None:
     mismatch = mismatch_of(pairs.distances)
     if mismatch is not None or not pairs.broken:
         return mismatch
@@ -151,29 +247,45 @@ def _problem(pairs: _Pairs, samples: int) -> str | None:
     )
 
 
-def _comparable(found: Mapping[str, Array], expected: Mapping[str, Array]) -> dict[str, Array]:
-    """The outputs, those of another shape than the reference's as NaN in the reference's."""
-    return {
-        name: np.full(expected[name].shape, np.nan, dtype=np.float32)
-        if name in expected and expected[name].shape != array.shape
-        else array
-        for name, array in found.items()
-    }
+def problem_of(model: Model, source: LoadedSource, samples: Samples | None) -> str | None:
+    """The kind of classification, from DATA or the model, None where there is none.
 
-
-def _metric(
-    model: Model, source: LoadedSource, samples: Samples, pairs: _Pairs, name: str | None
-) -> Metric:
-    problem = samples.problem or source.problem_type
+    In the words of transformers' ``config.problem_type``.
+    """
+    told = None if samples is None else samples.problem
+    problem: str | None = told or source.problem_type
     if problem is None and model.task == "text-classification":
         single = model.labels is not None and len(model.labels) == 1
         problem = "regression" if single else "single_label_classification"
-    if problem is None and model.task == "custom" and np.size(pairs.reference[0]) == 1:
+    if problem is None and model.task == "custom" and _gives_one_number(model):
         problem = "regression"
-    return find_metric(model.task, problem, labelled=samples.labels is not None, name=name)
+    return problem
 
 
-def _truths(samples: Samples, pairs: _Pairs) -> Sequence[Truth]:
+def _gives_one_number(model: Model) -> bool:
+    """Whether the first output holds one value per sample."""
+    component = model.manifest.components["model"]
+    batch = batch_symbol(component.inputs)
+    sizes = [1 if size == batch else size for size in component.outputs[0].shape]
+    return all(size == 1 for size in sizes)
+
+
+def _choose(
+    model: Model, samples: Samples, problem: str | None, name: str | None
+) -> Metric | FunctionMetric:
+    own = None if name is None else find_function(name)
+    if own is not None:
+        return own
+    return find_metric(
+        model.task,
+        problem,
+        labelled=samples.labels is not None,
+        name=name,
+        classes=model.labels or (),
+    )
+
+
+def _truths(samples: Samples, pairs: Pairs) -> Sequence[Truth]:
     if samples.labels is None:
         return pairs.reference
     if samples.task != "token-classification":
@@ -191,194 +303,24 @@ def _truths(samples: Samples, pairs: _Pairs) -> Sequence[Truth]:
     return found
 
 
-def _check_classes(samples: Samples, pairs: _Pairs) -> None:
-    """Refuse labels beyond the classes, which would silently count as wrong for both."""
-    if samples.labels is None or samples.problem == "regression":
+def _check_classes(samples: Samples, problem: str | None, pairs: Pairs) -> None:
+    """Refuse labels that are no class: wrong for both in one metric, the last class in another."""
+    if samples.labels is None or problem == "regression":
         return
     if samples.task not in ("text-classification", "custom"):
         return
-    classes = np.size(pairs.reference[0])
+    first: Prediction = pairs.reference[0]
+    classes = np.size(first)
     for label in samples.labels:
         highest = max(label, default=0) if isinstance(label, tuple) else label
+        lowest = min(label, default=0) if isinstance(label, tuple) else label
+        if isinstance(lowest, (int, float)) and lowest < 0:
+            raise ConfigError(
+                f"The label {lowest} is no class: classes are counted from 0 to {classes - 1}.",
+                hint="Leave out the rows without a label, or give theirs.",
+            )
         if isinstance(highest, (int, float)) and highest >= classes:
             raise ConfigError(
                 f"The label {highest} is unknown to the model, which has {classes} classes.",
                 hint="Write class numbers from 0, or the model's label names.",
             )
-
-
-def _run_texts(
-    model: Model,
-    source: LoadedSource,
-    samples: Samples,
-    batch_size: int,
-    notes: list[str],
-    progress: Callable[[str], None],
-) -> _Pairs:
-    candidate = CandidateText(model)
-    component = model.manifest.components["model"]
-    reference = ReferenceText(source, candidate, per_token(component.inputs, component.outputs))
-    if not reference.independent:
-        notes.append("The reference's tokenizer tells no offsets: the bundle's own read the texts.")
-    units = read_units(samples, candidate.task)
-    limit = min(batch_size, _BATCH_OF_VOCABULARY) if samples.task == "fill-mask" else batch_size
-    pairs = _Pairs([], [], {})
-    before: dict[int, Prediction] = {}
-    after: dict[int, Prediction] = {}
-    differing = told = 0
-    for done, batch in _batches(units, candidate, reference, limit):
-        if done * 10 // len(units) != told:
-            told = done * 10 // len(units)
-            progress(f"Evaluated {done} of {len(units)} texts")
-        theirs = _answers(reference, [item.theirs for item in batch])
-        ours = _answers(candidate, [item.ours for item in batch])
-        for item, expected, found in zip(batch, theirs, ours, strict=True):
-            same = [row.encoding.ids for row in expected] == [row.encoding.ids for row in found]
-            differing += not same
-            if any(not_finite(row.outputs) is not None for row in found):
-                pairs.broken.add(item.unit.sample)
-            answered = list(found)
-            for index, (left, right) in enumerate(zip(expected, found, strict=False)):
-                if left.encoding.ids == right.encoding.ids:
-                    add_outputs(pairs.distances, model.task, left.outputs, right.outputs)
-                    alike = _comparable(right.outputs, left.outputs)
-                    answered[index] = replace(right, outputs=alike)
-            before[item.index] = gather(samples.task, item.unit, expected, candidate)
-            after[item.index] = gather(samples.task, item.unit, answered, candidate)
-    if differing:
-        notes.append(
-            f"{differing} of {len(units)} texts have other tokens in the bundle than in"
-            " transformers; their outputs are left out of the numerics."
-        )
-    if candidate.processor.truncated:
-        notes.append(
-            f"{candidate.processor.truncated} texts were longer than the"
-            f" {candidate.processor.max_length} tokens the bundle takes and were truncated."
-        )
-    owners: dict[int, list[int]] = {}
-    for index, unit in enumerate(units):
-        owners.setdefault(unit.sample, []).append(index)
-    labelled = samples.labels is not None
-    for sample in range(len(samples)):
-        mine = owners[sample]
-        pairs.reference.append(_joined([before[index] for index in mine], labelled=labelled))
-        pairs.candidate.append(_joined([after[index] for index in mine], labelled=labelled))
-    return pairs
-
-
-@dataclass(frozen=True)
-class _Item:
-    """One text with the tokens that each side made of it."""
-
-    index: int
-    unit: Unit
-    ours: list[Encoding]
-    theirs: list[Encoding]
-
-
-def _batches(
-    units: Sequence[Unit], candidate: Side, reference: Side, limit: int
-) -> Iterator[tuple[int, list[_Item]]]:
-    """Units of like length together, longest first: what does not fit in memory fails at once."""
-    ours = _tokenized(candidate, units)
-    theirs = _tokenized(reference, units)
-    lengths = [max(len(row) for row in rows) for rows in ours]
-    done = 0
-    for indices in plan_batches(lengths, limit):
-        done += len(indices)
-        yield done, [_Item(index, units[index], ours[index], theirs[index]) for index in indices]
-
-
-def _tokenized(side: Side, units: Sequence[Unit]) -> list[list[Encoding]]:
-    made: list[list[Encoding]] = []
-    for unit in units:
-        try:
-            made.append(side.tokenize(unit.text))
-        except InputMismatch as error:
-            raise ConfigError(
-                f"Sample {unit.sample + 1} of DATA cannot be read: {error.message}",
-                hint=error.hint,
-            ) from error
-    return made
-
-
-def _answers(side: Side, encodings: Sequence[list[Encoding]]) -> list[list[OutputRow]]:
-    """The rows of every text, from one run of all of them."""
-    flat = [row for rows in encodings for row in rows]
-    made = iter(side.run(flat))
-    return [[next(made) for _ in rows] for rows in encodings]
-
-
-def _joined(parts: Sequence[Prediction], *, labelled: bool) -> Prediction:
-    """The prediction of a sample from those of its texts: two embeddings become a similarity."""
-    if len(parts) == 1:
-        return parts[0]
-    first, second = (np.asarray(part) for part in parts)
-    return cosine(first, second) if labelled else np.concatenate([first, second])
-
-
-def _run_arrays(
-    model: Model,
-    source: LoadedSource,
-    samples: Samples,
-    batch_size: int,
-    progress: Callable[[str], None],
-) -> _Pairs:
-    component = model.manifest.components["model"]
-    reference = Reference(source)
-    symbol = batch_symbol(component.inputs)
-    axes = {
-        spec.name: spec.shape.index(symbol)
-        for spec in (*component.inputs, *component.outputs)
-        if symbol is not None and symbol in spec.shape
-    }
-    # An output without the batch axis mixes the samples of a batch: those run one by one.
-    separable = all(spec.name in axes for spec in (*component.inputs, *component.outputs))
-    size = batch_size if separable else 1
-    pairs = _Pairs([], [], {})
-    output = component.outputs[0].name
-    told = 0
-    for start in range(0, len(samples), size):
-        part = samples.inputs[start : start + size]
-        feeds = {
-            spec.name: _stacked([row[spec.name] for row in part], spec, axes.get(spec.name))
-            for spec in component.inputs
-        }
-        expected, found = reference.run(feeds), model.run(feeds)
-        add_outputs(pairs.distances, model.task, expected, found)
-        alike = _comparable(found, expected)
-        for index in range(len(part)):
-            for outputs, kept in ((expected, pairs.reference), (alike, pairs.candidate)):
-                kept.append(_sample(outputs[output], axes.get(output), index))
-            mine = {
-                name: array if axes.get(name) is None else np.take(array, index, axis=axes[name])
-                for name, array in alike.items()
-            }
-            if not_finite(mine) is not None:
-                pairs.broken.add(start + index)
-        if start * 10 // len(samples) != told:
-            told = start * 10 // len(samples)
-            progress(f"Evaluated {start} of {len(samples)} samples")
-    return pairs
-
-
-def _sample(array: Array, axis: int | None, index: int) -> Prediction:
-    taken = array if axis is None else np.take(array, index, axis=axis)
-    # A copy: a view would keep the whole batch in memory.
-    return np.array(np.ravel(taken))
-
-
-def _stacked(values: Sequence[object], spec: TensorSpec, axis: int | None) -> Array:
-    """The arrays of some samples as one input, in the input's dtype. Raises ConfigError."""
-    arrays = [np.asarray(cast("Array", value)) for value in values]
-    if axis is None and len(spec.shape) == arrays[0].ndim + 1:
-        # A graph of batch 1, samples without a batch axis.
-        axis = 0
-    stacked = arrays[0] if axis is None else np.stack(arrays, axis=axis)
-    dtype = np.dtype(spec.dtype)
-    if not np.can_cast(stacked.dtype, dtype, casting="same_kind"):
-        raise ConfigError(
-            f"The data's {spec.name} is {stacked.dtype}, the model takes {spec}.",
-            hint=f"Write it as {spec.dtype}.",
-        )
-    return stacked.astype(dtype, copy=False)

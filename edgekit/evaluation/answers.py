@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edgekit.core.errors import ConfigError, InputMismatch
+from edgekit.evaluation.masking import Masked, log_likelihood
 from edgekit.evaluation.metrics import IGNORED, Prediction
 from edgekit.evaluation.sides import CandidateText, OutputRow, task_rows
 from edgekit.runtime.tasks import TextTask
@@ -81,6 +82,9 @@ def gather(
     task: str, unit: Unit, rows: Sequence[OutputRow], candidate: CandidateText
 ) -> Prediction:
     """What a metric compares of the outputs for one text; a copy that keeps no batch alive."""
+    encoding = rows[0].encoding
+    if isinstance(encoding, Masked):
+        return log_likelihood(encoding, rows[0].outputs[candidate.task.outputs[0]])
     return _GATHERERS[task](unit, rows, candidate)
 
 

@@ -1,155 +1,166 @@
 """The bench: bundles and the PyTorch reference measured side by side, with ratios and their noise.
 
-One contender, the first bundle, takes part twice under two names. Its ratio to itself must come
+One contender, the first on disk, takes part twice under two names. Its ratio to itself must come
 out as "not resolved"; when it does not, the run is called noisy, and so are its other ratios.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-
 from edgekit.core import cpu
-from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.errors import ConfigError
-from edgekit.core.manifest import TensorSpec
-from edgekit.core.results import BenchResult, Contender, Interval, Latency, Noise, Ratio
-from edgekit.evaluation.ratios import (
-    RatioEstimate,
-    Rounds,
-    mean_ratio,
-    quantile_interval,
-    ratio,
+from edgekit.core.measurements import BenchResult, Interval, Latency, Probe
+from edgekit.evaluation import comparison
+from edgekit.evaluation.attached import read_attached
+from edgekit.evaluation.contenders import (
+    REFERENCE_NAMES,
+    Artifact,
+    ReferenceSource,
+    artifact_entrant,
+    free_name,
+    open_artifacts,
+    plan_workloads,
+    reference_entrants,
+    write_inputs,
 )
-from edgekit.evaluation.reference import declared_inputs
-from edgekit.evaluation.rounds import Entrant, Plan, run_rounds
+from edgekit.evaluation.measuring import Measuring
+from edgekit.evaluation.outputs import Known, OutputCheck
+from edgekit.evaluation.probes import Flip, flips, probe, proposals
+from edgekit.evaluation.reference import Mode
+from edgekit.evaluation.rounds import Entrant, Plan, Records, run_rounds
 from edgekit.runtime import machine
-from edgekit.runtime.bench import OPEN_TIMEOUT, WARM_SECONDS, check_plan, versions, worker_command
-from edgekit.runtime.conversation import child_environment, python_command
+from edgekit.runtime.bench import versions
 from edgekit.runtime.records import Record
-from edgekit.runtime.workloads import Workload, make_workloads, save_workloads
-
-REFERENCE = "pytorch"
-DEFAULT_BUDGET = 60.0
-DEFAULT_PROCESSES = 5
-_LEAST_PROCESSES = 2
+from edgekit.runtime.workloads import Workload
 
 
 @dataclass(frozen=True)
-class ReferenceSource:
-    """What opens the reference in a child process; see `edgekit.sources.opening.open_source`."""
+class _Field:
+    """All who take part: in the order of the table, with the twin and the probes beside."""
 
-    spec: str
-    task: str | None = None
-    revision: str | None = None
-    trust_remote_code: bool = False
-    inputs: tuple[str, ...] = ()
+    artifacts: tuple[Artifact, ...]
+    twin: str
+    modes: tuple[Mode, ...]
+    flips: tuple[Flip, ...]
 
-    def command(self, inputs: Path, threads: int) -> tuple[str, ...]:
-        """The command of one measuring process."""
-        words = [self.spec, "--worker", str(inputs), "--threads", str(threads)]
-        words += ["--task", self.task] if self.task else []
-        words += ["--revision", self.revision] if self.revision else []
-        words += ["--trust-remote-code"] if self.trust_remote_code else []
-        for declaration in self.inputs:
-            words += ["--input", declaration]
-        return python_command("edgekit.evaluation.reference_child", *words)
+    @property
+    def first(self) -> Artifact:
+        return self.artifacts[0]
+
+    def known(self) -> dict[str, Known]:
+        """What the check of the outputs knows beforehand, the base first."""
+        known: dict[str, Known] = {}
+        for artifact in self.artifacts:
+            known[artifact.name] = _known(artifact)
+        known[self.twin] = known[self.first.name]
+        for flip in self.flips:
+            known[flip.name] = known[flip.contender]
+        return known
 
 
 def bench(
-    bundles: Sequence[Path | str],
-    reference: str | None = None,
+    contenders: Sequence[Path | str],
+    reference: ReferenceSource | None = None,
+    measuring: Measuring | None = None,
     *,
-    batch: int = 1,
-    lengths: Sequence[int] | None = None,
-    threads: int | None = None,
-    budget: float = DEFAULT_BUDGET,
-    processes: int = DEFAULT_PROCESSES,
-    seed: int = 0,
-    revision: str | None = None,
-    trust_remote_code: bool = False,
-    inputs: Sequence[str] = (),
-    warm_seconds: float = WARM_SECONDS,
-    timeout: float = OPEN_TIMEOUT,
+    also: Sequence[Mode] = (),
+    probes: bool = False,
+    attach: Sequence[Path | str] = (),
     progress: Callable[[str], None] = lambda text: None,
 ) -> BenchResult:
-    """Latency, throughput and memory of bundles and, if given, of their PyTorch original.
+    """Latency, throughput and memory of contenders and, if given, of their PyTorch original.
 
     Every contender runs on the same arrays, made by the first bundle's tokenizer, with the same
     threads; the reference with one thread where that is faster for it.
 
     Args:
-        reference: the SOURCE in PyTorch; ``revision``, ``trust_remote_code`` and ``inputs`` are as
-            for `open_source`. A factory's inputs are taken from the bundle when not given.
-        lengths: tokens of the workloads, 16 and 128 by default.
-        budget: seconds of timed turns in all, start-up and warm-up excluded.
-        processes: fresh processes of each contender, at least 2.
-        timeout: seconds after which a process that does not answer is given up.
+        contenders: bundles, and bare ``.onnx`` or OpenVINO ``.xml`` graphs.
+        reference: the SOURCE in PyTorch, its task and inputs those of the first bundle unless
+            given.
+        also: PyTorch beside the reference, through ``torch.compile`` or in bfloat16.
+        probes: try runtime options of the bundles in the same run.
+        attach: results measured elsewhere, shown beside.
 
     Raises:
-        ConfigError: no bundle, options that do not fit, or bundles that take different inputs.
+        ConfigError: no contender, options that do not fit, or contenders of different inputs.
         BundleError: a bundle is corrupt. What fails while it is measured is in its ``error``.
     """
-    if not bundles:
-        raise ConfigError("bench needs at least one bundle.")
-    check_plan(budget, processes, least_processes=_LEAST_PROCESSES)
-    if threads is not None and threads < 1:
-        raise ConfigError(f"--threads should be at least 1, got {threads}.")
-    opened = [open_bundle(path) for path in bundles]
-    names = contender_names([Path(path) for path in bundles])
-    workloads = make_workloads(opened[0], batch=batch, lengths=lengths, seed=seed)
-    count = threads or cpu.available_threads()
-    manifest = opened[0].manifest
-    source = reference and ReferenceSource(
-        reference,
-        task=manifest.task,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-        inputs=tuple(inputs) or declared_inputs(manifest),
-    )
-    twin = f"{names[0]} (again)"
+    asked = measuring or Measuring()
+    asked.check()
+    if also and reference is None:
+        raise ConfigError(
+            f"--also {also[0]} runs the original model, which is not given.",
+            hint="Pass --reference SOURCE.",
+        )
+    attached = tuple(read_attached(path) for path in attach)
+    artifacts = open_artifacts(contenders)
+    workloads = plan_workloads(artifacts, asked)
+    threads = asked.threads or cpu.available_threads()
+    modes: list[Mode] = []
+    if reference is not None:
+        modes += ["eager", *dict.fromkeys(mode for mode in also if mode != "eager")]
+    tries = _flips(artifacts, threads) if probes else []
+    field = _make_field(artifacts, modes, tries)
     before = machine.snapshot()
     with tempfile.TemporaryDirectory(prefix="edgekit-bench-") as temporary:
         folder = Path(temporary)
-        entrants = _entrants(folder, opened, names, twin, workloads, count)
-        if isinstance(source, ReferenceSource):
-            entrants.insert(0, _reference_entrant(folder, source, workloads, count))
-        plan = Plan(len(workloads), processes, budget, seed, warm_seconds, timeout)
-        records = run_rounds(entrants, plan, folder=folder, progress=progress)
+        entrants = _entrants(folder, field, reference, workloads, threads)
+        plan = Plan(
+            len(workloads), asked.processes, asked.budget, asked.seed, asked.warm_seconds,
+            asked.timeout, asked.scenario,
+        )  # fmt: skip
+        listed_names = _listed(entrants, field)
+        known = {name: Known() for name in listed_names} | field.known()
+        check = OutputCheck(_task(artifacts), known)
+        records = run_rounds(
+            entrants,
+            plan,
+            folder=folder,
+            check=check,
+            enough=lambda found: _enough(found, listed_names, field, len(workloads), asked),
+            progress=progress,
+        )
     after = machine.snapshot()
-    listed = [records[entrant.name] for entrant in entrants if entrant.name != twin]
-    sizes = dict(zip(names, [bundle.bytes() for bundle in opened], strict=True))
+    listed = [records[name] for name in listed_names]
+    tried = _probes(records, field, workloads, asked.seed)
+    first, twin = records[field.first.name], records[field.twin]
+    sizes = {artifact.name: artifact.bytes for artifact in artifacts}
     return BenchResult(
         protocol={
-            **_protocol(listed, plan, workloads, count, dict(zip(names, opened, strict=True))),
+            **comparison.describe_protocol(
+                listed, plan, workloads,
+                threads=threads, precision=asked.precision, artifacts=artifacts,
+            ),
+            "data": asked.data,
             "load_average_before": before.load,
         },
         device=machine.device_card(),
         versions=versions(listed),
         contenders=tuple(
-            _row(record, index, workload, _artifact(record, sizes), seed)
+            comparison.row(
+                record, index, workload, comparison.artifact_bytes(record, sizes), asked.seed
+            )
             for index, workload in enumerate(workloads)
             for record in listed
         ),
-        ratios=tuple(_ratios(listed, workloads, seed)),
-        noise=_noise(records[names[0]], records[twin], before, after, count, listed, seed),
-        notes=tuple(_notes(listed, opened, names)),
-    )
-
-
-def contender_names(paths: Sequence[Path]) -> list[str]:
-    """A short name for each bundle: its folder's, the whole path where two folders share a name."""
-    short = [path.resolve().name for path in paths]
-    names: list[str] = []
-    for path, name in zip(paths, short, strict=True):
-        unique = name if short.count(name) == 1 and name != REFERENCE else str(path)
-        repeated = sum(1 for known in names if known.split(" #")[0] == unique)
-        names.append(f"{unique} #{repeated + 1}" if repeated else unique)
-    return names
+        ratios=tuple(comparison.make_ratios(listed, workloads, asked.seed)),
+        noise=comparison.judge_noise(first, twin, before, after, threads, listed, asked.seed),
+        notes=(
+            *comparison.make_notes(listed, workloads, artifacts),
+            *check.notes,
+            *_probe_notes(records, field, tried),
+            *(
+                f"{one.file} was measured elsewhere: no ratio is formed with it."
+                for one in attached
+            ),
+        ),
+        probes=tried,
+        attached=attached,
+    )  # fmt: skip
 
 
 def latency_of(result: BenchResult) -> Latency | None:
@@ -169,193 +180,108 @@ def latency_of(result: BenchResult) -> Latency | None:
     return Latency(before.p50_ms, after.p50_ms, speedup, after.p50_low_ms, after.p50_high_ms)
 
 
-def _row(
-    record: Record, index: int, workload: Workload, artifact_bytes: int | None, seed: int
-) -> Contender:
-    """The line of the result, with the interval of its median."""
-    row = record.row(index, workload, artifact_bytes=artifact_bytes)
-    if row.p50_ms is None:
-        return row
-    low, high = quantile_interval(record.rounds(index), 0.5, seed=seed)
-    return replace(row, p50_low_ms=low, p50_high_ms=high)
+def _known(artifact: Artifact) -> Known:
+    if artifact.bundle is None:
+        return Known()
+    manifest = artifact.bundle.manifest
+    return Known(
+        weights=None if manifest.source is None else manifest.source.sha256,
+        tolerances={} if manifest.golden is None else manifest.golden.tolerance,
+    )
+
+
+def _task(artifacts: Sequence[Artifact]) -> str:
+    bundles = (one.bundle for one in artifacts)
+    return next((one.manifest.task for one in bundles if one is not None), "custom")
+
+
+def _flips(artifacts: Sequence[Artifact], threads: int) -> list[Flip]:
+    return [
+        flip
+        for artifact in artifacts
+        if artifact.bundle is not None
+        for flip in flips(artifact.name, artifact.bundle, threads=threads)
+    ]
+
+
+def _make_field(
+    artifacts: Sequence[Artifact], modes: Sequence[Mode], tries: Sequence[Flip]
+) -> _Field:
+    """All under names of their own, those that stand beside the contenders included."""
+    taken = [*REFERENCE_NAMES.values(), *(artifact.name for artifact in artifacts)]
+    twin = free_name(f"{artifacts[0].name} (again)", taken)
+    taken.append(twin)
+    named: list[Flip] = []
+    for flip in tries:
+        named.append(replace(flip, called=free_name(flip.name, taken)))
+        taken.append(named[-1].name)
+    return _Field(tuple(artifacts), twin, tuple(modes), tuple(named))
 
 
 def _entrants(
     folder: Path,
-    opened: Sequence[Bundle],
-    names: Sequence[str],
-    twin: str,
+    field: _Field,
+    reference: ReferenceSource | None,
     workloads: Sequence[Workload],
     threads: int,
 ) -> list[Entrant]:
+    """The reference and its like, the contenders, the twin of the first and the probes."""
     entrants: list[Entrant] = []
-    first = opened[0].manifest.components["model"].inputs
-    for index, (bundle, name) in enumerate(zip(opened, names, strict=True)):
-        path = folder / f"{index}.safetensors"
-        save_workloads([_fitted(bundle, first, workload) for workload in workloads], path)
-        command = worker_command(bundle.path, path, threads)
-        entrants.append(Entrant(name, command, child_environment()))
-        if index == 0:
-            entrants.append(Entrant(twin, command, child_environment()))
+    if reference is not None:
+        first = next((one.bundle for one in field.artifacts if one.bundle is not None), None)
+        source = reference if first is None else reference.of(first)
+        entrants += reference_entrants(source, field.modes, workloads, folder, threads)
+    for number, artifact in enumerate(field.artifacts):
+        path = folder / f"{number}.safetensors"
+        write_inputs(artifact, workloads, field.first.inputs, path)
+        entrants.append(artifact_entrant(artifact, artifact.name, path, threads))
+        if number == 0:
+            entrants.append(artifact_entrant(artifact, field.twin, path, threads))
+        entrants += [
+            artifact_entrant(artifact, flip.name, path, threads, flip.options)
+            for flip in field.flips
+            if flip.contender == artifact.name
+        ]
     return entrants
 
 
-def _fitted(bundle: Bundle, first: Sequence[TensorSpec], workload: Workload) -> Workload:
-    """The workload with the integer and float widths that this bundle takes."""
-    part = bundle.manifest.components.get("model")
-    specs = part.inputs if part is not None else ()
-    if {spec.name for spec in specs} != {spec.name for spec in first}:
-        raise ConfigError(
-            f"{bundle.path} takes {', '.join(map(str, specs)) or 'several components'}; the first"
-            f" bundle takes {', '.join(map(str, first))}: they cannot run on the same inputs.",
-            hint="Compare bundles of one model.",
-        )
-    feeds = {
-        spec.name: workload.feeds[spec.name].astype(np.dtype(spec.dtype), copy=False)
-        for spec in specs
-    }
-    return Workload(workload.batch, workload.length, feeds)
+def _listed(entrants: Sequence[Entrant], field: _Field) -> list[str]:
+    """Who has a row of its own; the first of them is what ratios are against."""
+    beside = {field.twin, *(flip.name for flip in field.flips)}
+    return [entrant.name for entrant in entrants if entrant.name not in beside]
 
 
-def _reference_entrant(
-    folder: Path, source: ReferenceSource, workloads: Sequence[Workload], threads: int
-) -> Entrant:
-    path = folder / "reference.safetensors"
-    save_workloads(workloads, path)
-    # Waiting OpenMP threads that spin starve the ones that work when a core is taken.
-    environment = child_environment(
-        OMP_WAIT_POLICY="PASSIVE", OMP_NUM_THREADS=str(threads), TOKENIZERS_PARALLELISM="false"
-    )
-    return Entrant(REFERENCE, source.command(path, threads), environment)
-
-
-def _artifact(record: Record, sizes: dict[str, int]) -> int | None:
-    """A bundle's component and weight files; of the reference its parameters, in bytes."""
-    if record.name in sizes:
-        return sizes[record.name]
-    found = record.facts.get("parameter_bytes")
-    return found if isinstance(found, int) else None
-
-
-def _ratios(records: Sequence[Record], workloads: Sequence[Workload], seed: int) -> list[Ratio]:
-    """Every other contender against the first, workload by workload."""
-    found: list[Ratio] = []
-    base = records[0]
-    for index, workload in enumerate(workloads):
-        for other in records[1:]:
-            if base.error is not None or other.error is not None:
-                continue
-            made = ratio(base.rounds(index), other.rounds(index), seed=seed)
-            found.append(
-                Ratio(
-                    a=base.name,
-                    b=other.name,
-                    batch=workload.batch,
-                    length=workload.length,
-                    value=made.value,
-                    low=made.low,
-                    high=made.high,
-                    resolvable=made.resolvable,
-                    verdict=made.verdict,
-                )
-            )
-    return found
-
-
-def _noise(
-    first: Record,
-    twin: Record,
-    before: machine.Snapshot,
-    after: machine.Snapshot,
-    threads: int,
-    records: Sequence[Record],
-    seed: int,
-) -> Noise:
-    shares = {
-        record.name: record.cpu_seconds / record.wall_seconds
-        for record in records
-        if record.wall_seconds and threads == 1
-    }
-    causes = list(machine.noise_causes(before, after, threads=threads, shares=shares))
-    same: RatioEstimate | None = None
-    if first.error is None and twin.error is None:
-        pairs: list[tuple[Rounds, Rounds]] = [
-            (first.rounds(index), twin.rounds(index)) for index in sorted(first.times)
-        ]
-        same = mean_ratio(pairs, seed=seed)
-        if same.verdict != "not resolved":
-            causes.insert(0, f"{first.name} came out {same.verdict} than itself")
-    elif first.error is None:
-        causes.insert(0, f"the second run of {first.name} failed: {twin.error}")
-    return Noise(
-        aa_ratio=None if same is None else same.value,
-        aa_low=None if same is None else same.low,
-        aa_high=None if same is None else same.high,
-        verdict="noisy" if causes else "quiet",
-        causes=tuple(causes),
+def _enough(
+    records: Records, listed: Sequence[str], field: _Field, workloads: int, asked: Measuring
+) -> bool:
+    """Whether all ratios are as precise as was asked for; of one contender, that to itself."""
+    pairs = [(listed[0], name) for name in listed[1:]] or [(field.first.name, field.twin)]
+    pairs += [(flip.contender, flip.name) for flip in field.flips]
+    return comparison.precise(
+        [(records[a], records[b]) for a, b in pairs],
+        workloads,
+        precision=asked.precision,
+        seed=asked.seed,
     )
 
 
-def _protocol(
-    records: Sequence[Record],
-    plan: Plan,
-    workloads: Sequence[Workload],
-    threads: int,
-    bundles: dict[str, Bundle],
-) -> dict[str, object]:
-    return {
-        "scenario": "single-stream",
-        "order": "rounds of fresh processes, interleaved turns in random order",
-        "clock": "perf_counter_ns around one call of Model.run",
-        "workloads": [
-            {"batch": workload.batch, "length": workload.length} for workload in workloads
-        ],
-        "threads": threads,
-        "processes": plan.processes,
-        "budget_seconds": plan.budget,
-        "measured_seconds": sum(record.wall_seconds for record in records),
-        "seed": plan.seed,
-        "interval": "95 %, hierarchical bootstrap (rounds, then samples), widened to Student's t",
-        "warm_up": {
-            record.name: {"runs": record.warm_runs, "flat": record.warm_flat} for record in records
-        },
-        "cpu_seconds_per_wall_second": {
-            record.name: record.cpu_seconds / record.wall_seconds
-            for record in records
-            if record.wall_seconds
-        },
-        "bundles": {name: bundle.id for name, bundle in bundles.items()},
-        "facts": {record.name: record.facts for record in records},
-        # Per workload, one entry per process: the reference chooses anew in each.
-        "settings": {
-            record.name: {
-                workloads[index].name: [
-                    {key: chosen.get(key) for key in ("threads", "memory_format")}
-                    for chosen in made
-                ]
-                for index, made in sorted(record.settings.items())
-            }
-            for record in records
-            if record.name == REFERENCE
-        },
-    }
+def _probes(
+    records: Mapping[str, Record], field: _Field, workloads: Sequence[Workload], seed: int
+) -> tuple[Probe, ...]:
+    return tuple(
+        probe(flip, workload, comparison.speed_ratio(plain, changed, index, seed=seed))
+        for flip in field.flips
+        for plain, changed in [(records[flip.contender], records[flip.name])]
+        if plain.error is None and changed.error is None
+        for index, workload in enumerate(workloads)
+    )
 
 
-def _notes(records: Sequence[Record], bundles: Sequence[Bundle], names: Sequence[str]) -> list[str]:
-    notes: list[str] = []
-    for record in records:
-        if record.error is not None:
-            notes.append(f"{record.name} could not be measured: {record.error}.")
-        elif not all(record.warm_flat):
-            notes.append(
-                f"{record.name} was still getting faster or slower when its warm-up ended in"
-                f" {record.warm_flat.count(False)} of {len(record.warm_flat)} cases."
-            )
-    notes += [note for record in records if (note := record.peak_note()) is not None]
-    reference = next((record for record in records if record.name == REFERENCE), None)
-    weights = None if reference is None else reference.facts.get("sha256")
-    for bundle, name in zip(bundles, names, strict=True):
-        origin = bundle.manifest.source
-        if weights is not None and origin is not None and origin.origin.sha256 != weights:
-            notes.append(f"The reference has other weights than those {name} was made from.")
-    return notes
+def _probe_notes(records: Mapping[str, Record], field: _Field, tried: Sequence[Probe]) -> list[str]:
+    bundles = {one.name: one.bundle for one in field.artifacts if one.bundle is not None}
+    failed = [
+        f"{flip.option} was tried on {flip.contender} and failed: {error.rstrip('.')}."
+        for flip in field.flips
+        if (error := records[flip.name].error) is not None and records[flip.contender].error is None
+    ]
+    return failed + proposals(field.flips, tried, bundles)

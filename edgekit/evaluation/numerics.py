@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.core.results import Numerics
+from edgekit.core.measurements import Numerics
 from edgekit.core.tolerance import Tolerance
 from edgekit.evaluation.reference import Reference
 from edgekit.runtime.model import Model
 from edgekit.runtime.session import Array
 
 Floats = NDArray[np.float64]
+# How logits become probabilities: of classes that exclude each other, or of each by itself.
+Likelihood = Literal["softmax", "sigmoid"]
 
 
 @dataclass
@@ -38,23 +41,34 @@ class Distance:
     _second: float = 0.0
     _same: int = 0
     _choices: int = 0
+    _divergence: float = 0.0
+    _distributions: int = 0
 
-    def add(self, reference: Array, candidate: Array, *, choices: bool) -> None:
-        """Add one pair of equal shapes; `choices` counts where the largest along the last axis is.
+    def add(
+        self,
+        reference: Array,
+        candidate: Array,
+        *,
+        choices: bool,
+        likelihood: Likelihood | None = None,
+    ) -> float:
+        """Add one pair of equal shapes, and return its largest absolute difference.
 
-        NaN on one side makes every figure NaN.
+        `choices` counts where the largest along the last axis is; `likelihood` says how the last
+        axis becomes probabilities, where it does. NaN on one side makes every figure NaN.
         """
         x = np.asarray(reference, dtype=np.float64)
         y = np.asarray(candidate, dtype=np.float64)
         if x.size == 0:
-            return
-        with np.errstate(invalid="ignore"):
-            self._add(x, y, choices=choices)
+            return 0.0
+        with np.errstate(invalid="ignore", over="ignore"):
+            return self._add(x, y, choices=choices, likelihood=likelihood)
 
-    def _add(self, x: Floats, y: Floats, *, choices: bool) -> None:
+    def _add(self, x: Floats, y: Floats, *, choices: bool, likelihood: Likelihood | None) -> float:
         difference = np.abs(x - y)
-        self.max_abs = _larger(self.max_abs, float(difference.max()))
-        self.max_reference = _larger(self.max_reference, float(np.abs(x).max()))
+        gap = float(difference.max())
+        self.max_abs = larger(self.max_abs, gap)
+        self.max_reference = larger(self.max_reference, float(np.abs(x).max()))
         self._sum_abs += float(difference.sum())
         self._count += x.size
         self._dot += float(np.vdot(x, y))
@@ -67,6 +81,11 @@ class Distance:
             same = x.argmax(axis=-1) == y.argmax(axis=-1)
             self._same += int(np.sum(same))
             self._choices += int(np.size(same))
+        if likelihood is not None and not self.exact and x.ndim and x.shape[-1] > 1:
+            found = DIVERGENCES[likelihood](x, y)
+            self._divergence += float(found.sum())
+            self._distributions += found.size
+        return gap
 
     def numerics(self) -> Numerics:
         """The figures over everything added; the cosine is that of all values as one vector."""
@@ -76,6 +95,7 @@ class Distance:
             mean_abs=self._sum_abs / self._count if self._count else 0.0,
             cosine=self._dot / size if size else math.nan,
             argmax_agreement=self._agreement(),
+            kl=self._divergence / self._distributions if self._distributions else None,
         )
 
     def within(self, rule: Tolerance) -> bool:
@@ -92,6 +112,25 @@ class Distance:
         return rule.accepts(
             max_abs=found.max_abs, max_reference=self.max_reference, cosine=found.cosine
         )
+
+    def used(self, rule: Tolerance) -> tuple[float, float]:
+        """(how far the two lie apart, how far they may), NaN for outputs of two shapes.
+
+        Of ``max_abs`` the largest difference; of a cosine 1 − cosine; of exact outputs the share
+        of elements that differ.
+        """
+        found = self.numerics()
+        if self.mismatch is not None:
+            return math.nan, 0.0
+        if self.exact:
+            agreement = found.argmax_agreement
+            differing = 0.0 if agreement is None else 1 - agreement
+            return differing, round(1 - (rule.minimum or 1.0), 12)
+        if rule.kind == "max_abs":
+            return found.max_abs, rule.relative * self.max_reference + rule.absolute
+        # Outputs of nothing but zeros have no direction; rounding alone takes a cosine beyond 1.
+        same = found.max_abs == 0 or found.cosine > 1
+        return 0.0 if same else 1 - found.cosine, round(1 - rule.minimum, 12)
 
     def describe(self, name: str) -> str:
         """The distance of the output `name` as a sentence."""
@@ -112,7 +151,49 @@ class Distance:
         return self._same / self._choices if self._choices else None
 
 
-def _larger(first: float, second: float) -> float:
+def softmax_divergence(x: Floats, y: Floats) -> Floats:
+    """KL(softmax(x) ‖ softmax(y)) along the last axis, in nats.
+
+    S. Kullback, R. Leibler: On information and sufficiency (1951).
+    """
+    before, after = _log_softmax(x), _log_softmax(y)
+    share = np.exp(before)
+    # A class that the reference rules out adds nothing, whatever its logit.
+    terms = np.where(share > 0, share * (before - after), 0.0)
+    # Rounding alone makes it less than nothing.
+    return np.asarray(np.maximum(terms.sum(axis=-1), 0.0))
+
+
+def sigmoid_divergence(x: Floats, y: Floats) -> Floats:
+    """The same for classes that hold independently of each other, added up."""
+    share = np.exp(-np.logaddexp(0, -x))
+    yes = np.logaddexp(0, -y) - np.logaddexp(0, -x)
+    no = np.logaddexp(0, y) - np.logaddexp(0, x)
+    return np.asarray(np.maximum((share * yes + (1 - share) * no).sum(axis=-1), 0.0))
+
+
+def _log_softmax(x: Floats) -> Floats:
+    shifted = x - x.max(axis=-1, keepdims=True)
+    return np.asarray(shifted - np.log(np.exp(shifted).sum(axis=-1, keepdims=True)))
+
+
+DIVERGENCES: Mapping[Likelihood, Callable[[Floats, Floats], Floats]] = {
+    "softmax": softmax_divergence,
+    "sigmoid": sigmoid_divergence,
+}
+
+
+def likelihood_of(output: str, problem: str | None) -> Likelihood | None:
+    """How an output becomes probabilities, None where it does not."""
+    if "logits" not in output or problem == "regression":
+        return None
+    return "sigmoid" if problem == "multi_label_classification" else "softmax"
+
+
+def larger(first: float, second: float) -> float:
+    """The larger of two numbers; NaN is larger than any."""
+    if math.isnan(first):
+        return first
     return second if math.isnan(second) or second > first else first
 
 
@@ -126,20 +207,44 @@ def add_outputs(
     task: str,
     reference: Mapping[str, Array],
     candidate: Mapping[str, Array],
-) -> None:
-    """Add every output that both sides have; one of another shape is marked as a mismatch."""
+    *,
+    problem: str | None = None,
+) -> float:
+    """Add every output that both sides have, and return the largest absolute difference.
+
+    An output of another shape is marked as a mismatch, and the difference is NaN.
+    """
+    gap = 0.0
     for name, array in candidate.items():
         other = reference.get(name)
         if other is None:
             continue
         distance = distances.setdefault(name, Distance(exact=not _floating(array, other)))
         if other.shape != array.shape:
-            distance.max_abs = math.nan
+            distance.max_abs = gap = math.nan
             distance.mismatch = (
                 f"the shape {list(array.shape)} in the bundle, {list(other.shape)} in PyTorch"
             )
             continue
-        distance.add(other, array, choices=has_choices(task, name))
+        found = distance.add(
+            other,
+            array,
+            choices=has_choices(task, name),
+            likelihood=likelihood_of(name, problem),
+        )
+        gap = larger(gap, found)
+    return gap
+
+
+def largest_gap(reference: Mapping[str, Array], candidate: Mapping[str, Array]) -> float:
+    """The largest absolute difference of the outputs that both sides have, of equal shapes."""
+    gap = 0.0
+    for name, array in candidate.items():
+        if name in reference and array.size:
+            with np.errstate(invalid="ignore"):
+                difference = np.abs(array.astype(np.float64) - reference[name].astype(np.float64))
+            gap = larger(gap, float(difference.max()))
+    return gap
 
 
 def _floating(*arrays: Array) -> bool:
@@ -153,7 +258,11 @@ def mismatch_of(distances: Mapping[str, Distance]) -> str | None:
 
 
 def distances_on(
-    model: Model, reference: Reference, batches: Iterable[Mapping[str, Array]]
+    model: Model,
+    reference: Reference,
+    batches: Iterable[Mapping[str, Array]],
+    *,
+    problem: str | None = None,
 ) -> dict[str, Distance]:
     """The distances on ready-made feeds (golden inputs, say), where there is no DATA.
 
@@ -161,5 +270,5 @@ def distances_on(
     """
     found: dict[str, Distance] = {}
     for feeds in batches:
-        add_outputs(found, model.task, reference.run(feeds), model.run(feeds))
+        add_outputs(found, model.task, reference.run(feeds), model.run(feeds), problem=problem)
     return found

@@ -1,16 +1,19 @@
-"""The reference: the original model in PyTorch, eager, float32, with its best ordinary settings."""
+"""The reference: the original model in PyTorch, with its best ordinary settings.
+
+It is eager and in float32; `torch.compile` and bfloat16 may stand beside it in a bench.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
 from edgekit.core.cpu import available_threads
-from edgekit.core.errors import InputMismatch
+from edgekit.core.errors import InputMismatch, MeasurementError
 from edgekit.core.manifest import Manifest
 from edgekit.runtime.session import Array
 
@@ -19,6 +22,10 @@ if TYPE_CHECKING:
 
     from edgekit.sources.loaded import LoadedSource
 
+Mode: TypeAlias = Literal["eager", "compile", "bfloat16"]
+
+# Past so many compiled shapes of one module PyTorch goes on without compiling.
+_MOST_SHAPES = 256
 # Each setting is tried so often, and for no longer than so many seconds in all.
 _TRIALS = 7
 _TRIAL_SECONDS = 4.0
@@ -44,9 +51,16 @@ class Reference:
     Without `threads`, the first feeds decide between one thread and all.
     """
 
-    def __init__(self, source: LoadedSource, *, threads: int | None = None) -> None:
+    def __init__(
+        self,
+        source: LoadedSource,
+        *,
+        threads: int | None = None,
+        forward: Callable[..., Mapping[str, torch.Tensor]] | None = None,
+    ) -> None:
         self.source = source
         self._threads = threads
+        self._forward = forward or source.module
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs by name. Raises InputMismatch when the module refuses the feeds."""
@@ -71,12 +85,12 @@ class Reference:
         """One inference on the feeds as a call without arguments; tensors are made beforehand."""
         import torch
 
-        module = self.source.module
+        forward = self._forward
         tensors = self._tensors(feeds, channels_last)
 
         def call() -> Mapping[str, Array]:
             with torch.inference_mode():
-                outputs = module(**tensors)
+                outputs = forward(**tensors)
             return {name: _array(value) for name, value in outputs.items()}
 
         return call
@@ -130,6 +144,44 @@ class Reference:
                 tensor = tensor.contiguous(memory_format=torch.channels_last)
             tensors[name] = tensor
         return tensors
+
+
+def compiled(source: LoadedSource, *, dynamic: bool) -> Callable[..., Mapping[str, torch.Tensor]]:
+    """The source's module through ``torch.compile``, with its default backend.
+
+    Every shape is compiled for itself when it comes first; with `dynamic` one compiled graph
+    serves all. Raises MeasurementError, at the first call, when that fails.
+    """
+    import torch
+    from torch._dynamo import config
+
+    config.recompile_limit = max(config.recompile_limit, _MOST_SHAPES)
+    original = source.module
+
+    # What is compiled is kept per function: with one for both, a fixed shape would be served by
+    # the dynamic graph whenever that happened to be there first.
+    def fixed(**tensors: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        outputs: Mapping[str, torch.Tensor] = original(**tensors)
+        return outputs
+
+    def varying(**tensors: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        outputs: Mapping[str, torch.Tensor] = original(**tensors)
+        return outputs
+
+    module = torch.compile(varying if dynamic else fixed, dynamic=dynamic)
+
+    def forward(**tensors: torch.Tensor) -> Mapping[str, torch.Tensor]:
+        try:
+            outputs: Mapping[str, torch.Tensor] = module(**tensors)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = next((line for line in str(error).splitlines() if line.strip()), "no reason")
+            raise MeasurementError(
+                f"torch.compile cannot compile {source.id}: {reason.strip().rstrip('.')}.",
+                hint="It needs a C++ compiler (g++); leave it out otherwise.",
+            ) from error
+        return outputs
+
+    return forward
 
 
 def fastest(

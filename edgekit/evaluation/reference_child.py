@@ -10,11 +10,11 @@ import argparse
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.core.lazy import require
-from edgekit.evaluation.reference import Reference
+from edgekit.evaluation.reference import Mode, Reference, Settings, compiled
 from edgekit.runtime.session import Array
 from edgekit.runtime.worker import Measurable, private_stdout, serve
 from edgekit.runtime.workloads import Workload
@@ -22,10 +22,15 @@ from edgekit.runtime.workloads import Workload
 
 @dataclass(frozen=True)
 class ReferenceContender:
-    """A SOURCE as a contender."""
+    """A SOURCE as a contender.
+
+    ``mode``: as it is ("eager"), through ``torch.compile``, or with all its weights and its
+    arithmetic in bfloat16.
+    """
 
     spec: str
     threads: int
+    mode: Mode = "eager"
     task: str | None = None
     revision: str | None = None
     trust_remote_code: bool = False
@@ -34,6 +39,8 @@ class ReferenceContender:
     def imports(self) -> None:
         """See `edgekit.runtime.worker.Contender`."""
         require("torch", "build")
+        if self.mode == "compile":
+            importlib.import_module("torch._inductor.compile_fx")
         if ":" not in self.spec and not self.spec.endswith(".pt2"):
             require("transformers", "build")
             importlib.import_module("edgekit.sources.huggingface")
@@ -48,17 +55,34 @@ class ReferenceContender:
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,
             inputs=self.inputs,
+            dtype="bfloat16" if self.mode == "bfloat16" else None,
         )
-        return OpenReference(Reference(source), self.threads)
+        if self.mode != "compile":
+            return OpenReference(Reference(source), self.threads, self.mode)
+        fixed, varying = (
+            Reference(source, forward=compiled(source, dynamic=dynamic))
+            for dynamic in (False, True)
+        )
+        return OpenReference(fixed, self.threads, self.mode, varying)
+
+
+_MODES: Mapping[Mode, str] = {
+    "eager": "eager", "compile": "torch.compile", "bfloat16": "bfloat16",
+}  # fmt: skip
 
 
 @dataclass
 class OpenReference:
-    """The loaded reference under measurement."""
+    """The loaded reference under measurement.
+
+    ``varying`` runs texts of natural lengths; ``chosen`` is what the last `prepare` found.
+    """
 
     reference: Reference
     threads: int
-    chosen: dict[str, object] = field(default_factory=dict)
+    mode: Mode = "eager"
+    varying: Reference | None = None
+    chosen: Settings | None = None
 
     def facts(self) -> Mapping[str, object]:
         """See `edgekit.runtime.worker.Measurable`."""
@@ -70,27 +94,33 @@ class OpenReference:
             "engine": "pytorch",
             "device": "cpu",
             "version": str(torch.__version__),
-            "mode": "eager, inference_mode",
+            "mode": f"{_MODES[self.mode]}, inference_mode",
             "attention": attention,
             "precision": source.precision,
+            # A module without weights computes in the type of its inputs.
+            "effective_precision": "bf16" if self.mode == "bfloat16" else source.precision,
             "sha256": source.sha256,
             # A parameter that two layers share counts once.
             "parameter_bytes": sum(value.nbytes for value in source.module.parameters()),
-            **self.chosen,
+            **({} if self.chosen is None else self.chosen.to_json()),
         }
 
     def start(self, workload: Workload) -> Callable[[], Mapping[str, Array]]:
         """See `edgekit.runtime.worker.Measurable`."""
         import torch
 
-        torch.set_num_threads(self.threads)
-        return self.reference.bind(workload.feeds)
+        chosen = self.chosen or Settings(self.threads)
+        torch.set_num_threads(chosen.threads)
+        # The module lies in memory as was chosen: other inputs would be converted in every call.
+        return self._of(workload).bind(workload.feeds, channels_last=chosen.channels_last)
 
     def prepare(self, workload: Workload) -> Callable[[], Mapping[str, Array]]:
         """See `edgekit.runtime.worker.Measurable`: tries out threads and memory formats."""
-        settings, call = self.reference.choose(workload.feeds, threads=self.threads)
-        self.chosen = settings.to_json()
+        self.chosen, call = self._of(workload).choose(workload.feeds, threads=self.threads)
         return call
+
+    def _of(self, workload: Workload) -> Reference:
+        return self.varying or self.reference if workload.length == "data" else self.reference
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,6 +129,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("spec", metavar="SOURCE")
     parser.add_argument("--worker", type=Path, required=True, metavar="FILE")
     parser.add_argument("--threads", type=int, required=True, metavar="N")
+    parser.add_argument("--mode", choices=list(_MODES), default="eager")
     parser.add_argument("--task")
     parser.add_argument("--revision")
     parser.add_argument("--trust-remote-code", action="store_true")
@@ -108,12 +139,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     contender = ReferenceContender(
         spec=given.spec,
         threads=given.threads,
+        mode=given.mode,
         task=given.task,
         revision=given.revision,
         trust_remote_code=given.trust_remote_code,
         inputs=tuple(given.input),
     )
-    return serve(contender, given.worker, sys.stdin, replies)
+    return serve(contender, given.worker, sys.stdin, replies, threads=given.threads)
 
 
 if __name__ == "__main__":

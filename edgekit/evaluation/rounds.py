@@ -15,11 +15,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
-from edgekit.runtime.bench import OPEN_TIMEOUT, WARM_SECONDS
+from edgekit.core.errors import MeasurementError
+from edgekit.evaluation.outputs import OutputCheck
+from edgekit.runtime.bench import OPEN_TIMEOUT, STAGE_SECONDS, WARM_SECONDS
 from edgekit.runtime.conversation import Child, ChildFailed
 from edgekit.runtime.records import Record, plan_turns
+from edgekit.runtime.scenarios import SINGLE_STREAM, Scenario
 
 Item = TypeVar("Item")
+Records = Mapping[str, Record]
+
+# Fewer rounds tell too little of how much processes differ to stop early.
+LEAST_ROUNDS = 5
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,7 @@ class Plan:
     seed: int = 0
     warm_seconds: float = WARM_SECONDS
     timeout: float = OPEN_TIMEOUT
+    scenario: Scenario = SINGLE_STREAM
 
 
 def run_rounds(
@@ -48,12 +56,16 @@ def run_rounds(
     plan: Plan,
     *,
     folder: Path,
+    check: OutputCheck | None = None,
+    enough: Callable[[Records], bool] = lambda records: False,
     progress: Callable[[str], None] = lambda text: None,
 ) -> dict[str, Record]:
     """What was measured of each entrant, by name.
 
-    An entrant whose process crashes, hangs or answers nonsense gets an ``error`` and is out; the
-    others go on. Whatever ends this function, none of the processes outlives it.
+    An entrant whose process crashes, hangs, answers nonsense or does not pass `check` gets an
+    ``error`` and is out; the others go on. After the fifth round, and each one later but the
+    last, `enough` is asked whether to stop. Whatever ends this function, none of the processes
+    outlives it.
     """
     records = {entrant.name: Record(entrant.name) for entrant in entrants}
     generator = random.Random(plan.seed)
@@ -61,18 +73,22 @@ def run_rounds(
     for number in range(plan.processes):
         progress(f"Round {number + 1} of {plan.processes}")
         with ExitStack() as stack:
-            running = _Round(number, records, plan, generator)
+            running = _Round(number, records, plan, generator, check)
             for entrant in _shuffled(generator, entrants):
                 if records[entrant.name].error is None:
                     errors = folder / f"{number}-{entrants.index(entrant)}.stderr"
                     child = stack.enter_context(
                         Child(entrant.command, stderr=errors, environment=entrant.environment)
                     )
-                    running.admit(entrant.name, child)
+                    outputs = folder / f"{entrants.index(entrant)}.outputs.safetensors"
+                    running.admit(entrant.name, child, outputs)
+            running.compare()
             # Each workload opens some rounds: only there is its first inference cold.
             for step in range(plan.workloads):
                 running.measure((number + step) % plan.workloads, share)
             running.finish()
+        if LEAST_ROUNDS <= number + 1 < plan.processes and enough(records):
+            break
     return records
 
 
@@ -80,19 +96,42 @@ class _Round:
     """The children of one round that are still in it."""
 
     def __init__(
-        self, number: int, records: Mapping[str, Record], plan: Plan, generator: random.Random
+        self,
+        number: int,
+        records: Records,
+        plan: Plan,
+        generator: random.Random,
+        check: OutputCheck | None,
     ) -> None:
         self._number = number
         self._records = records
         self._plan = plan
         self._generator = generator
+        self._check = check
         self._children: dict[str, Child] = {}
+        self._outputs: dict[str, Path] = {}
 
-    def admit(self, name: str, child: Child) -> None:
-        """Let a fresh child load, alone."""
+    def admit(self, name: str, child: Child, outputs: Path) -> None:
+        """Let a fresh child load, alone; in the first round it leaves its outputs in a file."""
         self._children[name] = child
         first = self._number % self._plan.workloads
-        self._try(name, lambda record, one: record.open(one, first, timeout=self._plan.timeout))
+        wanted = outputs if self._check is not None and self._number == 0 else None
+        if wanted is not None:
+            self._outputs[name] = wanted
+        self._try(
+            name,
+            lambda record, one: record.open(one, first, timeout=self._plan.timeout, outputs=wanted),
+        )
+
+    def compare(self) -> None:
+        """Disqualify the children that answer otherwise than the base, in the first round."""
+        if self._check is None or not self._outputs:
+            return
+        given = {name: path for name, path in self._outputs.items() if name in self._children}
+        for name, reason in self._check.compare(self._records, given).items():
+            self._out(name, _disqualified(reason))
+        for path in self._outputs.values():
+            path.unlink(missing_ok=True)
 
     def measure(self, workload: int, share: float) -> None:
         """Warm all children up on a workload, then let them take turns."""
@@ -105,18 +144,29 @@ class _Round:
         typical = [self._records[name].typical[workload] for name in self._children]
         if not typical:
             return
-        turns, seconds, least = plan_turns(share, max(typical))
-        for _ in range(turns):
-            self._all(
-                lambda record, child: record.measure(
-                    child,
-                    workload,
-                    self._number,
-                    seconds=seconds,
-                    least=least,
-                    timeout=plan.timeout,
-                )
+        turns, seconds, least = plan_turns(share, max(typical), plan.scenario)
+
+        def take_turn(record: Record, child: Child) -> None:
+            record.measure(
+                child,
+                workload,
+                self._number,
+                seconds=seconds,
+                least=least,
+                timeout=plan.timeout,
+                scenario=plan.scenario,
             )
+            reason = None if self._check is None else self._check.moved(record, workload)
+            if reason is not None:
+                raise _disqualified(reason)
+
+        for _ in range(turns):
+            self._all(take_turn)
+        self._all(
+            lambda record, child: record.measure_stages(
+                child, workload, seconds=STAGE_SECONDS, timeout=plan.timeout
+            )
+        )
 
     def finish(self) -> None:
         """Let every child tell its peak of memory, and end."""
@@ -127,14 +177,19 @@ class _Round:
             self._try(name, step)
 
     def _try(self, name: str, step: Callable[[Record, Child], None]) -> None:
-        child = self._children[name]
         try:
-            step(self._records[name], child)
+            step(self._records[name], self._children[name])
         except ChildFailed as failure:
-            self._records[name].fail(failure)
-            del self._children[name]
-            # What hangs must not go on computing beside the others.
-            child.kill()
+            self._out(name, failure)
+
+    def _out(self, name: str, failure: ChildFailed) -> None:
+        self._records[name].fail(failure)
+        # What hangs must not go on computing beside the others.
+        self._children.pop(name).kill()
+
+
+def _disqualified(reason: str) -> ChildFailed:
+    return ChildFailed(reason, error=MeasurementError(reason))
 
 
 def _shuffled(generator: random.Random, items: Sequence[Item]) -> list[Item]:

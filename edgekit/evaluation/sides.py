@@ -35,8 +35,8 @@ class OutputRow:
 class Side(Protocol):
     """One model that reads texts."""
 
-    def tokenize(self, text: Text) -> list[Encoding]:
-        """The rows of one text: one, or its windows."""
+    def tokenize(self, texts: Sequence[Text]) -> list[list[Encoding]]:
+        """The rows of every text: one, or its windows. Raises InputMismatch."""
         ...
 
     def run(self, encodings: Sequence[Encoding]) -> list[OutputRow]:
@@ -69,9 +69,18 @@ class CandidateText:
             )
         )
 
-    def tokenize(self, text: Text) -> list[Encoding]:
+    def tokenize(self, texts: Sequence[Text]) -> list[list[Encoding]]:
         """See `Side`."""
-        return self.processor.tokenize(text)
+        return [self.processor.tokenize(text) for text in texts]
+
+    def feeds(self, encodings: Sequence[Encoding], size: int | None = None) -> dict[str, Array]:
+        """The graph's inputs for one batch, padded to the longest; filled up to `size` rows.
+
+        A graph of a fixed batch takes exactly as many as it has.
+        """
+        missing = (size or self._batch or len(encodings)) - len(encodings)
+        made = self.processor.collate([*encodings, *[encodings[-1]] * missing])
+        return {name: made[name].astype(kind, copy=False) for name, kind in self._dtypes.items()}
 
     def run(self, encodings: Sequence[Encoding]) -> list[OutputRow]:
         """See `Side`."""
@@ -79,12 +88,7 @@ class CandidateText:
         rows: list[OutputRow] = []
         for start in range(0, len(encodings), size):
             part = list(encodings[start : start + size])
-            # A graph of a fixed batch takes exactly that many rows.
-            filled = part + [part[-1]] * (size - len(part))
-            made = self.processor.collate(filled)
-            feeds = {
-                name: made[name].astype(kind, copy=False) for name, kind in self._dtypes.items()
-            }
+            feeds = self.feeds(part, size)
             outputs = self._model.run(feeds)
             width = next(iter(feeds.values())).shape[1]
             spans = [self.processor.span(len(one), width) for one in part]
@@ -105,14 +109,25 @@ class ReferenceText:
         #: Whether transformers tokenizes; tokenizers in pure Python tell no offsets.
         self.independent = bool(tokenizer is not None and tokenizer.is_fast)
 
-    def tokenize(self, text: Text) -> list[Encoding]:
+    def tokenize(self, texts: Sequence[Text]) -> list[list[Encoding]]:
         """See `Side`."""
         if not self.independent:
-            return self._candidate.tokenize(text)
+            return self._candidate.tokenize(texts)
         # Its stubs know neither pairs nor windows.
         tokenizer = cast("Callable[..., _Batch]", self._source.tokenizer)
-        first, second = (text, None) if isinstance(text, str) else text
-        return list(tokenizer(first, second, **self._options).encodings)
+        made: list[list[Encoding]] = [[] for _ in texts]
+        for paired in (False, True):
+            places = [at for at, text in enumerate(texts) if isinstance(text, tuple) is paired]
+            if not places:
+                continue
+            parts = [(text,) if isinstance(text, str) else text for text in texts]
+            columns = zip(*(parts[place] for place in places), strict=True)
+            batch = tokenizer(*(list(column) for column in columns), **self._options)
+            # Windows say which text they are of; without them a text is a row.
+            owners = batch.get("overflow_to_sample_mapping", range(len(places)))
+            for owner, encoding in zip(owners, batch.encodings, strict=True):
+                made[places[owner]].append(encoding)
+        return made
 
     def run(self, encodings: Sequence[Encoding]) -> list[OutputRow]:
         """See `Side`."""
@@ -140,6 +155,8 @@ class _Batch(Protocol):
 
     @property
     def encodings(self) -> Sequence[Encoding]: ...
+
+    def get(self, key: str, default: Sequence[int]) -> Sequence[int]: ...
 
 
 def _truncation(source: LoadedSource, processor: TextProcessor) -> dict[str, object]:

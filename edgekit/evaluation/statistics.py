@@ -6,15 +6,14 @@ so that all resamples are computed together. Where fewer than ten samples disagr
 knows too few outcomes, and the exact binomial bound on their share takes over: as it is for a mean
 of scores in [0, 1], times the most that one sample can move it for any other metric.
 
-B. Efron, R. Tibshirani: An Introduction to the Bootstrap (1993), chapter 13; C. Clopper, E.
-Pearson: The use of confidence or fiducial limits (Biometrika 26, 1934); J. Hanley, A.
-Lippman-Hand: If nothing goes wrong, is everything all right? (JAMA 249, 1983), the rule of three.
+B. Efron, R. Tibshirani: An Introduction to the Bootstrap (1993), chapter 13.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -22,11 +21,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.errors import ConfigError
-from edgekit.core.results import Verdict
+from edgekit.core.measurements import Verdict
+from edgekit.evaluation.binomial import clopper_pearson, exact_difference
 
 Floats = NDArray[np.float64]
 
+# Indices of drawn samples.
+Draw = NDArray[np.intp]
+
+DEFAULT_DROP = "1%"
 RESAMPLES = 5000
+# For metrics that cannot be computed for many resamples at once.
+FEW_RESAMPLES = 200
 FEW_DISAGREEMENTS = 10
 # Numbers of one block of resamples: bounds the memory whatever the number of samples.
 _BLOCK = 4_000_000
@@ -63,7 +69,8 @@ class Drop:
     """A change for the worse with its two-sided 95 % interval, in the unit of the budget.
 
     ``method`` is "bootstrap" or "exact"; ``disagreeing`` counts the samples that the two models
-    were given different scores or rows on, None where neither was asked for.
+    were given different scores or rows on, None where neither was asked for. ``base_error`` is the
+    standard error of the reference's metric as a share of it, 0 where the drop is not relative.
     """
 
     value: float
@@ -72,6 +79,7 @@ class Drop:
     samples: int
     method: Literal["bootstrap", "exact"]
     disagreeing: int | None
+    base_error: float = 0.0
 
 
 def parse_drop(text: str) -> Budget:
@@ -98,6 +106,7 @@ def paired_drop(
     unit: Literal["relative", "points"],
     scores: tuple[Floats, Floats] | None = None,
     influence: float | None = None,
+    moved: int | None = None,
     seed: int = 0,
     resamples: int = RESAMPLES,
 ) -> Drop:
@@ -110,6 +119,8 @@ def paired_drop(
         influence: for other metrics the most that a changed share of the samples moves the value,
             per share; samples whose rows differ disagree. Infinite where nothing bounds it: then
             few disagreements decide nothing.
+        moved: beside `influence` how many samples disagree, where rows that differ do not tell:
+            all numbers may change without a change of their order.
 
     Raises:
         ConfigError: the reference's metric is 0 and the drop is to be relative to it.
@@ -118,30 +129,79 @@ def paired_drop(
     ones = np.ones((1, count))
     base = float(aggregate(reference, ones)[0])
     value = float(aggregate(candidate, ones)[0])
-    if unit == "relative" and (base == 0 or not math.isfinite(base)):
-        raise ConfigError(
-            f"The reference's metric is {base:g}: a drop relative to it has no meaning.",
-            hint="Give the budget in points, for example --max-drop 0.5pt.",
-        )
+    scale = _scale(base, unit)
     sign = 1.0 if higher_is_better else -1.0
-    scale = abs(base) if unit == "relative" else 1.0
     drop = sign * (base - value) / scale
-    low, high = _bootstrap(reference, candidate, aggregate, sign, unit, seed, resamples)
+    low, high, error = _bootstrap(reference, candidate, aggregate, sign, unit, seed, resamples)
     if scores is not None:
         disagreeing = int(np.count_nonzero(scores[1] != scores[0]))
     elif influence is not None:
-        disagreeing = int(np.count_nonzero((reference != candidate).any(axis=1)))
+        differing = int(np.count_nonzero((reference != candidate).any(axis=1)))
+        disagreeing = differing if moved is None else moved
     else:
-        return Drop(drop, low, high, count, "bootstrap", None)
+        return Drop(drop, low, high, count, "bootstrap", None, error)
     if disagreeing >= FEW_DISAGREEMENTS:
-        return Drop(drop, low, high, count, "bootstrap", disagreeing)
+        return Drop(drop, low, high, count, "bootstrap", disagreeing, error)
     if scores is not None:
         exact_low, exact_high = _exact_mean(*scores)
     else:
         exact_high = clopper_pearson(disagreeing, count)[1] * (influence or 0.0)
         exact_low = -exact_high
     low, high = min(low, exact_low / scale), max(high, exact_high / scale)
-    return Drop(drop, low, high, count, "exact", disagreeing)
+    return Drop(drop, low, high, count, "exact", disagreeing, error)
+
+
+def drawn_drop(
+    reference: Callable[[Draw | None], float],
+    candidate: Callable[[Draw | None], float],
+    count: int,
+    *,
+    higher_is_better: bool,
+    unit: Literal["relative", "points"],
+    disagreeing: int,
+    seed: int = 0,
+    resamples: int = FEW_RESAMPLES,
+) -> Drop:
+    """The drop of a metric that is only known as a function of drawn samples.
+
+    Both functions take the indices of a draw, or None for all `count` samples, and return NaN for
+    a draw that they have no value for. ``disagreeing`` counts the predictions that make a
+    difference to the function. Of fewer than ten the bound is that of a mean of scores between 0
+    and 1 (or, above 1, the reference's value): nothing else is known of such a metric.
+
+    Raises ConfigError: the reference's metric is 0 and the drop is to be relative to it.
+    """
+    base, value = reference(None), candidate(None)
+    scale = _scale(base, unit)
+    sign = 1.0 if higher_is_better else -1.0
+    drop = sign * (base - value) / scale
+    generator = np.random.default_rng(seed)
+    drops: list[float] = []
+    bases: list[float] = []
+    for _ in range(resamples):
+        rows = generator.integers(0, count, size=count)
+        before, after = reference(rows), candidate(rows)
+        by = abs(before) if unit == "relative" else 1.0
+        drops.append(sign * (before - after) / by if by else math.nan)
+        bases.append(before)
+    low, high = _percentiles(np.array(drops))
+    error = _base_error(np.array(bases), unit)
+    if disagreeing >= FEW_DISAGREEMENTS:
+        return Drop(drop, low, high, count, "bootstrap", disagreeing, error)
+    bound = clopper_pearson(disagreeing, count)[1] * max(1.0, abs(base)) / scale
+    return Drop(drop, min(low, -bound), max(high, bound), count, "exact", disagreeing, error)
+
+
+def _scale(base: float, unit: Literal["relative", "points"]) -> float:
+    """What a drop is divided by. Raises ConfigError for a reference's metric of 0."""
+    if unit == "points":
+        return 1.0
+    if base == 0 or not math.isfinite(base):
+        raise ConfigError(
+            f"The reference's metric is {base:g}: a drop relative to it has no meaning.",
+            hint="Give the budget in points, for example --max-drop 0.5pt.",
+        )
+    return abs(base)
 
 
 def _exact_mean(reference: Floats, candidate: Floats) -> tuple[float, float]:
@@ -163,8 +223,8 @@ def _bootstrap(
     unit: Literal["relative", "points"],
     seed: int,
     resamples: int,
-) -> tuple[float, float]:
-    """The percentile interval of the drop."""
+) -> tuple[float, float, float]:
+    """The percentile interval of the drop, and the relative standard error of the reference."""
     generator = np.random.default_rng(seed)
     count, width = reference.shape
     # Samples with the same rows are interchangeable. Correct or wrong makes four kinds of pairs,
@@ -176,6 +236,7 @@ def _bootstrap(
     if not grouped:
         pairs = np.concatenate([reference, candidate], axis=1)
     drops: list[Floats] = []
+    bases: list[Floats] = []
     block = max(1, min(resamples, _BLOCK // len(pairs)))
     for start in range(0, resamples, block):
         size = min(block, resamples - start)
@@ -189,7 +250,19 @@ def _bootstrap(
         drop = sign * (before - after)
         with np.errstate(divide="ignore", invalid="ignore"):
             drops.append(drop / np.abs(before) if unit == "relative" else drop)
-    values = np.concatenate(drops)
+        bases.append(before)
+    low, high = _percentiles(np.concatenate(drops))
+    return low, high, _base_error(np.concatenate(bases), unit)
+
+
+def _base_error(values: Floats, unit: Literal["relative", "points"]) -> float:
+    """The spread of the reference's metric over its resamples, as a share of its mean."""
+    values = values[np.isfinite(values)]
+    middle = abs(float(values.mean())) if unit == "relative" and len(values) else 0.0
+    return float(values.std()) / middle if middle else 0.0
+
+
+def _percentiles(values: Floats) -> tuple[float, float]:
     # A resample may leave a correlation or a class undefined; it says nothing about the drop.
     values = values[np.isfinite(values)]
     if not len(values):
@@ -206,64 +279,14 @@ def draw_counts(generator: np.random.Generator, count: int, size: int) -> Floats
     return drawn.reshape(size, count).astype(np.float64)
 
 
-def exact_difference(hurt: int, helped: int, count: int) -> tuple[float, float]:
-    """Bounds of P(hurt) − P(helped) from exact binomial bounds of the two, at 95 %.
-
-    Conservative: each side adds the bounds of both. With no disagreement it is ± 3/n.
-    """
-    hurt_low, hurt_high = clopper_pearson(hurt, count)
-    helped_low, helped_high = clopper_pearson(helped, count)
-    return hurt_low - helped_high, hurt_high - helped_low
-
-
-def clopper_pearson(hits: int, count: int) -> tuple[float, float]:
-    """The exact 95 % interval of a proportion, `hits` of `count`.
-
-    With no hits (or nothing but hits) one end is certain and the other takes all of the 5 %, which
-    is the rule of three: 0 of n gives about 3/n.
-    """
-    tail = 0.05 if hits in (0, count) else 0.025
-    # P(X ≥ hits) grows with p and P(X ≤ hits) falls: each end is where one of them is the tail.
-    low = 0.0 if hits == 0 else _crossing(hits - 1, count, 1 - tail)
-    high = 1.0 if hits == count else _crossing(hits, count, tail)
-    return low, high
-
-
-def _crossing(hits: int, count: int, level: float) -> float:
-    """The p with P(X ≤ hits | count, p) = level, by bisection."""
-    low, high = 0.0, 1.0
-    for _ in range(60):
-        middle = (low + high) / 2
-        if _binomial_cdf(hits, count, middle) > level:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
-def _binomial_cdf(hits: int, count: int, probability: float) -> float:
-    """P(X ≤ hits) for X binomial, summed in logarithms."""
-    if probability <= 0:
-        return 1.0
-    if probability >= 1:
-        return 1.0 if hits >= count else 0.0
-    whole = math.lgamma(count + 1)
-    yes, no = math.log(probability), math.log1p(-probability)
-    return math.fsum(
-        math.exp(
-            whole - math.lgamma(k + 1) - math.lgamma(count - k + 1) + k * yes + (count - k) * no
-        )
-        for k in range(hits + 1)
-    )
-
-
 def judge(drop: Drop, budget: Budget) -> tuple[Verdict, int | None]:
     """The verdict on a drop, and for an inconclusive one the samples that would settle it.
 
     pass: the interval's upper end is within the budget. fail: its lower end is beyond. The number
     of samples assumes that the drop stays what it is and that the interval narrows with the square
-    root of the samples (with their number itself while nothing disagrees); it is None where no
-    number would settle it, as when the drop lies on the budget.
+    root of the samples; while nothing disagrees it is the one at which the exact bound is within
+    the budget, even if the reference's metric comes out lower on more samples than on these. It is
+    None where no number would settle it, as when the drop lies on the budget.
     """
     if drop.high <= budget.limit:
         return "pass", None
@@ -274,13 +297,27 @@ def judge(drop: Drop, budget: Budget) -> tuple[Verdict, int | None]:
     if distance == 0 or not math.isfinite(width):
         return "inconclusive", None
     if drop.disagreeing == 0 and budget.limit > 0:
-        # The bound of one more sample is known exactly: 1 − 0.05^(1/n), in the unit of the drop.
-        scale = clopper_pearson(0, drop.samples)[1] / drop.high
-        needed = math.log(0.05) / math.log1p(-min(budget.limit * scale, 0.5))
+        needed = _needed_without_harm(drop, budget)
     else:
         needed = drop.samples * (width / distance) ** 2
     # Beyond any data set: a number nobody can act on is no number.
     return "inconclusive", (max(drop.samples + 1, math.ceil(needed)) if needed < 1e9 else None)
+
+
+def _needed_without_harm(drop: Drop, budget: Budget) -> float:
+    """The samples of which none may disagree, for the exact bound to be within the budget."""
+    scale = clopper_pearson(0, drop.samples)[1] / drop.high
+    if budget.unit == "relative":
+        # More samples may show that the reference is right less often than it was on these, and
+        # then the same bound is a larger share of it; without a mistake the rule of three says how
+        # many there may be.
+        scale *= max(0.0, 1 - max(_NORMAL_975 * drop.base_error, 3 / drop.samples))
+    share = min(budget.limit * scale, 0.5)
+    if share <= 0:
+        return math.inf
+    # The bound of n samples is known exactly: 1 − 0.05^(1/n).
+    needed = math.ceil(math.log(0.05) / math.log1p(-share))
+    return needed if clopper_pearson(0, needed)[1] <= share else needed + 1
 
 
 def student_975(freedom: int) -> float:

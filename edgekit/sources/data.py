@@ -8,18 +8,16 @@ from __future__ import annotations
 
 import hashlib
 import heapq
-import zipfile
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from edgekit.core.errors import ConfigError
 from edgekit.core.hashing import canonical_json
 from edgekit.core.profiles import nearest
+from edgekit.sources.data_arrays import Array, array_rows
 from edgekit.sources.data_columns import (
     TASK_COLUMNS,
     Label,
@@ -33,7 +31,6 @@ from edgekit.sources.data_columns import (
 from edgekit.sources.data_files import Table, column_not_found, find_data, open_table
 
 Role = Literal["calibration", "search", "verdict"]
-Array: TypeAlias = NDArray[np.generic]
 Inputs: TypeAlias = Mapping[str, Value | Array]
 
 LEAST_VERDICT_ROWS = 30
@@ -45,8 +42,10 @@ class Samples:
 
     ``inputs[i]`` maps the task's columns to texts (or, for custom models, inputs to arrays without
     a batch axis); ``labels`` is None for unlabelled data; ``hashes`` are SHA-256 over the inputs.
-    ``read`` counts the rows read to find these, ``excluded`` those left out because they were
-    used before. ``notes`` are sentences a person should see.
+    ``rows`` are their places in DATA, from 1. ``read`` counts the rows read to find these,
+    ``repeated`` those of the verdict that say once more what another row has said and are dropped,
+    ``eligible`` the others of the role that was asked for, ``excluded`` those left out of them
+    because they were used before. ``notes`` are sentences a person should see.
     """
 
     task: str
@@ -57,6 +56,9 @@ class Samples:
     read: int = 0
     excluded: int = 0
     notes: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
+    eligible: int = 0
+    repeated: int = 0
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -67,10 +69,23 @@ class Samples:
         return tuple(digest[:16] for digest in self.hashes)
 
     def role(self, role: Role) -> Samples:
-        """The samples of one role. Raises ConfigError for fewer than 30 of the verdict."""
-        chosen = self.take([i for i, digest in enumerate(self.hashes) if role_of(digest) == role])
+        """The samples of one role, of the verdict each once.
+
+        Raises ConfigError for fewer than 30 different ones of the verdict.
+        """
+        places = [i for i, digest in enumerate(self.hashes) if role_of(digest) == role]
         if role == "verdict":
+            firsts: dict[int, int] = {}
+            for i in places:
+                label = None if self.labels is None else self.labels[i]
+                firsts.setdefault(_content(self.hashes[i], label), i)
+            repeated, places = len(places) - len(firsts), list(firsts.values())
+            chosen = replace(self.take(places), eligible=len(places), repeated=repeated)
+            if repeated:
+                chosen = replace(chosen, notes=(*self.notes, _repeats(repeated)))
             require_verdict_rows(chosen)
+        else:
+            chosen = replace(self.take(places), eligible=len(places))
         return chosen
 
     def without(self, used: Collection[str]) -> Samples:
@@ -86,6 +101,7 @@ class Samples:
             inputs=tuple(self.inputs[i] for i in rows),
             labels=None if self.labels is None else tuple(self.labels[i] for i in rows),
             hashes=tuple(self.hashes[i] for i in rows),
+            rows=tuple(self.rows[i] for i in rows) if self.rows else (),
         )
 
 
@@ -115,13 +131,28 @@ def hash_inputs(inputs: Inputs) -> str:
     return digest.hexdigest()
 
 
+def _content(digest: str, label: Label | None) -> int:
+    """A number that stands for what a row says: its inputs and its label."""
+    told = f"{digest} {label!r}".encode("utf-8", errors="surrogatepass")
+    return int.from_bytes(hashlib.sha256(told).digest()[:8], "big")
+
+
+def _repeats(count: int) -> str:
+    told = "1 row repeats" if count == 1 else f"{count:,} rows repeat"
+    is_left = "is" if count == 1 else "are"
+    return f"{told} another with the same label and {is_left} left out: a copy proves nothing new."
+
+
 def require_verdict_rows(samples: Samples) -> None:
-    """Raise ConfigError when there are too few samples for a verdict to mean anything."""
-    if len(samples) < LEAST_VERDICT_ROWS:
+    """Raise ConfigError when there are too few different samples for a verdict to mean anything."""
+    unique = len(set(samples.hashes))
+    if unique < LEAST_VERDICT_ROWS:
         spent = f", {samples.excluded} of them used before," if samples.excluded else ""
+        copies = f", {samples.repeated} of them copies," if samples.repeated else ""
+        once = " (copies counted once)" if unique < len(samples) else ""
         raise ConfigError(
-            f"DATA has {samples.read or len(samples)} rows{spent} of which {len(samples)} are left"
-            f" for the verdict; it takes at least {LEAST_VERDICT_ROWS}.",
+            f"DATA has {samples.read or len(samples)} rows{copies}{spent} of which {unique}"
+            f"{once} are left for the verdict; it takes at least {LEAST_VERDICT_ROWS}.",
             hint="Give more data or a higher --limit: about 70 % of all rows are for the verdict.",
         )
 
@@ -159,6 +190,9 @@ def read_samples(
 ) -> Samples:
     """The samples of DATA for a task, streamed: only those that are kept are held.
 
+    Rows of the verdict that repeat another, with the same label, are dropped: copies would narrow
+    its interval without proving anything. Of each of its rows 8 bytes are held to tell.
+
     Args:
         spec: a CSV, TSV, JSONL, JSON, Parquet or .npz file, a folder with one such file per split,
             or a Hugging Face data set id; ``#split`` at the end picks a split.
@@ -172,7 +206,7 @@ def read_samples(
 
     Raises:
         ConfigError: not found, empty, malformed; a column is missing; a label is unknown; fewer
-            than 30 rows for the verdict.
+            than 30 different rows for the verdict.
         MissingDependency: the package that reads the format is not installed.
     """
     if limit is not None and limit < 1:
@@ -181,7 +215,7 @@ def read_samples(
     known = Labels(tuple(labels) if labels else None, None, _problem(problem))
     notes: list[str] = []
     if path is not None and path.suffix.lower() == ".npz":
-        rows = _array_rows(path, columns or {}, inputs)
+        rows: Iterator[_Row] = array_rows(path, columns or {}, inputs)
     else:
         if task not in TASK_COLUMNS:
             raise ConfigError(
@@ -216,7 +250,8 @@ def _collect(
 ) -> Samples:
     # A heap of the `limit` smallest keys: reproducible, whatever the order of the file.
     kept: list[tuple[int, int, str, Inputs, Label | None]] = []
-    read = excluded = 0
+    seen: set[int] = set()
+    read = eligible = excluded = repeated = 0
     problem: Problem | None = known.problem
     for inputs, label, row_problem in rows:
         read += 1
@@ -230,6 +265,13 @@ def _collect(
             ) from error
         if role is not None and role_of(digest) != role:
             continue
+        if role == "verdict":
+            content = _content(digest, label)
+            if content in seen:
+                repeated += 1
+                continue
+            seen.add(content)
+        eligible += 1
         if digest[:16] in exclude:
             excluded += 1
             continue
@@ -256,7 +298,10 @@ def _collect(
         problem=problem,
         read=read,
         excluded=excluded,
-        notes=tuple(notes),
+        notes=(*notes, _repeats(repeated)) if repeated else tuple(notes),
+        rows=tuple(-item[1] for item in kept),
+        eligible=eligible,
+        repeated=repeated,
     )
     if role == "verdict":
         require_verdict_rows(samples)
@@ -303,6 +348,11 @@ def _table_rows(
             raise ConfigError(
                 f"{table.origin}, row {number}: {error.message}", hint=error.hint
             ) from error
+        except RecursionError as error:
+            raise ConfigError(
+                f"{table.origin}, row {number} holds lists in lists that nobody can read.",
+                hint="Check how it was written.",
+            ) from error
         yield inputs, made, named.problem
 
 
@@ -338,55 +388,3 @@ def _label_column(
         " with the reference."
     )
     return None
-
-
-def _array_rows(path: Path, mapping: Mapping[str, str], wanted: Sequence[str]) -> Iterator[_Row]:
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise ConfigError(
-            f"{path} is not an .npz of plain arrays: {error}.",
-            hint="Write it with numpy.savez(path, input=…, label=…), without objects.",
-        ) from error
-    label = arrays.pop(mapping.get("label", "label"), None)
-    names = {name: mapping.get(name, name) for name in (wanted or sorted(arrays))}
-    present = ", ".join(sorted(arrays)) or "none"
-    for name, stored in names.items():
-        if stored not in arrays:
-            raise ConfigError(
-                f"{path} has no array {stored!r} for the input {name!r}; it has {present}.",
-                hint=f"{nearest(stored, sorted(arrays))} Map it with --columns {name}=ARRAY.",
-            )
-    sizes = {
-        stored: (len(arrays[stored]) if arrays[stored].ndim else 0) for stored in names.values()
-    }
-    if label is not None:
-        sizes["label"] = len(label) if label.ndim else 0
-    if len(set(sizes.values())) != 1:
-        told = ", ".join(f"{name} {size}" for name, size in sizes.items())
-        raise ConfigError(
-            f"The arrays of {path} have different numbers of samples: {told}.",
-            hint="The first axis of every array counts the samples.",
-        )
-    for i in range(next(iter(sizes.values()))):
-        inputs = {name: arrays[stored][i] for name, stored in names.items()}
-        if label is None:
-            yield inputs, None, None
-        elif np.issubdtype(label.dtype, np.integer) or label.dtype == np.bool_:
-            yield inputs, _plain(label[i], path), "single_label_classification"
-        else:
-            yield inputs, _plain(label[i], path), "regression"
-
-
-def _plain(value: Array, path: Path) -> Label:
-    """A label of an array as Python numbers: one, or a flat tuple of them."""
-    if not np.issubdtype(value.dtype, np.number) and value.dtype != np.bool_:
-        raise ConfigError(
-            f"The labels of {path} have the type {value.dtype}.",
-            hint="Write class numbers as integers, or values as floats.",
-        )
-    if value.ndim == 0:
-        plain: Label = value.item()
-        return plain
-    return tuple(value.ravel().tolist())

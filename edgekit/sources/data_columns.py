@@ -19,6 +19,7 @@ Problem = Literal["single_label_classification", "multi_label_classification", "
 
 # A tag of this number is not counted (transformers and torch use it the same way).
 IGNORED_TAG = -100
+_LONGEST_SHOWN = 80
 
 
 @dataclass(frozen=True)
@@ -66,11 +67,12 @@ class Labels:
             return number
         if self.model is None:
             raise ConfigError(
-                f"The label {text!r} is not a number and the model names no labels.",
+                f"The label {_shown(text)} is not a number and the model names no labels.",
                 hint="Write labels as the model's class numbers, 0, 1, …",
             )
         raise ConfigError(
-            f"The label {text!r} is unknown to the model; its labels are {', '.join(self.model)}.",
+            f"The label {_shown(text)} is unknown to the model; its labels are"
+            f" {', '.join(self.model)}.",
             hint=f"{nearest(text, self.model)} Class numbers 0…{len(self.model) - 1} work too.",
         )
 
@@ -99,7 +101,7 @@ def class_label(value: object, labels: Labels) -> Label:
             parsed = [part for part in parsed.split(",") if part.strip()]
         if not isinstance(parsed, list):
             raise ConfigError(
-                f"The label {value!r} is not a list, as a multi-label model needs.",
+                f"The label {_shown(value)} is not a list, as a multi-label model needs.",
                 hint='Write ["first", "second"], or [] for none.',
             )
         return tuple(sorted({labels.index(item) for item in parsed}))
@@ -110,11 +112,11 @@ def number_label(value: object, _: Labels) -> float:
     """A finite number. Raises ConfigError for anything else."""
     try:
         number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number):
         raise ConfigError(
-            f"The label {value!r} is not a number, which this model predicts.",
+            f"The label {_shown(value)} is not a number, which this model predicts.",
             hint="Name the right column with --columns, or drop the row.",
         )
     return number
@@ -139,7 +141,7 @@ def answers_label(value: object, _: Labels) -> tuple[str, ...]:
         parsed = [parsed]
     if not isinstance(parsed, Sequence) or not all(isinstance(item, str) for item in parsed):
         raise ConfigError(
-            f"The answers {value!r} are neither a text nor a list of texts.",
+            f"The answers {_shown(value)} are neither a text nor a list of texts.",
             hint='Write "answer", ["one", "another"] or SQuAD\'s {"text": […]}.',
         )
     return tuple(parsed) or ("",)
@@ -147,7 +149,7 @@ def answers_label(value: object, _: Labels) -> tuple[str, ...]:
 
 def no_label(value: object, _: Labels) -> Label:
     """Raises ConfigError: the task is judged without labels."""
-    raise ConfigError(f"This task reads no labels, got {value!r}.")
+    raise ConfigError(f"This task reads no labels, got {_shown(value)}.")
 
 
 TASK_COLUMNS: Mapping[str, TaskColumns] = {
@@ -171,7 +173,7 @@ def read_inputs(row: Row, actual: Mapping[str, str]) -> dict[str, Value]:
         elif value is None and name == "text_pair":
             continue
         else:
-            raise ConfigError(f"{column} should be a text, got {value!r}.")
+            raise ConfigError(f"{column} should be a text, got {_shown(value)}.")
     return found
 
 
@@ -182,7 +184,7 @@ def words(value: object) -> tuple[str, ...]:
         parsed = parsed.split()
     if not isinstance(parsed, Sequence):
         raise ConfigError(
-            f"A list of words was expected, got {value!r}.",
+            f"A list of words was expected, got {_shown(value)}.",
             hint='Write ["one", "two"], or words between blanks.',
         )
     return tuple(str(item) for item in parsed)
@@ -193,9 +195,20 @@ def _parsed(value: object) -> object:
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
         try:
             return json.loads(value)
-        except json.JSONDecodeError:
+        # Also for numbers of thousands of digits and for lists nested as deep.
+        except (ValueError, RecursionError):
             return value
     return list(value) if isinstance(value, tuple) else value
+
+
+def _shown(value: object) -> str:
+    """A cell for a message, which nobody wants to scroll through."""
+    try:
+        text = value if isinstance(value, str) else repr(value)
+    except (ValueError, RecursionError):
+        return f"a {type(value).__name__} too long to show"
+    short = text if len(text) <= _LONGEST_SHOWN else f"{text[:_LONGEST_SHOWN]}…"
+    return repr(short) if isinstance(value, str) else short
 
 
 def _whole(value: object) -> int | None:

@@ -45,9 +45,14 @@ class Busy:
 
     def start(self, workload: Workload) -> Callable[[], Outputs]:
         """One inference."""
-        answer = {"y": np.full(3, np.nan if self.kind == "nan" else 1.0, dtype=np.float32)}
+        value = {"nan": np.nan, "wrong": 2.0}.get(self.kind, 1.0)
+        answer = {"y": np.full(3, value, dtype=np.float32)}
+        later = {"y": np.full(3, 2.0, dtype=np.float32)}
+        calls = 0
 
         def call() -> Outputs:
+            nonlocal calls
+            calls += 1
             if self.kind == "crashes":
                 os._exit(3)
             if self.kind == "killed":
@@ -59,7 +64,7 @@ class Busy:
             end = time.perf_counter() + self.seconds
             while time.perf_counter() < end:
                 pass
-            return answer
+            return later if self.kind == "drifts" and calls > 20 else answer
 
         return call
 

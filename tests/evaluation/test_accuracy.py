@@ -7,13 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pytest
+from scipy import special
 
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError
-from edgekit.evaluation.accuracy import _run_texts, evaluate
+from edgekit.evaluation.accuracy import evaluate
 from edgekit.evaluation.answers import gather, read_units
+from edgekit.evaluation.masking import hide_word, log_likelihood
+from edgekit.evaluation.pairs import run_texts
 from edgekit.evaluation.reference import Reference
-from edgekit.evaluation.sides import CandidateText, OutputRow
+from edgekit.evaluation.sides import CandidateText, OutputRow, ReferenceText
 from edgekit.evaluation.statistics import Budget
 from edgekit.runtime import load
 from edgekit.runtime.model import Model
@@ -191,8 +194,8 @@ def test_words_beyond_the_length_are_nobodys_mistake(bundle_of: Make) -> None:
         bare = evaluate(model, source, samples_of("token-classification", rows))
         assert bare.accuracy.candidate == 1
         # The reference's own tags as labels, and nonsense where it did not look.
-        pairs = _run_texts(  # what evaluate compares
-            model, source, samples_of("token-classification", rows), 8, [], lambda text: None
+        pairs = run_texts(  # what evaluate compares
+            model, source, samples_of("token-classification", rows), notes=[]
         )
         labels: list[Label] = [
             tuple(int(tag) if tag >= 0 else 0 for tag in np.asarray(seen))
@@ -209,7 +212,7 @@ def test_the_tag_of_a_word_is_that_of_its_first_token(bundle_of: Make) -> None:
     with load(bundle_of("token-classification").path) as model:
         side = CandidateText(model)
         unit = read_units(samples_of("token-classification", rows), side.task)[0]
-        (encoding,) = side.tokenize(unit.text)
+        ((encoding,),) = side.tokenize([unit.text])
         (row,) = side.run([encoding])
         tags = gather("token-classification", unit, [row], side)
     firsts = [encoding.tokens.index(token) for token in ("q", "the", "東")]
@@ -224,7 +227,7 @@ def test_masks_are_compared_where_they_are(bundle_of: Make) -> None:
         side = CandidateText(model)
         sizes = []
         for unit in read_units(samples_of("fill-mask", rows), side.task):
-            encodings = side.tokenize(unit.text)
+            (encodings,) = side.tokenize([unit.text])
             answer = gather("fill-mask", unit, side.run(encodings), side)
             sizes.append((len(np.asarray(answer)), len(encodings[0]) - 2))
     assert sizes[0][0] == 2
@@ -306,6 +309,16 @@ def test_labels_beyond_the_classes_are_refused(bundle_of: Make) -> None:
     path = bundle_of("classification").path
     with load(path) as model, pytest.raises(ConfigError, match="3 classes"):
         evaluate(model, text_source("classification"), samples)
+
+
+def test_labels_below_the_classes_are_refused(bundle_of: Make) -> None:
+    """-1 is wrong for all in accuracy and the last class in F1; it is neither."""
+    with load(bundle_of("classification").path) as model:
+        rows: list[Inputs] = [{"text": text} for text in texts()]
+        samples = samples_of("text-classification", rows, [0] * (COUNT - 1) + [-1])
+        for metric in ("accuracy", "f1-macro"):
+            with pytest.raises(ConfigError, match="label -1 is no class"):
+                evaluate(model, text_source("classification"), samples, metric=metric)
 
 
 def test_samples_of_another_task_are_refused(bundle_of: Make) -> None:
@@ -400,3 +413,89 @@ def test_outputs_of_another_shape_fail(
         found = evaluate(model, linear_source(), arrays(label), max_drop="90%")
     assert found.verdict == "fail"
     assert "output y has the shape" in str(found.problem)
+
+
+def test_perplexity_asks_for_a_hidden_word(bundle_of: Make) -> None:
+    """The same word of both models; another model finds it less or more likely."""
+    samples = labelled("fill-mask")
+    with load(bundle_of("fill-mask").path) as model:
+        same = evaluate(model, text_source("fill-mask"), samples, metric="perplexity")
+        other = evaluate(model, text_source("fill-mask", shift=1.5), samples, metric="perplexity")
+    assert same.accuracy.reference == pytest.approx(same.accuracy.candidate, rel=1e-5)
+    assert same.accuracy.candidate == pytest.approx(other.accuracy.candidate)
+    assert other.accuracy.reference != pytest.approx(other.accuracy.candidate, rel=1e-2)
+    assert 1 < same.accuracy.reference < 1e6
+    assert other.worst[0].reference.startswith("log-likelihood")
+
+
+def test_the_hidden_word_is_whole_and_the_likelihood_scipys(bundle_of: Make) -> None:
+    """A word of one token, chosen by the text alone."""
+    with load(bundle_of("fill-mask").path) as model:
+        side = CandidateText(model)
+        ((first,), (again,)) = side.tokenize(["the quick fox", "the quick fox"])
+        mask = side.mask_token_id
+        assert isinstance(mask, int)
+        hidden, twice = (hide_word("the quick fox", one, mask) for one in (first, again))
+        assert hidden.ids == twice.ids
+        assert hidden.ids.count(mask) == 1
+        assert first.ids[hidden.place] == hidden.hidden
+        assert first.tokens[hidden.place] in ("the", "fox")  # type: ignore[attr-defined]
+        (row,) = side.run([hidden])
+        expected = special.log_softmax(row.outputs["logits"][hidden.place].astype(np.float64))
+        found = log_likelihood(hidden, row.outputs["logits"])
+        assert found == pytest.approx(expected[hidden.hidden])
+
+
+def test_a_text_with_a_mask_has_no_perplexity(bundle_of: Make) -> None:
+    """What stood there is not known; the sample is named."""
+    samples = samples_of("fill-mask", [{"text": "the fox"}, {"text": "the [MASK] fox"}])
+    path = bundle_of("fill-mask").path
+    with load(path) as model, pytest.raises(ConfigError, match=r"Sample 2 .* holds a mask"):
+        evaluate(model, text_source("fill-mask"), samples, metric="perplexity")
+
+
+def test_the_divergence_is_told_of_classes_alone(bundle_of: Make) -> None:
+    """Embeddings have none; a model held against itself has next to none."""
+    for kind in ("classification", "token-classification", "embedding"):
+        with load(bundle_of(kind).path) as model:
+            same = evaluate(model, text_source(kind), labelled(kind)).numerics
+            other = evaluate(model, text_source(kind, shift=1.5), labelled(kind)).numerics
+        if kind == "embedding":
+            assert same["sentence_embedding"].kl is None
+        else:
+            assert same["logits"].kl == pytest.approx(0, abs=1e-9)
+            assert (other["logits"].kl or 0) > 1e-3
+
+
+def test_the_worst_samples_are_those_that_changed(bundle_of: Make) -> None:
+    """With the text, the label's name and both answers; the first ones are other decisions."""
+    samples = labelled("classification")
+    assert samples.labels is not None
+    with load(bundle_of("classification").path) as model:
+        found = evaluate(model, text_source("classification", shift=1.5), samples, worst=5)
+        answers = model([str(row["text"]) for row in samples.inputs])
+    assert len(found.worst) == 5
+    for sample in found.worst:
+        answer = answers[sample.row - 1]  # type: ignore[index]
+        assert sample.input == samples.inputs[sample.row - 1]["text"]
+        assert sample.label == LABELS[int(samples.labels[sample.row - 1])]  # type: ignore[arg-type]
+        assert sample.candidate == f"{answer['label']} {answer['score']:.3f}"
+    assert found.worst[0].changed
+    largest = max(numerics.max_abs for numerics in found.numerics.values())
+    assert max(sample.distance for sample in found.worst) <= largest
+
+
+def test_many_texts_are_tokenized_as_each_alone(bundle_of: Make) -> None:
+    """Pairs and single texts together, and questions in windows."""
+    rows: list[Inputs] = [
+        {"text": text, "text_pair": "the fox"} if index % 3 else {"text": text}
+        for index, text in enumerate(texts(20))
+    ]
+    with load(bundle_of("classification").path) as model:
+        side = ReferenceText(text_source("classification"), CandidateText(model), frozenset())
+        units = [unit.text for unit in read_units(
+            samples_of("text-classification", rows), CandidateText(model).task)]  # fmt: skip
+        together = side.tokenize(units)
+        alone = [side.tokenize([text])[0] for text in units]
+    ids = [[encoding.ids for encoding in rows] for rows in together]
+    assert ids == [[encoding.ids for encoding in rows] for rows in alone]

@@ -12,12 +12,20 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.core.bundle import Bundle
-from edgekit.core.errors import InputMismatch
+from edgekit.core.errors import InputMismatch, MeasurementError
 from edgekit.core.manifest import Component, Manifest, Origin, Requires, Source, TensorSpec
 from edgekit.core.tolerance import TOLERANCES
 from edgekit.evaluation.numerics import Distance, add_outputs, distances_on, mismatch_of
-from edgekit.evaluation.reference import Reference, Settings, declared_inputs, fastest
+from edgekit.evaluation.reference import (
+    Reference,
+    Settings,
+    compiled,
+    declared_inputs,
+    fastest,
+)
+from edgekit.evaluation.reference_child import OpenReference
 from edgekit.runtime import load
+from edgekit.runtime.workloads import Workload
 from tests.evaluation.conftest import linear_source, source_of
 
 Make = Callable[..., Bundle]
@@ -136,6 +144,85 @@ def test_pictures_are_tried_in_both_memory_formats(monkeypatch: pytest.MonkeyPat
     ]  # fmt: skip
     assert settings.to_json()["memory_format"] == "channels_last"
     np.testing.assert_allclose(call()["y"], expected, atol=1e-6)
+
+
+def test_calls_after_the_choice_run_with_what_was_chosen(
+    monkeypatch: pytest.MonkeyPatch, same_threads: object
+) -> None:
+    """Pictures of every size lie in memory as the module does, with the same threads."""
+    from edgekit.evaluation import reference as module
+
+    formats: list[bool] = []
+
+    class Picture(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, image: Tensor) -> dict[str, Tensor]:
+            formats.append(image.is_contiguous(memory_format=torch.channels_last))
+            return {"y": self.conv(image)}
+
+    source = source_of("custom", Picture(), {"image": torch.ones(1, 3, 8, 8)})
+    opened = OpenReference(Reference(source), 2)
+    small, large = (
+        Workload(1, None, {"image": np.ones((1, 3, size, size), dtype=np.float32)})
+        for size in (8, 12)
+    )
+    monkeypatch.setattr(module, "fastest", lambda *_: Settings(1, channels_last=True))
+    opened.start(large)()
+    opened.prepare(small)
+    opened.start(large)()
+    assert formats == [False, True]
+    assert torch.get_num_threads() == 1
+    assert opened.facts()["memory_format"] == "channels_last"
+    monkeypatch.setattr(module, "fastest", lambda *_: Settings(2))
+    opened.prepare(small)
+    opened.start(large)()
+    assert formats[-1] is False
+    assert torch.get_num_threads() == 2
+
+
+def test_another_forward_may_stand_for_the_modules() -> None:
+    """The compiled one, say; names, types and settings are the same."""
+    source = linear_source()
+    reference = Reference(source, forward=lambda a, b: {"y": source.module(a, b)["y"] + 1})
+    feeds = {"a": np.ones((2, 3), dtype=np.float32), "b": np.zeros((2, 3), dtype=np.float32)}
+    np.testing.assert_array_equal(reference.run(feeds)["y"], np.full((2, 3), 3, dtype=np.float32))
+
+
+def test_a_module_that_does_not_compile_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the compiler's own first line, and without its traceback."""
+
+    def broken(**tensors: Tensor) -> dict[str, Tensor]:
+        raise torch._dynamo.exc.TorchDynamoException("\nNo working C++ compiler found\nat all")
+
+    monkeypatch.setattr(torch, "compile", lambda module, dynamic: broken)
+    forward = compiled(linear_source(), dynamic=False)
+    with pytest.raises(MeasurementError, match=r"compile twin: No working C\+\+ compiler found\."):
+        forward(a=torch.ones(1, 3), b=torch.ones(1, 3))
+
+
+def test_natural_lengths_run_through_the_graph_for_many() -> None:
+    """A fixed shape through the one that was compiled for it."""
+    source = linear_source()
+    plus = [
+        Reference(source, forward=lambda a, b, more=more: {"y": 2 * a + b + more})
+        for more in (0, 1)
+    ]
+    opened = OpenReference(plus[0], 1, "compile", plus[1])
+    feeds = {name: np.ones((1, 3), dtype=np.float32) for name in ("a", "b")}
+    assert opened.start(Workload(1, 16, feeds))()["y"][0, 0] == 3
+    assert opened.prepare(Workload(1, "data", feeds))()["y"][0, 0] == 4
+    assert OpenReference(plus[0], 1).start(Workload(1, "data", feeds))()["y"][0, 0] == 3
+
+
+def test_bfloat16_is_judged_as_such() -> None:
+    """Also of a module without weights, whose type nothing shows."""
+    for mode, precision in (("eager", "fp32"), ("compile", "fp32"), ("bfloat16", "bf16")):
+        facts = OpenReference(Reference(linear_source()), 1, mode).facts()
+        assert facts["effective_precision"] == precision
+        assert str(facts["mode"]).endswith("inference_mode")
 
 
 def manifest(kind: str) -> Manifest:

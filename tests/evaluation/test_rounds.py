@@ -9,14 +9,17 @@ import sys
 import time
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
 
+from edgekit.evaluation.outputs import Known, OutputCheck
 from edgekit.evaluation.ratios import ratio
-from edgekit.evaluation.rounds import Entrant, Plan, _shuffled, run_rounds
+from edgekit.evaluation.rounds import LEAST_ROUNDS, Entrant, Plan, Records, _shuffled, run_rounds
 from edgekit.runtime.conversation import child_environment
 from edgekit.runtime.records import Record
+from edgekit.runtime.scenarios import SINGLE_STREAM, Scenario
 from edgekit.runtime.workloads import Workload, save_workloads
 
 CHILDREN = Path(__file__).with_name("children.py")
@@ -38,10 +41,12 @@ def run(
     processes: int = 2,
     budget: float = 0.4,
     timeout: float = 30.0,
+    scenario: Scenario = SINGLE_STREAM,
+    **options: Any,
 ) -> dict[str, Record]:
     """A short run of both workloads."""
-    plan = Plan(2, processes, budget, seed=1, warm_seconds=0.05, timeout=timeout)
-    return run_rounds(entrants, plan, folder=folder)
+    plan = Plan(2, processes, budget, 1, 0.05, timeout, scenario)
+    return run_rounds(entrants, plan, folder=folder, **options)
 
 
 def test_every_contender_is_measured_in_fresh_processes(tmp_path: Path) -> None:
@@ -97,6 +102,64 @@ def test_a_bad_child_is_reported_and_the_others_go_on(
     assert row.error_kind == ("EngineUnavailable" if kind == "refuses" else None)
 
 
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("wrong", "output y is off from that of good by up to 1"),
+        ("drifts", "changed while it was timed: output y"),
+    ],
+)
+def test_wrong_answers_disqualify_and_the_others_go_on(
+    tmp_path: Path, kind: str, reason: str
+) -> None:
+    """At once where they are wrong from the beginning, else as soon as they change."""
+    good, bad = entrant(tmp_path, "good"), entrant(tmp_path, "bad", kind)
+    check = OutputCheck("custom", {"good": Known(), "bad": Known()})
+    records = run(tmp_path, good, bad, check=check)
+    assert reason in str(records["bad"].error)
+    assert records["bad"].error_kind == "MeasurementError"
+    assert records["good"].error is None
+    assert len(records["good"].rounds(1)) == 2
+    assert bool(records["bad"].times) == (kind == "drifts")
+    assert not list(tmp_path.glob("*.outputs.*"))
+
+
+def test_enough_is_enough(tmp_path: Path) -> None:
+    """It is asked after the fifth round and not before."""
+    asked: list[int] = []
+
+    def enough(records: Records) -> bool:
+        asked.append(len(records["a"].loads))
+        return len(asked) == 2
+
+    records = run(tmp_path, entrant(tmp_path, "a"), processes=8, enough=enough)
+    assert asked == [LEAST_ROUNDS, LEAST_ROUNDS + 1]
+    assert len(records["a"].rounds(0)) == LEAST_ROUNDS + 1
+
+
+def test_nothing_is_asked_when_the_run_ends_anyway(tmp_path: Path) -> None:
+    """To form all ratios after the last round would be for nothing."""
+
+    def enough(records: Records) -> bool:
+        raise AssertionError("it was asked")
+
+    records = run(tmp_path, entrant(tmp_path, "a"), processes=LEAST_ROUNDS, enough=enough)
+    assert len(records["a"].rounds(0)) == LEAST_ROUNDS
+
+
+def test_requests_come_as_the_scenario_says(tmp_path: Path) -> None:
+    """The same arrivals for all, whose latencies count from when they were due."""
+    scenario = Scenario("server", qps=100.0)
+    one, other = entrant(tmp_path, "one"), entrant(tmp_path, "other")
+    records = run(tmp_path, one, other, scenario=scenario)
+    counts = [
+        [turn.inferences for round_ in range(2) for turn in record.turns[0][round_]]
+        for record in records.values()
+    ]
+    assert counts[0] == counts[1]
+    assert records["one"].scenario == scenario
+
+
 def test_what_libraries_print_is_no_answer(tmp_path: Path) -> None:
     """A child's stdout is its own: prints of others go to stderr."""
     records = run(tmp_path, entrant(tmp_path, "chatty", "prints"))
@@ -124,6 +187,8 @@ def test_no_child_outlives_the_parent(tmp_path: Path, number: signal.Signals) ->
         f"    pathlib.Path({str(marker)!r}).open('a').write(f'{{self._process.pid}}\\n')\n"
         "conversation.Child.__init__ = remember\n"
         "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
+        # A shell that starts a job in the background leaves Ctrl-C ignored in it.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"folder = pathlib.Path({str(tmp_path)!r})\n"
         "run(folder, entrant(folder, 'a'), entrant(folder, 'b'), budget=600)\n"
     )

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
 
 import numpy as np
 import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
 from scipy import stats
 
 from edgekit.core.errors import ConfigError
-from edgekit.evaluation.metrics import METRICS, mean
+from edgekit.evaluation.binomial import clopper_pearson, exact_difference
+from edgekit.evaluation.metrics import METRICS
+from edgekit.evaluation.metrics.kinds import mean
+from edgekit.evaluation.metrics.numbers import out_of_order
 from edgekit.evaluation.statistics import (
     Budget,
     Drop,
-    clopper_pearson,
     draw_counts,
-    exact_difference,
+    drawn_drop,
     judge,
     paired_drop,
     parse_drop,
@@ -62,39 +67,6 @@ def test_a_budget_is_shown_as_it_is_written() -> None:
     """The text form reads back as the same budget."""
     for text in ("1%", "0.5pt", "12.5%"):
         assert str(parse_drop(text)) == text
-
-
-@pytest.mark.parametrize(("hits", "count"), [(1, 30), (5, 100), (9, 5000), (29, 30), (50, 100)])
-def test_the_exact_bound_is_clopper_pearson(hits: int, count: int) -> None:
-    """The interval of a proportion is scipy's exact one."""
-    expected = stats.binomtest(hits, count).proportion_ci(method="exact")
-    assert clopper_pearson(hits, count) == pytest.approx((expected.low, expected.high), abs=1e-9)
-
-
-@pytest.mark.parametrize("count", [30, 300, 10_000])
-def test_no_hits_follow_the_rule_of_three(count: int) -> None:
-    """Nothing of n leaves at most about 3/n, and everything of n mirrors it."""
-    low, high = clopper_pearson(0, count)
-    assert low == 0
-    assert high == pytest.approx(1 - 0.05 ** (1 / count), rel=1e-9)
-    assert high == pytest.approx(3 / count, rel=0.06)
-    assert clopper_pearson(count, count) == (pytest.approx(1 - high), 1.0)
-
-
-def test_the_exact_difference_holds_its_level() -> None:
-    """In simulations the bounds miss the true difference in at most 5 % of the cases."""
-    generator = np.random.default_rng(3)
-    count, hurt, helped = 400, 0.01, 0.004
-    known = {}
-    missed = 0
-    for _ in range(2000):
-        drawn = generator.multinomial(count, [hurt, helped, 1 - hurt - helped])
-        key = (int(drawn[0]), int(drawn[1]))
-        if key not in known:
-            known[key] = exact_difference(*key, count)
-        low, high = known[key]
-        missed += not low <= hurt - helped <= high
-    assert missed / 2000 <= 0.05
 
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 9, 39, 1000])
@@ -183,6 +155,28 @@ def test_an_unharmed_candidate_passes_on_enough_data() -> None:
     for count, expected in ((299, "pass"), (298, "inconclusive")):
         drop = accuracy_drop(*planted(count, 1.0, 0), unit="points")
         assert judge(drop, budget)[0] == expected
+
+
+@pytest.mark.parametrize(("right", "first"), [(0.84, 60), (0.84, 340), (0.97, 40), (1.0, 250)])
+def test_the_samples_told_settle_it_when_nothing_disagrees(right: float, first: int) -> None:
+    """Though the reference may be right less often on more samples than on the first."""
+    generator = np.random.default_rng(5)
+    passed = extra = 0
+    for _ in range(200):
+        answers = (generator.random(2000) < right).astype(float)[:, None]
+        begun = accuracy_drop(answers[:first], answers[:first], resamples=200)
+        verdict, needed = judge(begun, ONE_PERCENT)
+        if verdict == "pass":
+            passed += 1
+            continue
+        assert needed is not None
+        assert needed > first
+        extra += needed - first
+        more = accuracy_drop(answers[:needed], answers[:needed], resamples=200)
+        passed += judge(more, ONE_PERCENT)[0] == "pass"
+    assert passed >= 190
+    # A number that always settles it and that nobody can collect would be no help.
+    assert extra / 200 < 450
 
 
 def test_the_samples_that_are_said_to_settle_do() -> None:
@@ -320,3 +314,172 @@ def test_long_samples_that_are_lost_do_not_pass() -> None:
         return truth, truth, again
 
     assert passes("token-accuracy", draw) <= 0.05
+
+
+@pytest.mark.parametrize(("count", "verdict"), [(200, "inconclusive"), (5000, "fail")])
+def test_two_percent_made_wrong(count: int, verdict: str) -> None:
+    """Of samples that were all right before, against 1 %: too few to tell, then a failure."""
+    right = np.ones((count, 1))
+    right[: count // 10] = 0
+    harmed = right.copy()
+    harmed[-count // 50 :] = 0
+    drop = paired_drop(
+        right, harmed, mean, higher_is_better=True, unit="relative",
+        scores=(right[:, 0], harmed[:, 0]),
+    )  # fmt: skip
+    assert drop.value == pytest.approx(0.02 / 0.9)
+    assert judge(drop, Budget(0.01, "relative"))[0] == verdict
+
+
+@given(
+    st.lists(st.tuples(st.booleans(), st.booleans()), min_size=30, max_size=120),
+    st.sampled_from(["points", "relative"]),
+)
+@settings(max_examples=60, deadline=None)
+def test_the_interval_holds_the_drop(pairs: list[tuple[bool, bool]], unit: str) -> None:
+    """Whatever the answers; a drop of the turned pair is its mirror image."""
+    before, after = (np.array(side, dtype=np.float64)[:, None] for side in zip(*pairs, strict=True))
+    assume(before.any())
+    drop = paired_drop(
+        before, after, mean, higher_is_better=True, unit=unit,  # type: ignore[arg-type]
+        scores=(before[:, 0], after[:, 0]), resamples=200,
+    )  # fmt: skip
+    assert drop.low <= drop.value <= drop.high
+    assert drop.disagreeing == sum(one != other for one, other in pairs)
+    if unit == "points":
+        back = paired_drop(
+            after, before, mean, higher_is_better=True, unit="points",
+            scores=(after[:, 0], before[:, 0]), resamples=200,
+        )  # fmt: skip
+        assert back.value == pytest.approx(-drop.value)
+
+
+@given(st.floats(0, 1), st.integers(30, 5000), st.floats(0.001, 0.2))
+@settings(max_examples=80, deadline=None)
+def test_more_harm_never_turns_a_failure_into_a_pass(
+    share: float, count: int, budget: float
+) -> None:
+    """The verdict is ordered as the harm is."""
+    order = {"pass": 0, "inconclusive": 1, "fail": 2}
+    ranks = []
+    for hurt in sorted({int(share * count), min(count, int(share * count) + 1), count}):
+        low, high = exact_difference(hurt, 0, count)
+        drop = Drop(hurt / count, low, high, count, "exact", hurt)
+        ranks.append(order[judge(drop, Budget(budget, "points"))[0]])
+    assert ranks == sorted(ranks)
+
+
+def _mean_of(values: np.ndarray) -> Callable[[np.ndarray | None], float]:
+    return lambda rows: float((values if rows is None else values[rows]).mean())
+
+
+def test_a_function_is_judged_as_its_rows_would_be() -> None:
+    """The interval by draws is that of the bootstrap over weights."""
+    generator = np.random.default_rng(2)
+    before = (generator.random(400) < 0.9).astype(np.float64)
+    after = np.where(generator.random(400) < 0.05, 1 - before, before)
+    drawn = drawn_drop(
+        _mean_of(before), _mean_of(after), 400, higher_is_better=True, unit="relative",
+        disagreeing=20, resamples=2000,
+    )  # fmt: skip
+    whole = paired_drop(
+        before[:, None], after[:, None], mean, higher_is_better=True, unit="relative"
+    )
+    assert drawn.value == pytest.approx(whole.value)
+    assert (drawn.low, drawn.high) == pytest.approx((whole.low, whole.high), abs=0.006)
+    assert drawn.method == "bootstrap"
+
+
+def test_a_function_of_few_disagreements_is_bound_exactly() -> None:
+    """As 0 of n gives 3/n; nothing proves more."""
+    same = np.ones(100)
+    drop = drawn_drop(
+        _mean_of(same), _mean_of(same), 100, higher_is_better=True, unit="points", disagreeing=0
+    )
+    assert drop.method == "exact"
+    assert drop.high == pytest.approx(1 - 0.05 ** (1 / 100))
+    assert drop.low == -drop.high
+
+
+def test_a_function_that_lower_is_better_for_is_turned() -> None:
+    """A larger error is a drop; draws without a value are left out."""
+    errors = np.linspace(1, 2, 50)
+
+    def worse(rows: np.ndarray | None) -> float:
+        value = float((errors if rows is None else errors[rows]).mean()) * 1.1
+        return math.nan if rows is not None and rows[0] % 2 else value
+
+    drop = drawn_drop(
+        _mean_of(errors), worse, 50, higher_is_better=False, unit="relative", disagreeing=50
+    )
+    assert drop.value == pytest.approx(0.1)
+    assert drop.low == pytest.approx(0.1)
+    never = drawn_drop(
+        _mean_of(errors), lambda rows: 1.0 if rows is None else math.nan, 50,
+        higher_is_better=False, unit="relative", disagreeing=50,
+    )  # fmt: skip
+    assert (never.low, never.high) == (-math.inf, math.inf)
+    with pytest.raises(ConfigError, match="metric is 0"):
+        drawn_drop(
+            lambda rows: 0.0, lambda rows: 0.0, 50, higher_is_better=True, unit="relative",
+            disagreeing=0,
+        )  # fmt: skip
+
+
+def test_an_unchanged_order_is_no_proof_of_itself() -> None:
+    """Numbers that all moved a little, in the same order, leave thirty samples undecided."""
+    generator = np.random.default_rng(3)
+    said = generator.normal(size=30)
+    true = said + generator.normal(size=30)
+    metric = METRICS["spearman"]
+    before, after = (np.column_stack([one, true]) for one in (said, said + 1e-7))
+    assert metric.influence is not None
+    assert metric.moved is not None
+    drop = paired_drop(
+        before, after, metric.aggregate, higher_is_better=True, unit="relative",
+        influence=metric.influence(before, after), moved=metric.moved(before, after),
+    )  # fmt: skip
+    assert (drop.method, drop.disagreeing, drop.value) == ("exact", 0, 0)
+    assert judge(drop, parse_drop("1%"))[0] == "inconclusive"
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "moved"),
+    [
+        ([1, 2, 3, 4], [10, 20, 30, 40], 0),
+        ([1, 2, 3, 4], [5, 20, 30, 4], 1),
+        ([1, 2, 3, 4], [4, 3, 2, 1], 3),
+        ([1, 1, 2, 3], [7, 7, 8, 9], 0),
+        ([1, 1, 2, 3], [7, 6, 8, 9], 1),
+        ([1, 2, 3, 4], [5, 5, 5, 5], 3),
+        ([3, 1, 2, 2], [3, 1, 2, 2], 0),
+    ],
+)
+def test_samples_out_of_order_are_counted(
+    before: list[float], after: list[float], moved: int
+) -> None:
+    """One that jumps is one, though it moves the ranks of all; ties must stay ties."""
+    rows = [
+        np.column_stack([np.array(one, dtype=float), np.arange(4.0)]) for one in (before, after)
+    ]
+    assert out_of_order(*rows) == moved
+
+
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 5)), min_size=1, max_size=8))
+@settings(max_examples=100, deadline=None)
+def test_out_of_order_is_what_trying_all_subsets_gives(values: list[tuple[int, int]]) -> None:
+    """The largest set of samples of which no two are in another order."""
+    rows = [np.array([[float(pair[side]), 0.0] for pair in values]) for side in (0, 1)]
+
+    def alike(chosen: tuple[tuple[int, int], ...]) -> bool:
+        return all(
+            np.sign(one[0] - other[0]) == np.sign(one[1] - other[1])
+            for one, other in itertools.combinations(chosen, 2)
+        )
+
+    largest = next(
+        size
+        for size in range(len(values), 0, -1)
+        if any(alike(chosen) for chosen in itertools.combinations(values, size))
+    )
+    assert out_of_order(*rows) == len(values) - largest

@@ -206,6 +206,9 @@ def test_used_rows_are_left_out_and_counted(tmp_path: Path) -> None:
     assert all(len(row) == 16 for row in used)
     again = read_samples(data, TASK, labels=NAMES, role="verdict", exclude=used)
     assert (len(again), again.excluded) == (len(samples) - 7, 7)
+    limited = read_samples(data, TASK, labels=NAMES, role="verdict", exclude=used, limit=40)
+    assert (len(limited), limited.eligible, limited.read) == (40, len(samples), 200)
+    assert read_samples(data, TASK, labels=NAMES).role("verdict").eligible == len(samples)
     assert samples.without(used).hashes == again.hashes
     assert samples.without(used).excluded == 7
 
@@ -364,3 +367,61 @@ def test_a_number_where_a_text_goes(tmp_path: Path) -> None:
     path.write_text('{"text": 5}\n')
     with pytest.raises(ConfigError, match="should be a text"):
         read_samples(str(path), "fill-mask")
+
+
+def verdict_texts(count: int) -> list[str]:
+    """So many different texts whose role is the verdict."""
+    found = (f"text {i}" for i in range(10 * count + 100))
+    return [text for text in found if role_of(hash_inputs({"text": text})) == "verdict"][:count]
+
+
+def test_copies_prove_nothing(tmp_path: Path) -> None:
+    """A row that says what another said is left out of the verdict, and told."""
+    rows = [{"text": text, "label": "neutral"} for text in verdict_texts(40)]
+    data = write_csv(tmp_path / "d.csv", rows * 5)
+    samples = read_samples(data, TASK, labels=NAMES, role="verdict")
+    assert (len(samples), samples.read, samples.eligible, samples.repeated) == (40, 200, 40, 160)
+    assert samples.rows == tuple(range(1, 41))
+    assert "160 rows repeat another" in samples.notes[-1]
+    whole = read_samples(data, TASK, labels=NAMES)
+    assert (len(whole), whole.repeated, whole.notes) == (200, 0, ())
+    chosen = whole.role("verdict")
+    assert (chosen.hashes, chosen.repeated, chosen.notes) == (samples.hashes, 160, samples.notes)
+
+
+def test_copies_are_found_under_a_limit(tmp_path: Path) -> None:
+    """The limit counts different rows."""
+    rows = [{"text": text, "label": "neutral"} for text in verdict_texts(60)]
+    data = write_csv(tmp_path / "d.csv", rows * 3)
+    samples = read_samples(data, TASK, labels=NAMES, role="verdict", limit=50)
+    assert len(set(samples.hashes)) == len(samples) == 50
+    assert (samples.eligible, samples.repeated) == (60, 120)
+
+
+def test_the_same_input_with_another_label_stays(tmp_path: Path) -> None:
+    """Two people who judge one text are two samples."""
+    texts = verdict_texts(30)
+    rows = [{"text": text, "label": label} for text in texts for label in NAMES[:2]]
+    samples = read_samples(write_csv(tmp_path / "d.csv", rows), TASK, labels=NAMES, role="verdict")
+    assert (len(samples), samples.repeated, samples.notes) == (60, 0, ())
+
+
+def test_a_verdict_takes_thirty_different_rows(tmp_path: Path) -> None:
+    """Thirty copies are one sample, thirty opinions on one text as well."""
+    text = verdict_texts(1)[0]
+    copies = write_csv(tmp_path / "d.csv", [{"text": text, "label": 0}] * 500)
+    with pytest.raises(ConfigError, match="500 rows, 499 of them copies, of which 1 are left"):
+        read_samples(copies, TASK, labels=NAMES, role="verdict")
+    opinions = write_csv(tmp_path / "e.csv", [{"text": text, "label": i / 50} for i in range(50)])
+    with pytest.raises(ConfigError, match=r"of which 1 \(copies counted once\)"):
+        read_samples(opinions, TASK, labels=("score",), role="verdict")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_labels_of_arrays_are_finite(tmp_path: Path, value: float) -> None:
+    """A label that is no number is told with its row."""
+    labels = np.arange(60.0)
+    labels[2] = value
+    np.savez(tmp_path / "d.npz", x=np.arange(60.0)[:, None], label=labels)
+    with pytest.raises(ConfigError, match=f"row 3: the label is {value}"):
+        read_samples(str(tmp_path / "d.npz"), "custom", inputs=["x"])

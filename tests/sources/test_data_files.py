@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import io
 import json
+import re
 import sys
 import tracemalloc
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
 from edgekit.core.errors import ConfigError, MissingDependency
+from edgekit.sources import data_files
 from edgekit.sources.data import read_samples
 from edgekit.sources.data_files import find_data, open_table
 
@@ -75,9 +80,25 @@ def test_a_split_picks_a_file_of_a_folder(tmp_path: Path) -> None:
         find_data(f"{tmp_path}#valid")
 
 
+def test_files_that_share_their_first_word_are_told_apart(tmp_path: Path) -> None:
+    """A whole name wins over a first word, and each split that is told picks its file."""
+    for name in ("movies.csv", "movies-train.csv", "both.csv", "both.jsonl", ".zoo.json"):
+        write(tmp_path / name)
+    with pytest.raises(ConfigError) as caught:
+        find_data(str(tmp_path))
+    told = "its splits are both.csv, both.jsonl, movies-train, movies."
+    assert told in caught.value.message
+    assert caught.value.hint == f"Name one of them: {tmp_path}#both.csv"
+    for split in ("both.csv", "both.jsonl", "movies-train", "movies"):
+        found = find_data(f"{tmp_path}#{split}")
+        assert found is not None
+        assert split in (found.name, found.stem)
+
+
 def test_a_folder_with_one_file_needs_no_split(tmp_path: Path) -> None:
-    """There is only one thing it can mean."""
+    """There is only one thing it can mean; what a tool hides there is no data."""
     path = write(tmp_path / "all.jsonl")
+    write(tmp_path / ".all.json")
     assert find_data(str(tmp_path)) == path
 
 
@@ -111,7 +132,12 @@ BAD_FILES = {
     "open.csv": (b'text,label\n"a,1\n', "line"),
     "broken.jsonl": (b'{"text": 1\n', "line 1 is not JSON"),
     "list.jsonl": (b"[1, 2]\n", "not an object"),
-    "broken.json": (b"[1,", "is not JSON"),
+    "broken.json": (b'[{"text": 1},', "is not JSON"),
+    "numbers.json": (b"[1, 2]", "list of objects"),
+    "comma.json": (b'[{"text": "a"} {"text": "b"}]', "no comma behind element 1"),
+    "trailing.json": (b'[{"text": "a"},]', "list of objects"),
+    "more.json": (b'[{"text": "a"}] 1', "more behind the list"),
+    "none.json": (b"[]", "no rows"),
     "scalar.json": (b'{"a": 1}', "list of objects"),
     "fake.parquet": (b"PAR1 this is not one", "not a Parquet file"),
     "data.xml": (b"<a/>", "not a kind of data file"),
@@ -205,3 +231,166 @@ def test_a_data_set_with_several_splits_needs_one(monkeypatch: pytest.MonkeyPatc
         open_table("someone/gone#test", None)
     fake_datasets(monkeypatch, ["train"])
     assert len(list(open_table("someone/reviews", None).rows(["text"]))) == 2
+
+
+@pytest.mark.parametrize("piece", [1, 7, 64])
+def test_a_json_list_is_read_in_pieces(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, piece: int
+) -> None:
+    """Wherever a piece ends: inside a word, an escape, a number or between two objects."""
+    rows = [{"text": f'{number} "quoted" \\ grün 🎉 \n]', "label": number} for number in range(50)]
+    path = tmp_path / "d.json"
+    path.write_text(" \n" + json.dumps(rows, indent=2) + " \n")
+    monkeypatch.setattr(data_files, "_PIECE", piece)
+    assert list(open_table(str(path), path).rows(())) == rows
+
+
+def test_a_long_json_list_is_never_whole_in_memory(tmp_path: Path) -> None:
+    """With a limit only the chosen rows are kept, and a piece of the file."""
+    path = tmp_path / "d.json"
+    with path.open("w") as file:
+        file.write("[")
+        for number in range(20_000):
+            comma = "," if number else ""
+            file.write(comma + json.dumps({"text": f"{number} " + "word " * 200, "label": 1}))
+        file.write("]")
+    assert path.stat().st_size > 20_000_000
+    tracemalloc.start()
+    samples = read_samples(str(path), "text-classification", role="verdict", limit=40)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(samples) == 40
+    assert peak < 10_000_000
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_an_archive_is_never_whole_in_memory(tmp_path: Path, save: Callable[..., None]) -> None:
+    """Arrays are read by blocks, whether or not they are packed."""
+    path = tmp_path / "d.npz"
+    x = np.arange(2000 * 5000, dtype=np.float32).reshape(2000, 5000)
+    save(path, x=x, label=np.arange(2000) % 3)
+    tracemalloc.start()
+    samples = read_samples(str(path), "custom", inputs=("x",), role="verdict", limit=50)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < x.nbytes / 2
+    for row, inputs, label in zip(samples.rows, samples.inputs, samples.labels or (), strict=True):
+        np.testing.assert_array_equal(np.asarray(inputs["x"]), x[row - 1])
+        assert label == (row - 1) % 3
+
+
+def test_an_archive_in_fortran_order_has_the_same_rows(tmp_path: Path) -> None:
+    """Column by column in the file, sample by sample for the model."""
+    x = np.asfortranarray(np.arange(12, dtype=np.int64).reshape(4, 3))
+    np.savez(tmp_path / "d.npz", x=x)
+    samples = read_samples(str(tmp_path / "d.npz"), "custom", inputs=("x",))
+    np.testing.assert_array_equal(np.stack([np.asarray(r["x"]) for r in samples.inputs]), x)
+    assert samples.rows == (1, 2, 3, 4)
+
+
+def test_a_cut_archive_is_refused(tmp_path: Path) -> None:
+    """A download that broke off is told as such."""
+    path = tmp_path / "d.npz"
+    np.savez(path, x=np.zeros((100, 100)))
+    path.write_bytes(path.read_bytes()[:5000])
+    with pytest.raises(ConfigError, match=r"not an \.npz"):
+        read_samples(str(path), "custom", inputs=("x",))
+
+
+TASK = "text-classification"
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "fact"),
+    [
+        ("a.jsonl", '{"text": "a", "label": 0}\n{"text": ' + DEEP, "line 2 is nested too deeply"),
+        ("b.json", '[{"text": ' + DEEP, "element 1, is nested too deeply"),
+        ("c.json", '{"data": ' + DEEP, "c.json is nested too deeply"),
+        ("d.jsonl", '{"text": "a", "label": ' + "9" * 5000 + "}", "line 1 is not JSON"),
+        ("e.json", '[{"text": "a", "label": ' + "9" * 5000 + "}]", "element 1, is not JSON"),
+        ("f.csv", f'text,label\na,"{DEEP}"', r"row 1: The label '\[{80}…' is not a number"),
+        ("g.jsonl", '{"text": "a", "label": ' + "9" * 400 + "}", "row 1: The label 9+… is not a"),
+    ],
+)
+def test_what_python_cannot_read_is_told(tmp_path: Path, name: str, text: str, fact: str) -> None:
+    """JSON too deep, integers too long, numbers too large: DATA is at fault, and short to read."""
+    path = tmp_path / name
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=fact) as caught:
+        read_samples(str(path), TASK, problem="regression" if name == "g.jsonl" else None)
+    assert len(caught.value.message) < 500
+
+
+def archive_of(header: tuple[int, ...], *, fortran: bool) -> bytes:
+    """An .npz whose one array claims a shape and holds a hundred bytes."""
+    member, archive = io.BytesIO(), io.BytesIO()
+    claim = {"descr": "<f8", "fortran_order": fortran, "shape": header}
+    np.lib.format.write_array_header_1_0(member, claim)
+    with zipfile.ZipFile(archive, "w") as whole:
+        whole.writestr("x.npy", member.getvalue() + bytes(100))
+    return archive.getvalue()
+
+
+def tampered(offset_local: int, offset_central: int, value: int) -> bytes:
+    """A sound .npz with another value in the flags or the method of its members."""
+    stream = io.BytesIO()
+    np.savez(stream, x=np.zeros((40, 3)), label=np.zeros(40, int))
+    data = bytearray(stream.getvalue())
+    for mark, offset in ((b"PK\x03\x04", offset_local), (b"PK\x01\x02", offset_central)):
+        for found in re.finditer(re.escape(mark), bytes(data)):
+            data[found.start() + offset] = value
+    return bytes(data)
+
+
+@pytest.mark.parametrize(
+    ("content", "fact"),
+    [
+        (archive_of((40, 10**12), fortran=True), "claims 320,000,000,000,000 bytes .* has 100"),
+        (archive_of((40, 2**32, 2**32), fortran=False), "claims .* bytes of values and has 100"),
+        (archive_of((-1, 5), fortran=False), "claims -40 bytes"),
+        (archive_of((10**15, 0), fortran=False), "rows without values"),
+        (tampered(6, 8, 1), "encrypted"),
+        (tampered(8, 10, 99), "compression"),
+    ],
+)
+def test_an_archive_that_lies_is_refused(tmp_path: Path, content: bytes, fact: str) -> None:
+    """Before anything is allocated for what it claims."""
+    (tmp_path / "d.npz").write_bytes(content)
+    with pytest.raises(ConfigError, match=fact):
+        read_samples(str(tmp_path / "d.npz"), "custom", inputs=["x"])
+
+
+def test_a_damaged_page_is_told(tmp_path: Path) -> None:
+    """A Parquet file that opens well and breaks in the middle."""
+    path = tmp_path / "d.parquet"
+    table = pa.table({"text": [f"hello {i}" for i in range(2000)], "label": [0] * 2000})
+    parquet.write_table(table, path)
+    data = bytearray(path.read_bytes())
+    data[60:400] = b"\xff" * 340
+    path.write_bytes(data)
+    with pytest.raises(ConfigError, match="damaged"):
+        read_samples(str(path), TASK)
+
+
+def test_a_stream_that_breaks_off_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network may go while a data set is read, or before its first row."""
+
+    class Broken:
+        features: Mapping[str, object] | None
+
+        def __init__(self, features: Mapping[str, object] | None) -> None:
+            self.features = features
+
+        def select_columns(self, names: Sequence[str]) -> Broken:
+            return self
+
+        def __iter__(self) -> Iterator[Mapping[str, object]]:
+            raise TimeoutError("the network is gone")
+
+    columns = {"text": None, "label": None}
+    for features, fact in ((columns, "broke off"), (None, "cannot be loaded")):
+        module = SimpleNamespace(load_dataset=lambda *_, of=features, **__: Broken(of))
+        monkeypatch.setattr(data_files, "require", lambda *_, m=module: m)
+        with pytest.raises(ConfigError, match=f"somebody/reviews#test {fact}"):
+            read_samples("somebody/reviews#test", TASK)

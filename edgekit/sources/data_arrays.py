@@ -1,0 +1,174 @@
+"""The samples of an ``.npz``: one array per input, read row by row."""
+
+from __future__ import annotations
+
+import lzma
+import math
+import zipfile
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.core.errors import ConfigError
+from edgekit.core.profiles import nearest
+from edgekit.sources.data_columns import Label, Problem
+
+Array: TypeAlias = NDArray[np.generic]
+ArrayRow: TypeAlias = tuple[Mapping[str, Array], Label | None, Problem | None]
+
+# Bytes of an array that are in memory at a time.
+_BLOCK = 1 << 20
+# What numpy and zipfile raise for a file that is not what it says: a RuntimeError for one that is
+# encrypted, its kind NotImplementedError for a compression that nobody knows.
+_UNREADABLE = (
+    ValueError, OverflowError, OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile,
+    zlib.error, lzma.LZMAError,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """An array in the archive: what its header says."""
+
+    member: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[np.generic]
+    streams: bool
+
+    @property
+    def samples(self) -> int:
+        return self.shape[0] if self.shape else 0
+
+
+def array_rows(path: Path, mapping: Mapping[str, str], wanted: Sequence[str]) -> Iterator[ArrayRow]:
+    """The inputs and the label of every sample; the archive is never read whole.
+
+    Arrays in Fortran's order are the exception: their first axis is their innermost.
+
+    Raises ConfigError: no archive of plain arrays, an input that is not in it, arrays of different
+    numbers of samples.
+    """
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        stored = {
+            name.removesuffix(".npy"): _header(archive, name)
+            for name in archive.namelist()
+            if name.endswith(".npy")
+        }
+        label = stored.pop(mapping.get("label", "label"), None)
+        names = {name: mapping.get(name, name) for name in (wanted or sorted(stored))}
+        _check(path, names, stored, label)
+        columns = [_rows(archive, stored[held]) for held in names.values()]
+        labels = None if label is None else _rows(archive, label)
+        whole = label is not None and (
+            np.issubdtype(label.dtype, np.integer) or label.dtype == np.bool_
+        )
+        problem: Problem = "single_label_classification" if whole else "regression"
+        samples = next((stored[held].samples for held in names.values()), 0)
+        for row in range(1, samples + 1):
+            inputs = {name: next(column) for name, column in zip(names, columns, strict=True)}
+            if labels is None:
+                yield inputs, None, None
+            else:
+                yield inputs, _plain(next(labels), path, row), problem
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except _UNREADABLE as error:
+        raise ConfigError(
+            f"{path} is not an .npz of plain arrays: {error or type(error).__name__}.",
+            hint="Write it with numpy.savez(path, input=…, label=…), without objects.",
+        ) from error
+
+
+def _header(archive: zipfile.ZipFile, member: str) -> _Stored:
+    with archive.open(member) as stream:
+        shape, fortran, dtype = _read_header(stream)
+        begin = stream.tell()
+    if dtype.hasobject:
+        raise ValueError(f"{member} holds Python objects")
+    # Nothing is allocated for an array that the file cannot hold.
+    claimed = dtype.itemsize * math.prod(shape)
+    held = archive.getinfo(member).file_size - begin
+    if any(size < 0 for size in shape) or claimed > held:
+        raise ValueError(f"{member} claims {claimed:,} bytes of values and has {held:,}")
+    if not claimed and shape and shape[0]:
+        raise ValueError(f"{member} has rows without values")
+    return _Stored(member, shape, dtype, streams=not fortran and len(shape) > 0)
+
+
+def _read_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[np.generic]]:
+    version = np.lib.format.read_magic(stream)
+    if version == (1, 0):
+        return np.lib.format.read_array_header_1_0(stream)
+    # Version 3 differs in the encoding of field names, which plain arrays do not have.
+    return np.lib.format.read_array_header_2_0(stream)
+
+
+def _rows(archive: zipfile.ZipFile, array: _Stored) -> Iterator[Array]:
+    """The array's first axis, one by one, each a copy that keeps no block alive."""
+    with archive.open(array.member) as stream:
+        if not array.streams:
+            yield from np.lib.format.read_array(stream, allow_pickle=False)
+            return
+        _read_header(stream)
+        shape = array.shape[1:]
+        size = array.dtype.itemsize * math.prod(shape)
+        step = max(1, _BLOCK // max(1, size))
+        for start in range(0, array.samples, step):
+            count = min(step, array.samples - start)
+            data = stream.read(count * size)
+            if len(data) != count * size:
+                raise EOFError(f"{array.member} ends early")
+            block = np.frombuffer(data, dtype=array.dtype).reshape(count, *shape)
+            for row in block:
+                yield np.array(row)
+
+
+def _check(
+    path: Path, names: Mapping[str, str], stored: Mapping[str, _Stored], label: _Stored | None
+) -> None:
+    present = ", ".join(sorted(stored)) or "none"
+    for name, held in names.items():
+        if held not in stored:
+            raise ConfigError(
+                f"{path} has no array {held!r} for the input {name!r}; it has {present}.",
+                hint=f"{nearest(held, sorted(stored))} Map it with --columns {name}=ARRAY.",
+            )
+    sizes = {held: stored[held].samples for held in names.values()}
+    if label is not None:
+        sizes["label"] = label.samples
+    if len(set(sizes.values())) != 1:
+        told = ", ".join(f"{name} {size}" for name, size in sizes.items())
+        raise ConfigError(
+            f"The arrays of {path} have different numbers of samples: {told}.",
+            hint="The first axis of every array counts the samples.",
+        )
+
+
+def _plain(value: Array, path: Path, row: int) -> Label:
+    """A label of an array as Python numbers: one, or a flat tuple of them."""
+    real = np.issubdtype(value.dtype, np.integer) or np.issubdtype(value.dtype, np.floating)
+    if not real and value.dtype != np.bool_:
+        raise ConfigError(
+            f"The labels of {path} have the type {value.dtype}.",
+            hint="Write class numbers as integers, or values as floats.",
+        )
+    if not np.isfinite(value).all():
+        told = value.item() if value.ndim == 0 else "not all finite"
+        raise ConfigError(
+            f"{path}, row {row}: the label is {told}.",
+            hint="Drop the rows without a label, or give numbers.",
+        )
+    if value.ndim == 0:
+        plain: Label = value.item()
+        return plain
+    return tuple(value.ravel().tolist())

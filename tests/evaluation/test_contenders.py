@@ -1,0 +1,141 @@
+"""Who takes part: names, commands, and the workloads they share."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit.core.bundle import Bundle
+from edgekit.core.errors import ConfigError
+from edgekit.evaluation.contenders import (
+    ReferenceSource,
+    contender_names,
+    free_name,
+    open_artifacts,
+    plan_workloads,
+    reference_entrants,
+    write_inputs,
+)
+from edgekit.evaluation.measuring import Measuring
+from edgekit.runtime.workloads import Workload, load_workloads
+
+Make = Callable[..., Bundle]
+
+WORDS = ("red", "green", "blue", "a b", "c d e")
+
+
+def texts(path: Path, count: int = 80) -> str:
+    """A file of short texts of different lengths."""
+    lines = [
+        json.dumps({"text": f"{' '.join(['good'] * (1 + index % 5))} film {index}", "label": 0})
+        for index in range(count)
+    ]
+    path.write_text("\n".join(lines))
+    return str(path)
+
+
+def test_names_are_short_and_different() -> None:
+    """Folders by their names, whole paths where these collide, numbers where the paths do."""
+    assert contender_names([Path("x/a"), Path("y/b")]) == ["a", "b"]
+    assert contender_names([Path("x/a"), Path("y/a"), Path("b")]) == ["x/a", "y/a", "b"]
+    assert contender_names([Path("x/a")] * 3) == ["x/a", "x/a #2", "x/a #3"]
+    assert contender_names([Path("x/pytorch")]) == ["x/pytorch"]
+    assert contender_names([Path("x/m"), Path("x/m.onnx")]) == ["m", "m.onnx"]
+    assert contender_names([Path("pytorch")]) == ["pytorch #2"]
+    assert contender_names([Path("a"), Path("a"), Path("a #2")]) == ["a", "a #2", "a #2 #2"]
+
+
+def test_a_name_that_is_taken_gets_the_next_number() -> None:
+    """The first that is free."""
+    assert free_name("m", []) == "m"
+    assert free_name("m", ["m", "m #2"]) == "m #3"
+
+
+def test_every_batch_has_every_length(bundle_of: Make) -> None:
+    """In one run, batch by batch."""
+    artifacts = open_artifacts([bundle_of("classification").path])
+    made = plan_workloads(artifacts, Measuring(batches=(1, 2), lengths=(6, 8)))
+    assert [one.name for one in made] == ["1×6", "1×8", "2×6", "2×8"]
+
+
+def test_natural_lengths_come_from_data(bundle_of: Make, tmp_path: Path) -> None:
+    """Rows as they are, by turns, padded to the longest of their batch only."""
+    artifacts = open_artifacts([bundle_of("classification").path])
+    measuring = Measuring(batches=(1, 4), lengths=(6, "data"), data=texts(tmp_path / "texts.jsonl"))
+    made = plan_workloads(artifacts, measuring)
+    assert [one.name for one in made] == ["1×6", "4×6", "1×data", "4×data"]
+    single, several = made[2:]
+    assert len(single.variants) == 64
+    assert len(several.variants) == 16
+    widths = {feeds["input_ids"].shape[1] for feeds in single.variants}
+    assert len(widths) > 1
+    assert {feeds["input_ids"].shape[0] for feeds in several.variants} == {4}
+    assert single.texts is not None
+    assert len(single.texts) == 64
+
+
+def test_data_alone_means_natural_lengths(bundle_of: Make, tmp_path: Path) -> None:
+    """Nobody gives data to measure at 16 tokens."""
+    artifacts = open_artifacts([bundle_of("classification").path])
+    made = plan_workloads(artifacts, Measuring(data=texts(tmp_path / "texts.jsonl")))
+    assert [one.name for one in made] == ["1×data"]
+
+
+def test_few_rows_have_no_lengths_of_their_own(bundle_of: Make, tmp_path: Path) -> None:
+    """Fewer than 64 would be the lengths of some texts, not of the data."""
+    artifacts = open_artifacts([bundle_of("classification").path])
+    with pytest.raises(ConfigError, match="63 rows; natural lengths take at least 64"):
+        plan_workloads(artifacts, Measuring(data=texts(tmp_path / "few.jsonl", 63)))
+
+
+def test_a_model_of_arrays_takes_them_from_data(bundle_of: Make, tmp_path: Path) -> None:
+    """Pictures as they are, say; there is no length to speak of."""
+    artifacts = open_artifacts([bundle_of("linear").path])
+    rows = np.arange(64 * 3, dtype=np.float32).reshape(64, 3)
+    np.savez(tmp_path / "rows.npz", a=rows, b=rows)
+    measuring = Measuring(batches=(2,), data=str(tmp_path / "rows.npz"))
+    (made,) = plan_workloads(artifacts, measuring)
+    assert (made.name, len(made.variants)) == ("2", 32)
+    seen = np.concatenate([feeds["a"] for feeds in made.variants])
+    assert sorted(seen[:, 0]) == sorted(rows[:, 0])
+    with pytest.raises(ConfigError, match="takes no text"):
+        plan_workloads(artifacts, Measuring(lengths=("data",), data=str(tmp_path / "rows.npz")))
+
+
+def test_inputs_get_the_contenders_own_types(bundle_of: Make, tmp_path: Path) -> None:
+    """All variants of them; the first contender's names are everybody's."""
+    (artifact,) = open_artifacts([bundle_of("linear").path])
+    wide = {name: np.ones((1, 3), dtype=np.float64) for name in ("a", "b")}
+    workload = Workload(1, None, wide, (wide, wide))
+    write_inputs(artifact, [workload], artifact.inputs, tmp_path / "w")
+    (found,) = load_workloads(tmp_path / "w")
+    assert {array.dtype.name for feeds in found.variants for array in feeds.values()} == {"float32"}
+
+
+def test_the_reference_is_opened_like_the_bundle(bundle_of: Make) -> None:
+    """With its task and, for a factory, its inputs, unless others are given."""
+    bundle = bundle_of("classification")
+    source = ReferenceSource("some/model", revision="main", trust_remote_code=True).of(bundle)
+    assert source.task == "text-classification"
+    words = source.command(Path("w"), 2, mode="compile")
+    for word in ("some/model", "--trust-remote-code", "compile", "main"):
+        assert word in words
+    declared = ReferenceSource("f:g", inputs=("x=float32:1",)).of(bundle)
+    assert "x=float32:1" in declared.command(Path("w"), 2)
+
+
+def test_what_is_compiled_leaves_with_the_run(tmp_path: Path) -> None:
+    """The compiler's cache lies in the run's own folder."""
+    feeds = {"x": np.ones(1, dtype=np.float32)}
+    workload = Workload(1, None, feeds)
+    modes = ("eager", "compile")
+    eager, compiled = reference_entrants(
+        ReferenceSource("f:g"), modes, [workload], tmp_path, threads=2
+    )
+    assert (eager.name, compiled.name) == ("pytorch", "pytorch compile")
+    assert compiled.environment["TORCHINDUCTOR_CACHE_DIR"].startswith(str(tmp_path))
+    assert "compile" in compiled.command

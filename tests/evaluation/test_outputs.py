@@ -1,0 +1,112 @@
+"""Outputs checked while contenders are timed: tolerances, weights, changes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit.core.tolerance import Tolerance
+from edgekit.evaluation.outputs import Known, OutputCheck
+from edgekit.runtime.drift import Drift
+from edgekit.runtime.records import Record
+from edgekit.runtime.workloads import save_outputs
+
+BASE = np.linspace(-1, 1, 64, dtype=np.float32)
+
+
+def made(folder: Path, name: str, values: np.ndarray, output: str = "y") -> Path:
+    """A child's file of outputs at two workloads."""
+    path = folder / f"{name}.safetensors"
+    save_outputs([{output: values}, {output: values}], path)
+    return path
+
+
+def reasons(
+    folder: Path,
+    values: np.ndarray,
+    *,
+    precision: str = "fp32",
+    known: Known | None = None,
+    output: str = "y",
+    **facts: object,
+) -> tuple[dict[str, str], list[str]]:
+    """What is said of a contender "b" beside "a", which answers BASE in fp32."""
+    check = OutputCheck("custom", {"a": Known(weights="w"), "b": known or Known()})
+    records = {
+        "a": Record("a", facts={"effective_precision": "fp32"}),
+        "b": Record("b", facts={"effective_precision": precision, **facts}),
+    }
+    files = {"a": made(folder, "a", BASE), "b": made(folder, "b", values, output)}
+    return check.compare(records, files), check.notes
+
+
+def test_the_same_answers_pass(tmp_path: Path) -> None:
+    """Small differences are those of another order of summing."""
+    assert reasons(tmp_path, BASE + 1e-6) == ({}, [])
+
+
+@pytest.mark.parametrize("precision", ["int8", "bf16"])
+def test_the_lower_precision_decides(tmp_path: Path, precision: str) -> None:
+    """What fp32 must not do, a quantized contender may."""
+    noisy = BASE + np.where(np.arange(64) % 2, 0.005, -0.005).astype(np.float32)
+    assert "b" in reasons(tmp_path, noisy)[0]
+    assert reasons(tmp_path, noisy, precision=precision) == ({}, [])
+
+
+def test_a_bundles_own_tolerance_stands_over_that_of_its_precision(tmp_path: Path) -> None:
+    """It was set where the bundle was made."""
+    wide = Known(tolerances={"fp32": Tolerance("max_abs", absolute=0.1)})
+    assert reasons(tmp_path, BASE + np.float32(0.05), known=wide) == ({}, [])
+
+
+def test_the_reason_has_its_values(tmp_path: Path) -> None:
+    """Which output, how far, and what was allowed."""
+    (reason,) = reasons(tmp_path, BASE + np.float32(0.5))[0].values()
+    assert "output y is off from that of a by up to 0.5" in reason
+    assert "fp32 allows max |Δ|" in reason
+
+
+def test_another_shape_disqualifies(tmp_path: Path) -> None:
+    """It is another answer, whatever the numbers."""
+    (reason,) = reasons(tmp_path, BASE[:32])[0].values()
+    assert "output y has another shape than that of a" in reason
+
+
+def test_other_weights_are_not_compared(tmp_path: Path) -> None:
+    """Two models on the same inputs may be compared for their speed; a note says so."""
+    found, notes = reasons(tmp_path, -BASE, known=Known(weights="other"))
+    assert found == {}
+    assert "other weights" in notes[0]
+    # What the child says of itself counts.
+    assert "b" in reasons(tmp_path, -BASE, known=Known(weights="other"), sha256="w")[0]
+
+
+def test_outputs_of_other_names_are_not_compared(tmp_path: Path) -> None:
+    """A bare graph calls them as it likes."""
+    found, notes = reasons(tmp_path, -BASE, output="z")
+    assert found == {}
+    assert "no output of one name" in notes[0]
+
+
+def test_the_next_is_the_base_where_the_first_failed(tmp_path: Path) -> None:
+    """Without the reference the others are still compared with each other."""
+    check = OutputCheck("custom", {"pytorch": Known(), "a": Known(), "b": Known()})
+    records = {name: Record(name) for name in ("pytorch", "a", "b")}
+    files = {"a": made(tmp_path, "a", BASE), "b": made(tmp_path, "b", -BASE)}
+    assert list(check.compare(records, files)) == ["b"]
+    assert check.compare(records, {"a": files["a"]}) == {}
+
+
+def test_answers_that_change_disqualify() -> None:
+    """Against the process's own first ones, at the tolerance of its precision."""
+    check = OutputCheck("custom", {"a": Known()})
+    record = Record("a", facts={"effective_precision": "fp32"})
+    record.drifts = {0: [Drift("y", 0.0, 1.0, 1.0)]}
+    assert check.moved(record, 0) is None
+    record.drifts[0].append(Drift("y", 0.5, 1.0, 0.9))
+    reason = str(check.moved(record, 0))
+    assert "changed while it was timed" in reason
+    assert "output y" in reason
+    assert check.moved(record, 1) is None
