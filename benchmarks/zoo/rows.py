@@ -51,10 +51,10 @@ class Converter(Protocol):
 
 @dataclass(frozen=True)
 class Entry:
-    """One model or data set: where it comes from, what makes it, what must come out."""
+    """One model, data set or tool: where it comes from, what makes it, what must come out."""
 
     name: str
-    kind: Literal["model", "data"]
+    kind: Literal["model", "data", "tool"]
     summary: str
     #: `module:function` of a Converter, imported only when the entry is made.
     converter: str

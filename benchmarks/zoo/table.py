@@ -111,6 +111,22 @@ _ENTRIES = (
         converter="benchmarks.zoo.converters.minilm_sentiment:build",
         needs=("minilm", "movies"),
     ),
+    Entry(
+        name="chromium",
+        kind="tool",
+        summary="headless browser for Linux on x86-64, where the system has none installed",
+        converter="benchmarks.zoo.converters.chromium:build",
+        archives=(
+            Archive(
+                client="npm",
+                package="@sparticuz/chromium",
+                version="153.0.0",
+                filename="sparticuz-chromium-153.0.0.tgz",
+                bytes=69995309,
+                sha256="20e5656fcdcf4118ede85edfb9d6bb9cc1bbb7ffb8b75622fffbcf36a835c3c0",
+            ),
+        ),
+    ),
 )
 
 #: Name → row, in the order in which they are listed and fetched.

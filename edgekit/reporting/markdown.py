@@ -1,0 +1,98 @@
+"""The report as Markdown for a pull request: the verdict, the figures, tables that fold."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+
+from edgekit.core.measurements import BenchResult, ValidateResult, WorstSample
+from edgekit.reporting import tables, words
+from edgekit.reporting.headline import headline
+from edgekit.reporting.reading import read_result
+from edgekit.reporting.tables import Table
+
+_SIGNS = {"good": "✅", "bad": "❌", "open": "⚠️", "plain": ""}
+_WORST = 10
+# What GitHub's Markdown could take for markup, a mention, a link or an issue.
+_SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$@:])")
+
+
+def render_markdown(result: Mapping[str, object]) -> str:
+    """The report of a result, given as the JSON that ``--json`` prints; no extra is needed.
+
+    Raises ConfigError when `result` is no result of validate or bench.
+    """
+    read = read_result(result)
+    head = headline(read)
+    lines = [f"## {_SIGNS[head.tone]} {head.badge}: {plain(head.title)}", "", plain(head.sentence)]
+    if head.reasons:
+        lines += ["", *(f"- **{plain(reason)}**" for reason in head.reasons)]
+    if head.figures:
+        rows = tuple((one.label, one.value, one.detail) for one in head.figures)
+        lines += ["", *_rows(("", "", ""), rows)]
+    for table in _tables(read):
+        lines += ["", *_folded(table.title, _rows(table.header or ("", ""), table.rows))]
+    if isinstance(read, ValidateResult) and read.worst:
+        lines += ["", *_folded("Samples that differ most", _worst(read.worst[:_WORST]))]
+    notes = tuple(dict.fromkeys((*_bench_notes(read), *read.notes)))
+    if notes:
+        lines += ["", *(f"- {plain(note)}" for note in notes)]
+    if read.command:
+        fence = "`" * max(3, 1 + max(map(len, re.findall("`+", read.command)), default=0))
+        lines += ["", f"{fence}sh", read.command, fence]
+    return "\n".join(lines) + "\n"
+
+
+def plain(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return _SPECIAL.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
+
+
+def _bench_notes(result: BenchResult | ValidateResult) -> tuple[str, ...]:
+    if isinstance(result, ValidateResult) and result.timing is not None:
+        return result.timing.notes
+    return ()
+
+
+def _tables(result: BenchResult | ValidateResult) -> list[Table]:
+    timing = result if isinstance(result, BenchResult) else result.timing
+    found: list[Table] = []
+    if isinstance(result, ValidateResult):
+        found += [*tables.gates(result), *tables.numerics(result.numerics)]
+    if timing is not None:
+        rows = tuple(
+            (one.b, one.a, words.of(one), words.times(one.value), words.interval(one), one.verdict)
+            for one in timing.ratios
+        )
+        header = ("compared", "against", "workload", "ratio", "95 % interval", "verdict")
+        found += [Table("Ratios", header, rows)] if rows else []
+        found += [*tables.contenders(timing), *tables.probes(timing.probes),
+                  *tables.attached(timing.attached), *tables.noise(timing.noise)]  # fmt: skip
+    return [*found, *tables.device(result.device), *tables.versions(result.versions)]
+
+
+def _worst(samples: Sequence[WorstSample]) -> list[str]:
+    header = ("row", "input", "label", "reference", "candidate", "distance")
+    rows = tuple(
+        (str(one.row), one.input[:160], one.label or words.NONE, one.reference, one.candidate,
+         words.general(one.distance, ".3g"))
+        for one in samples
+    )  # fmt: skip
+    return _rows(header, rows)
+
+
+def _rows(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [
+        _row(header),
+        "|" + "---|" * len(header),
+        *(_row(row) for row in rows),
+    ]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(plain(cell) for cell in cells) + " |"
+
+
+def _folded(title: str, lines: Sequence[str]) -> list[str]:
+    return [f"<details><summary>{html.escape(title)}</summary>", "", *lines, "", "</details>"]

@@ -1,0 +1,161 @@
+"""The page: a result's sections in the order of a reader's questions, put into one HTML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import resources
+
+from edgekit.core.lazy import require, require_installed
+from edgekit.core.measurements import BenchResult, ValidateResult, WorstSample
+from edgekit.core.version import __version__
+from edgekit.reporting import quality_charts, speed_charts, tables, words
+from edgekit.reporting.drawing import Chart
+from edgekit.reporting.headline import allowed_drop, headline
+from edgekit.reporting.reading import read_result
+from edgekit.reporting.tables import Table
+
+_TEMPLATE = "page.html.jinja"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with what stands under it; a section without content is not made."""
+
+    name: str
+    title: str
+    charts: Sequence[Chart] = ()
+    tables: Sequence[Table] = ()
+    cards: Sequence[Table] = ()
+    samples: Sequence[WorstSample] = ()
+    lines: Sequence[str] = ()
+    #: In a wide window it takes half, and leaves the other half to a neighbour of its kind.
+    half: bool = False
+    #: Its tables are narrow enough to stand beside its one picture.
+    beside: bool = False
+
+    @property
+    def filled(self) -> bool:
+        """Whether there is anything to show."""
+        return any((self.charts, self.tables, self.cards, self.samples, self.lines))
+
+
+def render_html(result: Mapping[str, object]) -> str:
+    """The report of a result, given as the JSON that ``--json`` prints, as one HTML page.
+
+    The page needs no network and no scripts, and is the same text for the same result.
+
+    Raises:
+        MissingDependency: the ``report`` extra is not installed.
+        ConfigError: `result` is no result of validate or bench.
+    """
+    require_installed(("matplotlib", "jinja2"), "report")
+    jinja2 = require("jinja2", "report")
+    read = read_result(result)
+    # Names and samples come from strangers' data: everything is escaped but our own pictures.
+    environment = jinja2.Environment(
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
+    )
+    text = resources.files("edgekit.reporting").joinpath(_TEMPLATE).read_text(encoding="utf-8")
+    shown = _paired([section for section in sections(read) if section.filled])
+    page: str = environment.from_string(text).render(
+        head=headline(read),
+        sections=shown,
+        command=read.command,
+        kind="comparison" if isinstance(read, BenchResult) else "validation",
+        version=__version__,
+        general=words.general,
+        picture=require("markupsafe", "report").Markup,
+    )
+    return page
+
+
+def sections(result: BenchResult | ValidateResult) -> list[Section]:
+    """All sections of a report, in order; those that the result has nothing for are empty."""
+    if isinstance(result, BenchResult):
+        return [*_speed(result, []), *_notes(result.notes), *_machine(result, result.versions)]
+    accuracy = result.accuracy
+    found = [
+        Section(
+            "accuracy",
+            "Accuracy",
+            [] if accuracy is None else [quality_charts.drop(accuracy, allowed_drop(result))],
+            [*tables.gates(result), *tables.numerics(result.numerics)],
+            beside=accuracy is not None,
+        )
+    ]
+    points = quality_charts.judged_points(result)
+    metric = None if accuracy is None else accuracy.metric
+    where = "the bundle beside the original"
+    trade = quality_charts.trade_off(points, metric, where)
+    if result.timing is None:
+        found.append(Section("trade-off", "Speed and quality", [] if trade is None else [trade]))
+    else:
+        found += _speed(result.timing, [] if trade is None else [trade])
+    layers = quality_charts.layers(result.layers)
+    found += [
+        Section("worst", "Samples that differ most", samples=result.worst),
+        Section("layers", "Layers", [] if layers is None else [layers]),
+        *_notes((*result.notes, *(result.timing.notes if result.timing else ()))),
+    ]
+    if result.timing is not None:
+        return [*found, *_machine(result.timing, result.versions)]
+    cards = [
+        *tables.device(result.device),
+        *tables.judged(result),
+        *tables.versions(result.versions),
+    ]
+    return [*found, Section("machine", "Measured on", cards=cards)]
+
+
+def _speed(result: BenchResult, trade: Sequence[Chart]) -> list[Section]:
+    """The sections that a comparison fills; `trade` is a validation's own picture."""
+    series = speed_charts.series_of(result.contenders)
+    offline = result.protocol.get("scenario") == "offline"
+    latency = [
+        *speed_charts.distributions(result.contenders, series),
+        *speed_charts.ratios(result.ratios, offline=offline),
+    ]
+    trades = list(trade)
+    if not trades and result.contenders:
+        last = words.of(result.contenders[-1])
+        points = quality_charts.timed_points(result, last, series)
+        trades = _present(quality_charts.trade_off(points, None, f"at {last}"))
+    stages = [
+        *_present(speed_charts.start_up(result.contenders, series)),
+        *_present(speed_charts.parts(result.contenders)),
+    ]
+    memory = _present(speed_charts.memory(result.contenders, series))
+    return [
+        Section("speed", "Latency", latency, tables.contenders(result)),
+        Section("trade-off", "Speed, quality and size", trades),
+        Section("stages", "Stages", stages),
+        Section("memory", "Memory", memory),
+        Section("probes", "Options tried", tables=tables.probes(result.probes)),
+        Section("attached", "Measured elsewhere", tables=tables.attached(result.attached)),
+    ]
+
+
+def _paired(shown: list[Section]) -> list[Section]:
+    """The sections, with the two that hold one picture each side by side when both are there."""
+    single = [one for one in shown if one.name in ("trade-off", "memory") and len(one.charts) == 1]
+    return [replace(one, half=True) if one in single and len(single) == 2 else one
+            for one in shown]  # fmt: skip
+
+
+def _machine(result: BenchResult, versions: Mapping[str, str]) -> list[Section]:
+    cards = [
+        *tables.noise(result.noise),
+        *tables.device(result.device),
+        *tables.protocol(result.protocol),
+        *tables.versions(versions),
+    ]
+    return [Section("machine", "How and where it was measured", cards=cards)]
+
+
+def _notes(notes: Sequence[str]) -> list[Section]:
+    return [Section("notes", "Notes", lines=tuple(dict.fromkeys(notes)))]
+
+
+def _present(chart: Chart | None) -> list[Chart]:
+    return [] if chart is None else [chart]

@@ -1,0 +1,200 @@
+"""The tables and cards of a report: what is read rather than looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from edgekit.core.measurements import (
+    Attached,
+    BenchResult,
+    Contender,
+    Noise,
+    Numerics,
+    Probe,
+    ValidateResult,
+)
+from edgekit.reporting import words
+from edgekit.reporting.headline import gate_values
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its heading; a card is one of two columns."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+_SAID = {True: "ok", False: "missed", None: "not decided"}
+
+
+def gates(result: ValidateResult) -> list[Table]:
+    """Every limit and whether it holds."""
+    unit = "relative" if result.accuracy is None else result.accuracy.drop_unit
+    rows = tuple((gate.name, *gate_values(gate, unit), _SAID[gate.passed]) for gate in result.gates)
+    return [Table("Limits", ("limit", "allowed", "measured", ""), rows)] if rows else []
+
+
+def numerics(found: Mapping[str, Numerics]) -> list[Table]:
+    """How far the outputs lie apart."""
+    diverged = any(row.kl is not None for row in found.values())
+    rows = tuple(
+        (
+            name,
+            words.general(row.max_abs, ".2e"),
+            words.general(row.mean_abs, ".2e"),
+            words.metric(row.cosine, 6),
+            words.NONE if row.argmax_agreement is None else words.share(row.argmax_agreement),
+            *(
+                (words.NONE if row.kl is None else words.general(row.kl, ".2e"),)
+                if diverged
+                else ()
+            ),
+        )
+        for name, row in found.items()
+    )
+    header = ("output", "max |Δ|", "mean |Δ|", "cosine", "same decision")
+    return [Table("Outputs beside PyTorch's", (*header, *(["KL, nats"] if diverged else [])), rows)
+            ] if rows else []  # fmt: skip
+
+
+def contenders(result: BenchResult) -> list[Table]:
+    """What was measured of each contender at each workload."""
+    rows = result.contenders
+    if not rows:
+        return []
+    qps = any(row.reached_qps is not None for row in rows)
+    extra = ("offered/s", "reached/s") if qps else ()
+    header = ("contender", "workload", "p50", "p90", "p99", "per second", "CPU", *extra, "how")
+    table = tuple(
+        (
+            row.name,
+            words.of(row),
+            words.milliseconds(row.p50_ms),
+            words.milliseconds(row.p90_ms),
+            words.milliseconds(row.p99_ms),
+            words.digits(row.throughput),
+            words.milliseconds(row.cpu_ms),
+            *((words.digits(row.offered_qps), words.digits(row.reached_qps)) if qps else ()),
+            _how(row),
+        )
+        for row in rows
+    )
+    return [Table("All contenders", header, table)]
+
+
+def _how(row: Contender) -> str:
+    if row.error is not None:
+        return f"failed: {row.error}"
+    return row.settings or row.engine
+
+
+def probes(found: Sequence[Probe]) -> list[Table]:
+    """Options of the runtime and what they gain."""
+    rows = tuple(
+        (one.contender, one.option, words.workload(one.batch, one.length),
+         words.times(one.gain.value), words.interval(one.gain), one.verdict)
+        for one in found
+    )  # fmt: skip
+    header = ("contender", "option", "workload", "gain", "95 % interval", "verdict")
+    return [Table("Gain of each option", header, rows)] if rows else []
+
+
+def attached(found: Sequence[Attached]) -> list[Table]:
+    """Results of other machines, without ratios."""
+    header = ("contender", "workload", "p50", "p90", "peak memory", "samples")
+    return [
+        Table(
+            f"{one.file}: {words.processor(one.device.get('cpu'))}, {one.noise.verdict}",
+            header,
+            tuple(
+                (row.name, words.of(row), words.milliseconds(row.p50_ms),
+                 words.milliseconds(row.p90_ms), words.size(row.peak_rss_bytes),
+                 f"{row.samples:,}")
+                for row in one.contenders
+            ),
+        )
+        for one in found
+    ]  # fmt: skip
+
+
+def noise(found: Noise) -> list[Table]:
+    """Whether the machine was quiet enough to be believed."""
+    rows: list[tuple[str, str]] = [("verdict", found.verdict)]
+    if found.aa_ratio is not None and found.aa_low is not None and found.aa_high is not None:
+        rows.append(("a contender against itself", words.times(found.aa_ratio)))
+        rows.append(
+            ("95 % interval", f"{words.times(found.aa_low)} to {words.times(found.aa_high)}")
+        )
+    rows += [("cause", cause) for cause in found.causes]
+    return [Table("Noise", (), tuple(rows))]
+
+
+_DEVICE = {
+    "cpu": "processor",
+    "arch": "architecture",
+    "system": "system",
+    "cpus": "CPUs",
+    "affinity": "CPUs of the process",
+    "cgroup_cpu_quota": "CPU quota",
+    "threads_available": "threads available",
+    "memory_bytes": "memory",
+    "governor": "frequency governor",
+    "cpu_features": "features",
+}
+
+
+def device(card: Mapping[str, object]) -> list[Table]:
+    """The machine."""
+    rows = []
+    for key, label in _DEVICE.items():
+        value = card.get(key)
+        if value is not None and value != []:
+            if key == "memory_bytes" and isinstance(value, int):
+                value = words.size(value)
+            rows.append((label, plain(value)))
+    rows += [(_label(key), plain(value)) for key, value in card.items()
+             if key not in _DEVICE and value is not None]  # fmt: skip
+    return [Table("Device", (), tuple(rows))] if rows else []
+
+
+def protocol(card: Mapping[str, object]) -> list[Table]:
+    """How the measuring was done."""
+    rows = [(_label(key), plain(value)) for key, value in card.items() if value is not None]
+    return [Table("Protocol", (), tuple(rows))] if rows else []
+
+
+def versions(found: Mapping[str, str]) -> list[Table]:
+    """The versions of what took part."""
+    return [Table("Versions", (), tuple(sorted(found.items())))] if found else []
+
+
+def judged(result: ValidateResult) -> list[Table]:
+    """What was judged, and against what."""
+    return [
+        Table(title, (), rows)
+        for title, card in (("Bundle", result.bundle), ("Reference", result.reference))
+        if (rows := tuple((_label(key), plain(value)) for key, value in card.items()
+                          if value is not None))
+    ]  # fmt: skip
+
+
+def plain(value: object) -> str:
+    """A value of a free-form card as text."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return words.digits(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {plain(item)}" for key, item in value.items()) or words.NONE
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(plain, value)) or words.NONE
+    return str(value)
+
+
+def _label(key: str) -> str:
+    return key.replace("_", " ")

@@ -1,0 +1,136 @@
+"""How a report says values: times, sizes, ratios, workloads, each the same way everywhere."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from edgekit.core.measurements import Accuracy, Contender, Interval, Ratio
+
+#: What stands for a value that was not measured.
+NONE = "–"
+#: What stands for the end of an interval that has none.
+OPEN_END = "no bound"
+# Keeps a number and its unit on one line.
+_JOIN = "\N{NO-BREAK SPACE}"
+
+
+def milliseconds(value: float | None) -> str:
+    """A time with three significant digits, in ms below ten seconds and in s above."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    unit, shown = ("s", value / 1000) if value >= 10_000 else ("ms", value)
+    return f"{digits(shown)}{_JOIN}{unit}"
+
+
+def digits(value: float | None, count: int = 3) -> str:
+    """A number with so many significant digits, never in powers of ten below a million."""
+    if value is None or not math.isfinite(value):
+        return NONE
+    if value == 0:
+        return "0"
+    size = math.floor(math.log10(abs(value)))
+    if size < -4 or size > 6:
+        return f"{value:.{count - 1}e}"
+    return f"{value:,.{max(0, count - 1 - size)}f}".replace("-", "−")
+
+
+def times(value: float) -> str:
+    """A ratio, such as 3.10×."""
+    return f"{digits(value)}×" if math.isfinite(value) else NONE
+
+
+def interval(value: Interval | Ratio) -> str:
+    """The 95 % interval of a ratio in words."""
+    return _between(
+        *(times(end) if math.isfinite(end) else None for end in (value.low, value.high))
+    )
+
+
+def _between(low: str | None, high: str | None) -> str:
+    if low is None and high is None:
+        return OPEN_END
+    return f"{low or OPEN_END} to {high or OPEN_END}"
+
+
+def size(count: int | float | None) -> str:
+    """Bytes in decimal units, as disks and registries give them."""
+    if count is None:
+        return NONE
+    amount = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if abs(amount) < 1000 or unit == "GB":
+            break
+        amount /= 1000
+    return f"{amount:.0f}{_JOIN}B" if unit == "B" else f"{digits(amount)}{_JOIN}{unit}"
+
+
+def hundredths(value: float, unit: str, *, sign: bool = False) -> str:
+    """A drop: per cent of the reference's metric, or points of 0.01."""
+    amount = value * 100
+    if not math.isfinite(amount):
+        return NONE
+    # Of a metric near nothing a relative drop may have any number of digits.
+    form = ".2f" if abs(amount) < 1e9 else ".1e"
+    text = format(round(amount, 2) + 0.0, f"+{form}" if sign else form)
+    return text.replace("-", "−") + (" %" if unit == "relative" else " points")
+
+
+def bounds(accuracy: Accuracy) -> str:
+    """The 95 % interval of a drop in words; an end that nothing bounds is called so."""
+    unit = accuracy.drop_unit
+    low, high = (
+        hundredths(end, unit) if math.isfinite(end * 100) else None
+        for end in (accuracy.drop_lower_95, accuracy.drop_upper_95)
+    )
+    return _between(low, high)
+
+
+def metric(value: float, places: int = 4) -> str:
+    """A metric's value."""
+    return f"{value:.{places}f}" if math.isfinite(value) else NONE
+
+
+def general(value: float | None, form: str) -> str:
+    """A number in Python's format `form`; what is none, or infinite, is no value."""
+    return NONE if value is None or not math.isfinite(value) else format(value, form)
+
+
+def share(value: float) -> str:
+    """A share as per cent."""
+    return NONE if not math.isfinite(value) else f"{value * 100:.2f} %"
+
+
+def workload(batch: int, length: int | Literal["data"] | None) -> str:
+    """A workload as people write it: 1 × 128."""
+    if length is None:
+        return f"batch {batch}"
+    if length == "data":
+        return f"{batch}{_JOIN}×{_JOIN}lengths of the data"
+    return f"{batch}{_JOIN}×{_JOIN}{length}"
+
+
+def of(row: Contender | Ratio) -> str:
+    """The workload of a row."""
+    return workload(row.batch, row.length)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 sample`, `1,200 samples`."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def listed(parts: Sequence[str]) -> str:
+    """Parts of a sentence: a, b and c."""
+    if len(parts) < 2:
+        return "".join(parts)
+    return f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def processor(device: object) -> str:
+    """The machine's processor as its card names it, shortened of what tells nothing."""
+    text = str(device or "this machine")
+    for noise in ("(R)", "(TM)", "(r)", "(tm)", " CPU", " Processor"):
+        text = text.replace(noise, "")
+    return " ".join(text.split())

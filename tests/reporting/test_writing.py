@@ -1,0 +1,137 @@
+"""Reports as files, and the command that makes them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from edgekit.cli.console import Console
+from edgekit.cli.main import cli
+from edgekit.core.bundle import open_bundle, replace_evidence
+from edgekit.core.errors import ConfigError, MissingDependency
+from edgekit.core.results import to_json
+from edgekit.reporting import require_reporting, write_report, write_reports
+from tests.reporting import results
+
+
+@pytest.fixture
+def result_file(tmp_path: Path) -> Path:
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(to_json(results.validation())))
+    return path
+
+
+def test_both_files_are_written(tmp_path: Path) -> None:
+    """The page and the Markdown of one result, and nothing beside them."""
+    write_reports(results.comparison(), tmp_path / "a.html", tmp_path / "a.md")
+
+    assert (tmp_path / "a.html").read_text().startswith("<!doctype html>")
+    assert (tmp_path / "a.md").read_text().startswith("## ✅ Measured")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.html", "a.md"]
+
+
+def test_an_existing_file_stays_unless_forced(tmp_path: Path) -> None:
+    """What exists is replaced with force only."""
+    page = tmp_path / "a.html"
+    page.write_text("mine")
+
+    with pytest.raises(ConfigError, match="exists"):
+        write_reports(results.comparison(), page, None)
+    assert page.read_text() == "mine"
+    write_reports(results.comparison(), page, None, force=True)
+    assert page.read_text() != "mine"
+
+
+@pytest.mark.parametrize("name", ["no/such/folder/a.html", "."])
+def test_a_place_that_cannot_hold_it_is_refused_first(tmp_path: Path, name: str) -> None:
+    """A missing folder or a folder in the file's place is told before any work."""
+    with pytest.raises(ConfigError):
+        require_reporting(tmp_path / name, None)
+
+
+def test_a_report_never_lies_inside_a_bundle(classifier: Path) -> None:
+    """A surplus file would make its bundle unreadable."""
+    with pytest.raises(ConfigError, match="inside a bundle"):
+        require_reporting(classifier / "report.html", None)
+
+
+def test_the_missing_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without matplotlib a page is refused with the pip line; Markdown needs no extra."""
+    real = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "matplotlib" else real(name, *rest),
+    )
+
+    with pytest.raises(MissingDependency) as caught:
+        require_reporting(tmp_path / "a.html", None)
+    assert "[report]" in (caught.value.hint or "")
+    write_reports(results.comparison(), None, tmp_path / "a.md")
+
+
+def test_the_command_renders_a_file(tmp_path: Path, result_file: Path) -> None:
+    """`edgekit report results.json` writes what was asked for."""
+    page, text = tmp_path / "r.html", tmp_path / "r.md"
+
+    done = CliRunner().invoke(
+        cli, ["report", str(result_file), "-o", str(page), "--markdown", str(text)],
+        obj=Console(json_output=False), catch_exceptions=False,
+    )  # fmt: skip
+
+    assert done.exit_code == 0
+    assert page.exists()
+    assert text.exists()
+
+
+def test_the_command_wants_an_output(result_file: Path) -> None:
+    """Without a file to write there is nothing to do."""
+    done = CliRunner().invoke(cli, ["report", str(result_file)], obj=Console(json_output=False))
+
+    assert isinstance(done.exception, ConfigError)
+
+
+@pytest.mark.parametrize("text", ["", "not json", "[1]", "{}", "\x00\xff", "[" * 100_000])
+def test_a_file_without_a_result_is_refused(tmp_path: Path, text: str) -> None:
+    """Whatever the file holds, the message is one sentence and the exit code 2."""
+    path = tmp_path / "r.json"
+    path.write_text(text)
+
+    with pytest.raises(ConfigError):
+        write_report(path, tmp_path / "r.html")
+    assert not (tmp_path / "r.html").exists()
+
+
+def test_a_bundle_without_evidence_says_how_to_get_it(classifier: Path, tmp_path: Path) -> None:
+    """The remedy is the command that records evidence."""
+    with pytest.raises(ConfigError) as caught:
+        write_report(classifier, tmp_path / "r.html")
+    assert "--record" in (caught.value.hint or "")
+
+
+def test_a_bundle_is_reported_from_its_evidence(classifier: Path, tmp_path: Path) -> None:
+    """What `validate --record` wrote into the manifest is enough for a page."""
+    import shutil
+
+    bundle = open_bundle(shutil.copytree(classifier, tmp_path / "copy"))
+    result = results.validation()
+    evidence = {
+        "accuracy": {"verdict": "pass", **dict(to_json(result.accuracy))},  # type: ignore[call-overload]
+        "latency": to_json(result.latency),
+        "memory": {"peak_rss_bytes": 123_000_000},
+        "size": to_json(result.size),
+        "device": result.device,
+        "versions": result.versions,
+    }
+    replace_evidence(bundle, evidence)
+
+    write_report(bundle.path, tmp_path / "r.html", markdown=tmp_path / "r.md")
+
+    page = (tmp_path / "r.html").read_text()
+    assert '<span class="badge">Pass</span>' in page
+    assert "123.0 MB" in page
+    assert bundle.id in page
