@@ -2,13 +2,71 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
+import shlex
 import sys
 from collections.abc import Iterable, Sequence
+from typing import TextIO
+
+import click
 
 from edgekit.core.errors import EdgekitError
 from edgekit.core.results import to_json
+
+#: Where the context keeps the arguments as they were typed.
+WORDS = "edgekit.words"
+
+
+class ReaderGone(BaseException):
+    """Nobody reads the answers any more, and giving them was all that the command did."""
+
+
+class Outlet(io.TextIOWrapper):
+    """A standard stream whose reader may go: what it is told from then on is dropped.
+
+    Who pipes into ``head`` has seen enough of the text, and still wants the bundle or the verdict
+    in the exit code. Only where the text is all there is (``ends`` true) ReaderGone is raised.
+    """
+
+    ends = False
+    stands_for: TextIO | None = None
+
+    def write(self, text: str, /) -> int:
+        """See `io.TextIOBase.write`."""
+        try:
+            return super().write(text)
+        except BrokenPipeError:
+            self._reader_gone()
+            return len(text)
+
+    def flush(self) -> None:
+        """See `io.IOBase.flush`."""
+        try:
+            super().flush()
+        except BrokenPipeError:
+            self._reader_gone()
+
+    def _reader_gone(self) -> None:
+        # What is buffered goes there too, instead of failing again at the interpreter's last flush.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, self.fileno())
+        os.close(nowhere)
+        if self.ends:
+            raise ReaderGone
+
+
+def outlet(stream: TextIO | None) -> Outlet | None:
+    """The stream as an `Outlet`; None for one that was closed before we started."""
+    if not isinstance(stream, io.TextIOWrapper):
+        return None
+    settings = (stream.encoding, stream.errors, None, stream.line_buffering, stream.write_through)
+    opened = Outlet(stream.buffer, *settings)
+    # Not detached, for libraries may hold it; and kept, for with it goes what both write to.
+    opened.stands_for = stream
+    return opened
 
 
 class Console:
@@ -30,14 +88,14 @@ class Console:
     def status(self, text: str) -> None:
         """What is being done now; silent with -q."""
         if self.verbosity >= 0:
-            print(text, file=sys.stderr, flush=True)
+            print(printable(text), file=sys.stderr, flush=True)
 
     def result(self, value: object, text: str) -> None:
         """The outcome: `value` as JSON or `text` for a person."""
         if self.json_output:
             self._write_json(to_json(value))
         else:
-            print(text, flush=True)
+            print(printable(text), flush=True)
 
     def fail(self, error: EdgekitError) -> None:
         """One clear error; with --json also the full result of a missed budget."""
@@ -47,9 +105,9 @@ class Console:
                 found = to_json(error.result)
                 plain = dict(found) if isinstance(found, dict) else {}
             self._write_json({**plain, "error": _error(error)})
-        print(f"Error: {error.message}", file=sys.stderr)
+        print(f"Error: {printable(error.message)}", file=sys.stderr)
         if error.hint:
-            print(f"  {error.hint}", file=sys.stderr)
+            print(f"  {printable(error.hint)}", file=sys.stderr)
 
     def interrupted(self, text: str, code: int) -> None:
         """The end by a signal."""
@@ -73,8 +131,18 @@ class Console:
         # A file name that is not UTF-8 is told all the same.
         data = text.encode("utf-8", errors="backslashreplace") + b"\n"
         view = memoryview(data)
-        while view:
-            view = view[os.write(self._stdout, view) :]
+        try:
+            while view:
+                view = view[os.write(self._stdout, view) :]
+        except BrokenPipeError:
+            # As an Outlet does: the exit code still tells how it went.
+            return
+
+
+def command_line() -> str:
+    """The running command as a line for a shell, for results that tell how to make them again."""
+    words: Sequence[str] = click.get_current_context().meta[WORDS]
+    return shlex.join(["edgekit", *words])
 
 
 def _error(error: EdgekitError) -> dict[str, object]:
@@ -86,9 +154,26 @@ def _error(error: EdgekitError) -> dict[str, object]:
     }
 
 
+# Names, notes and texts come from strangers' files; a terminal obeys what is among them.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_IN_CELLS = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+
+
+def printable(text: str) -> str:
+    """Text that a terminal shows and does not obey: control characters are spelled out."""
+    return _CONTROLS.sub(_spelled, text)
+
+
+def _spelled(found: re.Match[str]) -> str:
+    return found[0].encode("unicode_escape").decode("ascii")
+
+
 def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Columns as wide as their widest cell; None is an en dash; numbers stand to the right."""
-    cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
+    cells = [
+        ["–" if cell is None else _IN_CELLS.sub(_spelled, str(cell)) for cell in row]
+        for row in rows
+    ]
     numeric = [
         bool(cells) and all(_is_number(row[column]) for row in cells)
         for column in range(len(header))

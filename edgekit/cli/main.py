@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import importlib
-import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
 from typing import NoReturn
 
 import click
 
-from edgekit.cli.console import Console
+from edgekit.cli.console import WORDS, Console, Outlet, ReaderGone, outlet
 from edgekit.core.errors import ConfigError, EdgekitError, StepError
+from edgekit.core.signals import Terminated, sigterm_raises
 from edgekit.core.version import __version__
 
 # name → (module that holds it, the line of `edgekit --help`). A module is imported when its
@@ -23,6 +21,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compile": ("compiling", "Turn a bundle into what a target's engine loads fastest."),
     "validate": ("validating", "Judge a bundle's accuracy and speed against the original model."),
     "bench": ("benching", "Compare latency and memory of bundles and the original, fairly."),
+    "report": ("reporting", "Render a result, or a bundle's evidence, as a page to send."),
     "run": ("running", "Predict from the shell."),
     "inspect": ("inspecting", "Tell what a bundle is, without loading its model."),
     "verify": ("verifying", "Check a bundle's files and its golden answers on this device."),
@@ -31,8 +30,17 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
+# Commands whose answers are a stream that may never end: without a reader nothing is left to do.
+STREAMING = frozenset({"run"})
+
+
 class LazyGroup(click.Group):
     """A group that imports a command's module when the command is asked for."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does; the arguments as they were typed stay in the context."""
+        ctx.meta[WORDS] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """The names in the order of the table, which is the order of use."""
@@ -58,6 +66,19 @@ class LazyGroup(click.Group):
             )
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> object:
+        """As click does; a SystemExit from within is user code (a factory, a custom model)."""
+        try:
+            return super().invoke(ctx)
+        except SystemExit as leave:
+            raise StepError(
+                f"The code of the source ended the process with exit code {leave.code}.",
+                hint="Remove sys.exit() from the factory or model code.",
+            ) from leave
+        except BrokenPipeError as error:
+            # Our own streams raise none (see Outlet), and click would end without a word.
+            raise RuntimeError("a pipe to another process broke") from error
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """The table, without importing a single command."""
         with formatter.section("Commands"):
@@ -74,22 +95,25 @@ def cli() -> None:
     """
 
 
-class Terminated(BaseException):
-    """SIGTERM, as an exception: `with` blocks clean up on the way out."""
-
-
-def _on_sigterm(number: int, frame: FrameType | None) -> NoReturn:
-    raise Terminated
+def _open_outlets(*, ends: bool) -> None:
+    """Make standard output and error survive their readers."""
+    for name in ("stdout", "stderr"):
+        opened = outlet(getattr(sys, name))
+        if opened is not None:
+            setattr(sys, name, opened)
+    if isinstance(sys.stdout, Outlet):
+        sys.stdout.ends = ends
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line and leave the process with the exit code of DESIGN's table."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    _open_outlets(ends=not STREAMING.isdisjoint(words[:1]))
     console = Console(json_output="--json" in words)
-    signal.signal(signal.SIGTERM, _on_sigterm)
     code = 0
     try:
-        cli.main(args=words, prog_name="edgekit", standalone_mode=False, obj=console)
+        with sigterm_raises():
+            cli.main(args=words, prog_name="edgekit", standalone_mode=False, obj=console)
     except EdgekitError as error:
         code = error.exit_code
         console.fail(error)
@@ -106,18 +130,8 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except Terminated:
         code = 143
         console.interrupted("Terminated; nothing was left behind.", code)
-    except SystemExit as leave:
-        # Not ours: code of the user (a factory, a custom model) that ends the process.
-        code = 4
-        console.fail(
-            StepError(
-                f"The code of the source ended the process with exit code {leave.code}.",
-                hint="Remove sys.exit() from the factory or model code.",
-            )
-        )
-    except BrokenPipeError:
-        # The reader of a pipe has gone (`edgekit targets | head`): nothing is wrong with us, but
-        # the interpreter's last flush would complain.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except ReaderGone:
+        # As other filters: the reader had enough (`edgekit run B <texts | head`).
+        code = 0
     console.close()
     sys.exit(code)

@@ -5,20 +5,49 @@ from __future__ import annotations
 import logging
 import re
 import sys
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import click
 
+from edgekit.cli.configuration import read_defaults
 from edgekit.cli.console import Console
 from edgekit.core.errors import ConfigError
-from edgekit.core.profiles import nearest
 
 F = TypeVar("F", bound=Callable[..., object])
 
 pass_console = click.make_pass_decorator(Console)
+
+
+class Length(click.ParamType["int | Literal['data']"]):
+    """A number of tokens, or the word "data"."""
+
+    name = "length"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> int | Literal["data"]:
+        """See `click.ParamType.convert`."""
+        if value == "data":
+            return "data"
+        if isinstance(value, bool) or not str(value).isdecimal() or int(str(value)) < 1:
+            self.fail(f"{value!r} is neither a number of tokens nor 'data'.", param, ctx)
+        return int(str(value))
+
+
+class BundlePath(click.ParamType[Path]):
+    """The path of a bundle; an empty one, of a variable that was not set, is no current folder."""
+
+    name = "bundle"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> Path:
+        """See `click.ParamType.convert`."""
+        if not str(value):
+            self.fail("the path of the bundle is empty.", param, ctx)
+        return Path(str(value))
 
 
 def common(function: F) -> F:
@@ -38,7 +67,8 @@ def common(function: F) -> F:
             ),
             click.option(
                 "--config", type=click.Path(path_type=Path), is_eager=True, expose_value=False,
-                callback=_config, metavar="FILE.toml", help="Defaults for any option.",
+                callback=_config, metavar="FILE.toml",
+                help="Defaults: option = value for all commands, under [COMMAND] for one.",
             ),
         ]
     ):  # fmt: skip
@@ -93,6 +123,25 @@ def data(function: F) -> F:
     return function
 
 
+def reports(function: F) -> F:
+    """``--html``, ``--markdown`` and ``--force`` of commands whose result is worth sending."""
+    for option in reversed(
+        [
+            click.option(
+                "--html", type=click.Path(path_type=Path), metavar="FILE",
+                help="Write the result as a page: one file, no scripts, no network.",
+            ),
+            click.option(
+                "--markdown", type=click.Path(path_type=Path), metavar="FILE",
+                help="Write the result as Markdown, for a pull request.",
+            ),
+            click.option("--force", is_flag=True, help="Replace reports that exist."),
+        ]
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
 def static_dimensions(values: tuple[str, ...]) -> dict[str, int]:
     """``--static batch=1 --static sequence=128`` as a mapping; ConfigError for another form."""
     dimensions: dict[str, int] = {}
@@ -115,55 +164,12 @@ def _quiet(context: click.Context, _: click.Parameter, value: bool) -> None:
 
 def _verbose(context: click.Context, _: click.Parameter, value: bool) -> None:
     if value:
+        context.find_object(Console).verbosity = 1  # type: ignore[union-attr]
         logging.basicConfig(format="%(name)s: %(message)s", stream=sys.stderr)
         logging.getLogger("edgekit").setLevel(logging.DEBUG)
 
 
 def _config(context: click.Context, _: click.Parameter, path: Path | None) -> None:
-    """Read defaults: keys of the top level, then those of a table named as the command."""
-    if path is None:
-        return
-    try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"The configuration {path} cannot be read: {error.strerror}.") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}.") from error
-    group = context.parent.command if context.parent else None
-    commands = group.list_commands(context) if isinstance(group, click.Group) else []
-    known = {
-        word.lstrip("-"): parameter
-        for parameter in context.command.params
-        if isinstance(parameter, click.Option)
-        for word in parameter.opts
-        if word.startswith("--")
-    }
-    tables = {key: value for key, value in values.items() if isinstance(value, Mapping)}
-    for name in tables:
-        if name not in commands:
-            raise ConfigError(
-                f"{path}: there is no command {name!r}.", hint=nearest(name, list(commands))
-            )
-    own = tables.get(context.command.name or "", {})
-    shared = {key: value for key, value in values.items() if key not in tables}
-    for name in commands:
-        if name in shared:
-            raise ConfigError(f"{path}: {name} should be a table, got {shared[name]!r}.")
-    defaults: dict[str, object] = {}
-    for key, value in {**shared, **own}.items():
-        parameter = known.get(key.replace("_", "-"))
-        if parameter is None or not parameter.expose_value:
-            # A shared file may hold options of other commands on its top level, not in our table.
-            if key in own:
-                names = [name for name, option in known.items() if option.expose_value]
-                raise ConfigError(
-                    f"{path}: {context.command.name} has no option {key!r} to set.",
-                    hint=nearest(key.replace("_", "-"), names),
-                )
-            continue
-        several = isinstance(value, list)
-        if several and not parameter.multiple:
-            raise ConfigError(f"{path}: {key} takes one value, got {value!r}.")
-        # One value of an option that may be repeated is a list of one.
-        defaults[parameter.name or key] = [value] if parameter.multiple and not several else value
-    context.default_map = {**(context.default_map or {}), **defaults}
+    if path is not None:
+        defaults = read_defaults(context, path)
+        context.default_map = {**(context.default_map or {}), **defaults}

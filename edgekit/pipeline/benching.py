@@ -5,24 +5,44 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
-from edgekit.core.errors import MeasurementError, StepError
-from edgekit.core.results import BenchResult
+from edgekit.core.errors import ConfigError, MeasurementError, StepError
+from edgekit.core.measurements import BenchResult
 from edgekit.evaluation import latency
+from edgekit.evaluation.contenders import ReferenceSource
+from edgekit.evaluation.measuring import (
+    DEFAULT_BUDGET,
+    DEFAULT_PRECISION,
+    DEFAULT_PROCESSES,
+    Length,
+    Measuring,
+)
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import versions
 from edgekit.runtime.conversation import told_error
+from edgekit.runtime.scenarios import make_scenario
 
 
 def bench(
     bundles: Sequence[Path | str] | Path | str,
     *,
     reference: str | None = None,
-    batch: int = 1,
-    lengths: Sequence[int] | None = None,
+    also: Sequence[Literal["compile", "bfloat16"]] = (),
+    batch: int | Sequence[int] = 1,
+    lengths: Sequence[Length] | None = None,
+    data: str | None = None,
+    columns: str | None = None,
+    scenario: str = "single-stream",
+    qps: float | None = None,
+    interval: float | None = None,
+    streams: int | None = None,
     threads: int | None = None,
-    budget: float = latency.DEFAULT_BUDGET,
-    processes: int = latency.DEFAULT_PROCESSES,
+    budget: float = DEFAULT_BUDGET,
+    processes: int = DEFAULT_PROCESSES,
+    precision: float = DEFAULT_PRECISION,
+    probe: bool = False,
+    attach: Sequence[Path | str] = (),
     revision: str | None = None,
     trust_remote_code: bool = False,
     inputs: Sequence[str] = (),
@@ -33,38 +53,62 @@ def bench(
 
     Fresh processes per contender, interleaved in random order, on the same arrays and threads.
     Every ratio has a 95 % interval; the first bundle is measured twice as an A/A check. Memory is
-    the peak RSS of a contender's process above what its imports took.
+    the peak RSS of a contender's process above what its imports took. A contender whose outputs
+    are not those of the reference (without one: of the first) is disqualified.
 
     Args:
+        bundles: bundles; bare ``.onnx`` and OpenVINO ``.xml`` files may stand among them.
         reference: the original SOURCE in PyTorch; with it every ratio is against it.
-        batch, lengths: the workloads; 1 × 16 and 1 × 128 tokens by default.
+        also: the reference once more, through ``torch.compile`` or in bfloat16.
+        batch, lengths: the workloads, each with each; 1 × 16 and 1 × 128 tokens by default. The
+            length "data" goes round texts of `data` (DATA, with `columns`).
+        scenario: "single-stream", "offline" (with `streams` callers at a time, or the better of
+            one and as many as threads), "server" (with `qps` requests per second), "sparse" (one
+            request every `interval` seconds).
         budget: seconds of timing in all, start-up excluded.
         processes: fresh processes per contender.
+        precision: a run of more than five `processes` ends after the fifth, or a later one, when
+            every ratio is known to ± so much.
+        probe: try runtime options of the bundles as well, and propose those that pay.
+        attach: JSON results of other devices, shown beside without ratios.
 
     Raises:
-        ConfigError: options that do not fit the bundles.
+        ConfigError: options that do not fit the bundles or each other.
         MissingDependency, SessionError: the engine or device of the only bundle is not here.
         MeasurementError: a contender crashed, hung or answered nonsense; ``result`` has the rest.
     """
     several = [bundles] if isinstance(bundles, (str, Path)) else list(bundles)
-    result = latency.bench(
-        several,
-        reference,
-        batch=batch,
-        lengths=lengths,
+    for mode in also:
+        if mode not in ("compile", "bfloat16"):
+            raise ConfigError(
+                f"--also knows no {mode!r}.", hint="It takes 'compile' and 'bfloat16'."
+            )
+    measuring = Measuring(
+        batches=(batch,) if isinstance(batch, int) else tuple(batch),
+        lengths=None if lengths is None else tuple(lengths),
         threads=threads,
         budget=budget,
         processes=processes,
         seed=seed,
+        scenario=make_scenario(scenario, qps=qps, interval=interval, streams=streams, seed=seed),
+        precision=precision,
+        data=data,
+        columns=columns,
+    )
+    source = reference and ReferenceSource(
+        reference,
         revision=revision,
         trust_remote_code=trust_remote_code,
-        inputs=inputs,
-        progress=progress,
+        inputs=tuple(inputs),
     )
+    result = latency.bench(
+        several, source or None, measuring,
+        also=also, probes=probe, attach=attach, progress=progress,
+    )  # fmt: skip
     result = replace(result, versions={**versions(), **result.versions})
     failed = {row.name: row.error for row in result.contenders if row.error is not None}
     if failed:
-        told = "; ".join(f"{name}: {error}" for name, error in failed.items())
+        told = "; ".join(f"{name}: {error.rstrip('.')}" for name, error in failed.items())
         if len(several) == 1:
             # What is missing on this device is no fault of the measurement.
             kind = result.contenders[-1].error_kind

@@ -3,34 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from edgekit.core.bundle import Bundle, open_bundle, replace_evidence
-from edgekit.core.errors import BudgetNotMet, ConfigError, MeasurementError
+from edgekit.core.bundle import Bundle, open_bundle
+from edgekit.core.errors import BudgetNotMet, ConfigError, EdgekitError
 from edgekit.core.lazy import require
-from edgekit.core.results import (
+from edgekit.core.measurements import (
     Accuracy,
     BenchResult,
+    Gate,
+    LayerError,
     Numerics,
     Size,
     ValidateResult,
     Verdict,
-    to_json,
+    WorstSample,
 )
 from edgekit.core.tolerance import Tolerance, tolerance_for
 from edgekit.evaluation import latency as timing
-from edgekit.evaluation.accuracy import evaluate
+from edgekit.evaluation.accuracy import WORST, evaluate, problem_of
+from edgekit.evaluation.contenders import ReferenceSource
+from edgekit.evaluation.layers import SAMPLES, check_layers, layer_errors
+from edgekit.evaluation.measuring import DEFAULT_PROCESSES
 from edgekit.evaluation.numerics import distances_on
+from edgekit.evaluation.pairs import sample_feeds
 from edgekit.evaluation.reference import Reference, declared_inputs
-from edgekit.evaluation.statistics import parse_drop
+from edgekit.evaluation.statistics import DEFAULT_DROP, Budget, parse_drop
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import versions
-from edgekit.pipeline.verdicts import Limits, combine, judge_gates, reason, remedy
+from edgekit.pipeline.recording import (
+    bundle_facts,
+    check_worst_file,
+    record_evidence,
+    reference_facts,
+    shortened,
+    source_bytes,
+    write_worst,
+)
+from edgekit.pipeline.timing import DEFAULT_LENGTH, plan_timing, time_against
+from edgekit.pipeline.verdicts import (
+    Limits,
+    combine,
+    drop_gate,
+    judge_gates,
+    reason,
+    remedy,
+    tolerance_gate,
+    with_target,
+)
 from edgekit.runtime import machine
 from edgekit.runtime.golden import read
 from edgekit.runtime.model import Model
 from edgekit.runtime.opening import open_model
+from edgekit.runtime.session import Array
 from edgekit.runtime.workloads import fit_workload, make_workloads
 from edgekit.sources.data import Samples, parse_columns, read_samples
 
@@ -38,7 +65,8 @@ if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
 
 DEFAULT_BUDGET = 20.0
-_DEFAULT_LENGTH = 128
+# The tensors inside the graph that a result tells of, worst first.
+_LAYERS = 50
 
 
 def validate(
@@ -48,18 +76,21 @@ def validate(
     data: str | None = None,
     columns: str | None = None,
     metric: str | None = None,
-    max_drop: str = "1%",
+    max_drop: str | None = None,
     min_speedup: float | None = None,
     max_latency_ms: float | None = None,
     max_size_mb: float | None = None,
     max_rss_mb: float | None = None,
     limit: int | None = None,
+    layers: Path | str | None = None,
+    worst: Path | str | None = None,
+    worst_count: int = 100,
     latency: bool = True,
     batch: int | None = None,
-    length: int | None = None,
+    length: int | Literal["data"] | None = None,
     threads: int | None = None,
     budget: float = DEFAULT_BUDGET,
-    processes: int = timing.DEFAULT_PROCESSES,
+    processes: int = DEFAULT_PROCESSES,
     record: bool = False,
     revision: str | None = None,
     trust_remote_code: bool = False,
@@ -72,13 +103,19 @@ def validate(
 
     With `data` the metric of the task is taken of both models on the same samples, and the 95 %
     interval of the drop decides. Without, the outputs on the golden inputs must lie within the
-    tolerance of the bundle's precision. A bundle that is resolved slower than the original fails.
+    tolerance of the bundle's precision. A bundle that is resolved slower than the original fails,
+    and so does one that misses a limit of the target it was compiled for.
 
     Args:
         reference: the SOURCE that the bundle was made from, run in PyTorch eager float32.
-        max_drop: ``1%`` of the reference's metric or ``0.5pt``, absolute.
+        metric: one that fits the task, or ``module:function``: a function of one's own that is
+            called with all predictions and all labels, and returns one number.
+        max_drop: ``1%`` of the reference's metric (the default) or ``0.5pt``, absolute; with
+            `data` only.
         min_speedup, max_latency_ms, max_size_mb, max_rss_mb: gates; megabytes of 10^6 bytes.
-        limit: judge so many of the verdict rows.
+        limit: judge so many of the samples that are for verdicts.
+        layers: the exported bundle that this one was made from: rank the tensors inside by error.
+        worst: a file for `worst_count` samples on which the two differ most, as JSON lines.
         latency: measure it; ``batch`` × ``length`` is the bundle's own workload by default.
         record: write the evidence into the manifest; the bundle's id stays.
 
@@ -86,16 +123,36 @@ def validate(
         MissingDependency: PyTorch (for checkpoints: transformers) is not installed.
         ConfigError: options or DATA that do not fit, or a reference with other weights.
         BudgetNotMet: the verdict is not "pass"; ``result`` holds it.
-        MeasurementError: a contender could not be measured.
+        MeasurementError: a contender could not be measured; ``result`` holds what was found before.
     """
-    allowed = parse_drop(max_drop)
+    allowed = parse_drop(max_drop or DEFAULT_DROP)
+    if max_drop is not None and data is None:
+        raise ConfigError(
+            f"--max-drop needs --data, got --max-drop {max_drop} without it.",
+            hint="Pass --data DATA, or leave it out: then the tolerance of the precision decides.",
+        )
     limits = Limits(min_speedup, max_latency_ms, max_size_mb, max_rss_mb)
     if limits.need_timing and not latency:
         raise ConfigError(
             "A gate on speed or memory needs a measurement.", hint="Leave --no-latency out."
         )
+    if worst is not None:
+        if data is None:
+            raise ConfigError("--worst tells samples of DATA.", hint="Pass --data DATA.")
+        check_worst_file(Path(worst))
     opened = open_bundle(bundle)
+    baseline = None if layers is None else open_bundle(layers)
+    if baseline is not None:
+        check_layers(baseline, opened)
+    limits, notes = with_target(limits, opened.manifest.target, timed=latency)
     _require_reference(reference)
+    _check_kind(opened, reference)
+    measuring = None
+    if latency:
+        measuring = plan_timing(
+            opened, batch=batch, length=length, data=data, columns=columns, threads=threads,
+            budget=budget, processes=processes, seed=seed,
+        )  # fmt: skip
     from edgekit.sources.opening import open_source
 
     progress(f"Loading the reference {reference}")
@@ -108,55 +165,116 @@ def validate(
         inputs=declared,
     )
     _check_origin(opened, source, allowed=allow_other_reference)
-    samples = None if data is None else _read(opened, source, data, columns, limit, seed, progress)
-    accuracy: Accuracy | None = None
-    numerics: Mapping[str, Numerics]
+    samples = None if data is None else _read(opened, source, data, columns, limit, seed)
     with open_model(opened, threads=threads) as model:
         if samples is None:
             progress("Comparing the outputs on the golden inputs")
-            numerics, verdict, problem = _without_data(model, source)
+            found = _without_data(model, source)
         else:
+            progress(_rows(samples))
             progress(f"Judging {len(samples):,} samples through both models")
-            found = evaluate(
-                model, source, samples, metric=metric, max_drop=allowed, seed=seed,
-                progress=progress,
-            )  # fmt: skip
-            accuracy, numerics, verdict = found.accuracy, found.numerics, found.verdict
-            problem = found.problem
-            for note in found.notes:
-                progress(note)
+            count = max(WORST, worst_count) if worst is not None else WORST
+            found = _with_data(model, source, samples, metric, allowed, seed, count, progress)
+        if worst is not None:
+            write_worst(Path(worst), found.worst[:worst_count])
+        what, against = bundle_facts(model), reference_facts(source)
+        ranked: tuple[LayerError, ...] = ()
+        if baseline is not None:
+            feeds = _some_feeds(model, samples)
+            inside = layer_errors(baseline, opened, feeds, threads=threads, progress=progress)
+            ranked, beside = inside.errors, inside.note(baseline.path)
+            notes = notes if beside is None else (*notes, beside)
+    for note in (*notes, *found.notes):
+        progress(note)
     reference_bytes = source_bytes(source)
     del source
+
+    def whole(timed: BenchResult | None) -> ValidateResult:
+        """The result with a measurement, or without the one that was asked for."""
+        size = Size(reference_bytes, opened.bytes(), opened.bytes() / max(1, reference_bytes))
+        found_latency = None if timed is None else timing.latency_of(timed)
+        judged, more = judge_gates(limits, found_latency, timed, size)
+        gates = (*found.gates, *judged)
+        if found.accuracy is not None:
+            gates = (drop_gate(found.accuracy, allowed, found.verdict), *gates)
+        verdict = combine(found.verdict, gates)
+        if latency and timed is None and verdict == "pass":
+            verdict = "inconclusive"
+        return ValidateResult(
+            verdict=verdict,
+            accuracy=found.accuracy,
+            numerics=found.numerics,
+            latency=found_latency,
+            size=size,
+            gates=gates,
+            device=machine.device_card(),
+            versions=versions(),
+            bundle=what,
+            reference=against,
+            worst=shortened(found.worst[:WORST]),
+            layers=ranked[:_LAYERS],
+            timing=timed,
+            notes=(*notes, *found.notes, *more),
+        )
+
     timed = None
-    if latency:
-        progress("Measuring latency, interleaved in fresh processes")
-        timed = _time(
-            opened, reference, batch=batch, length=length, threads=threads, budget=budget,
-            processes=processes, revision=revision, trust_remote_code=trust_remote_code,
-            inputs=declared, seed=seed, progress=progress,
-        )  # fmt: skip
-    size = Size(reference_bytes, opened.bytes(), opened.bytes() / max(1, reference_bytes))
-    found_latency = None if timed is None else timing.latency_of(timed)
-    gates = judge_gates(limits, found_latency, timed, size)
-    result = ValidateResult(
-        verdict=combine(verdict, gates),
-        accuracy=accuracy,
-        numerics=numerics,
-        latency=found_latency,
-        size=size,
-        gates=gates,
-        device=machine.device_card(),
-        versions=versions(),
-    )
+    if measuring is not None:
+        original = ReferenceSource(
+            reference, revision=revision, trust_remote_code=trust_remote_code, inputs=declared
+        )
+        try:
+            timed = time_against(opened, original, measuring, progress)
+        except EdgekitError as error:
+            # An hour of accuracy is not lost with a measurement that failed.
+            error.result = whole(None)
+            raise
+    result = whole(timed)
     if record:
-        _record(opened, result, timed)
+        progress(record_evidence(opened, result))
     if result.verdict != "pass":
         raise BudgetNotMet(
-            reason(result, max_drop, verdict, problem),
-            hint=remedy(result, verdict),
+            reason(result, str(allowed), found.verdict, found.problem),
+            hint=remedy(result, found.verdict),
             result=result,
         )
     return result
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What the comparison of the two models' answers came to; ``problem`` is why it failed.
+
+    ``gates`` are those that it was judged by, but for the drop's.
+    """
+
+    verdict: Verdict
+    accuracy: Accuracy | None
+    numerics: Mapping[str, Numerics]
+    problem: str | None
+    notes: tuple[str, ...] = ()
+    worst: tuple[WorstSample, ...] = ()
+    gates: tuple[Gate, ...] = ()
+
+
+def _with_data(
+    model: Model,
+    source: LoadedSource,
+    samples: Samples,
+    metric: str | None,
+    budget: Budget,
+    seed: int,
+    worst: int,
+    progress: Progress,
+) -> _Found:
+    """Both models on DATA; the interval of the drop decides."""
+    found = evaluate(
+        model, source, samples, metric=metric, max_drop=budget, seed=seed, worst=worst,
+        progress=progress,
+    )  # fmt: skip
+    notes = found.notes
+    if samples.excluded:
+        notes = (f"{samples.excluded:,} rows that earlier steps have used are left out.", *notes)
+    return _Found(found.verdict, found.accuracy, found.numerics, found.problem, notes, found.worst)
 
 
 def _check_origin(bundle: Bundle, source: LoadedSource, *, allowed: bool) -> None:
@@ -171,6 +289,36 @@ def _check_origin(bundle: Bundle, source: LoadedSource, *, allowed: bool) -> Non
     )
 
 
+def _check_kind(bundle: Bundle, spec: str) -> None:
+    """A checkpoint's bundle is judged against a checkpoint, a module's against a module.
+
+    Looks at the names alone, before anything is loaded; what exists nowhere is told later.
+    """
+    path = Path(spec).expanduser()
+    own = path.suffix == ".pt2" or (":" in spec and not path.exists())
+    custom = bundle.manifest.task == "custom"
+    if own == custom or (not own and path.is_file()):
+        return
+    known = bundle.manifest.source
+    origin = None if known is None else known.origin.id
+    made = f" ({origin})" if origin else ""
+    raise ConfigError(
+        f"{bundle.path} is made from {'a module of your own' if custom else 'a checkpoint'}{made},"
+        f" and --reference {spec} names {'a module of your own' if own else 'a checkpoint'}.",
+        hint=f"Pass the original of this bundle{f', {origin}' if origin else ''}.",
+    )
+
+
+def _rows(samples: Samples) -> str:
+    """What became of the rows of DATA."""
+    parts = [f"{samples.eligible:,} are for verdicts (the rest is kept for calibration and search)"]
+    if samples.excluded:
+        parts.append(f"{samples.excluded:,} of them have been used by earlier steps")
+    if len(samples) < samples.eligible - samples.excluded:
+        parts.append(f"{len(samples):,} of them are judged (--limit)")
+    return f"{samples.read:,} rows: {', '.join(parts)}"
+
+
 def _read(
     bundle: Bundle,
     source: LoadedSource,
@@ -178,11 +326,10 @@ def _read(
     columns: str | None,
     limit: int | None,
     seed: int,
-    progress: Progress,
 ) -> Samples:
     """The verdict rows of DATA that no earlier step has seen."""
     used = {row for step in bundle.manifest.steps for row in _row_hashes(step.data)}
-    samples = read_samples(
+    return read_samples(
         data,
         bundle.manifest.task,
         columns=parse_columns(columns),
@@ -194,9 +341,6 @@ def _read(
         seed=seed,
         exclude=used,
     )
-    if samples.excluded:
-        progress(f"Left out {samples.excluded} rows that earlier steps have used")
-    return samples
 
 
 def _require_reference(spec: str) -> None:
@@ -206,105 +350,39 @@ def _require_reference(spec: str) -> None:
         require("transformers", "build")
 
 
-def _without_data(
-    model: Model, source: LoadedSource
-) -> tuple[dict[str, Numerics], Verdict, str | None]:
-    """Both models on golden and benchmark inputs; the tolerance of the precision decides.
-
-    The text is the reason of a failure.
-    """
-    manifest = model.manifest
-    batch, _ = fit_workload(model.bundle, 1, _DEFAULT_LENGTH)
-    feeds = [workload.feeds for workload in make_workloads(model.bundle, batch=batch)]
+def _without_data(model: Model, source: LoadedSource) -> _Found:
+    """Both models on golden and benchmark inputs; the tolerance of the precision decides."""
     rules: Mapping[str, Tolerance] = {}
-    if manifest.golden is not None:
-        rules = manifest.golden.tolerance
-        feeds.append(read(model.bundle.file(manifest.golden.file)).inputs)
+    if model.manifest.golden is not None:
+        rules = model.manifest.golden.tolerance
     rule = tolerance_for(model.precision, rules)
-    distances = distances_on(model, Reference(source), feeds)
+    distances = distances_on(
+        model, Reference(source), _own_feeds(model), problem=problem_of(model, source, None)
+    )
     numerics = {name: distance.numerics() for name, distance in distances.items()}
     far = [distance.describe(name) for name, distance in distances.items()
            if not distance.within(rule)]  # fmt: skip
-    return numerics, "pass" if numerics and not far else "fail", far[0] if far else None
+    verdict: Verdict = "pass" if numerics and not far else "fail"
+    gates, notes = tolerance_gate(distances, rule)
+    return _Found(verdict, None, numerics, far[0] if far else None, notes, gates=gates)
+
+
+def _own_feeds(model: Model) -> list[Mapping[str, Array]]:
+    """Benchmark inputs of a bundle, and its golden ones."""
+    batch, _ = fit_workload(model.bundle, 1, DEFAULT_LENGTH)
+    feeds = [workload.feeds for workload in make_workloads(model.bundle, batch=batch)]
+    if model.manifest.golden is not None:
+        feeds.append(read(model.bundle.file(model.manifest.golden.file)).inputs)
+    return feeds
+
+
+def _some_feeds(model: Model, samples: Samples | None) -> list[Mapping[str, Array]]:
+    """The inputs on which the tensors inside two graphs are compared."""
+    if samples is None:
+        return _own_feeds(model)
+    return [*sample_feeds(model, samples, SAMPLES)]
 
 
 def _row_hashes(data: Mapping[str, object]) -> list[str]:
     lists = [rows for rows in data.values() if isinstance(rows, list)]
     return [row for rows in lists for row in rows if isinstance(row, str)]
-
-
-def source_bytes(source: LoadedSource) -> int:
-    """The bytes of the reference's parameters and buffers as it runs, tied ones once."""
-    tensors = {
-        tensor.data_ptr(): tensor.numel() * tensor.element_size()
-        for tensor in source.module.state_dict().values()
-    }
-    return sum(tensors.values())
-
-
-def _time(
-    bundle: Bundle,
-    reference: str,
-    *,
-    batch: int | None,
-    length: int | None,
-    threads: int | None,
-    budget: float,
-    processes: int,
-    revision: str | None,
-    trust_remote_code: bool,
-    inputs: Sequence[str],
-    seed: int,
-    progress: Progress,
-) -> BenchResult:
-    """The bundle against the reference at one workload."""
-    workload = bundle.manifest.workload or {}
-    own_batch, own_length = workload.get("batch"), workload.get("length")
-    rows, tokens = fit_workload(
-        bundle,
-        own_batch if isinstance(own_batch, int) else 1,
-        own_length if isinstance(own_length, int) else _DEFAULT_LENGTH,
-    )
-    tokens = tokens if length is None else length
-    result = timing.bench(
-        [bundle.path],
-        reference,
-        batch=batch or rows,
-        lengths=None if tokens is None else [tokens],
-        threads=threads,
-        budget=budget,
-        processes=processes,
-        seed=seed,
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-        inputs=inputs,
-        progress=progress,
-    )
-    for row in result.contenders:
-        if row.error is not None:
-            raise MeasurementError(
-                f"{row.name} could not be measured: {row.error}.",
-                hint="Validate without timing with --no-latency.",
-            )
-    return result
-
-
-def _record(bundle: Bundle, result: ValidateResult, timed: BenchResult | None) -> None:
-    """Write the evidence into the manifest, which leaves the bundle's id as it is."""
-    before = bundle.manifest.evidence
-    evidence = {
-        **before,
-        "accuracy": {"verdict": result.verdict, **_plain(result.accuracy)},
-        "size": _plain(result.size),
-        "device": result.device,
-        "versions": result.versions,
-    }
-    if result.latency is not None and timed is not None:
-        evidence["latency"] = _plain(result.latency)
-        evidence["memory"] = {"peak_rss_bytes": timed.contenders[-1].peak_rss_bytes}
-    replace_evidence(bundle, evidence)
-
-
-def _plain(value: object) -> dict[str, object]:
-    found = to_json(value)
-    return found if isinstance(found, dict) else {}

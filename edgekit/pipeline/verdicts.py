@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from edgekit.core.results import BenchResult, Gate, Latency, Size, ValidateResult, Verdict
+from edgekit.core.measurements import (
+    Accuracy,
+    BenchResult,
+    Gate,
+    Interval,
+    Latency,
+    Size,
+    ValidateResult,
+    Verdict,
+)
+from edgekit.core.tolerance import Tolerance
+from edgekit.evaluation.numerics import Distance
+from edgekit.evaluation.statistics import Budget
+from edgekit.reporting import words
+from edgekit.reporting.headline import DROP_GATE, TOLERANCE_GATE, gate_values
+
+# The gates that tell what the models' answers came to, which has a verdict of its own.
+_ON_ANSWERS = (DROP_GATE, TOLERANCE_GATE)
+# Of all rows of DATA, those whose role is the verdict.
+_VERDICT_SHARE = 0.7
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The gates that a person set; None for those that were not."""
+    """The gates that are set; None for those that are not.
+
+    ``of_target`` names those that nobody typed: they are the target's.
+    """
 
     min_speedup: float | None = None
     max_latency_ms: float | None = None
     max_size_mb: float | None = None
     max_rss_mb: float | None = None
+    of_target: frozenset[str] = frozenset()
 
     @property
     def need_timing(self) -> bool:
@@ -23,17 +47,92 @@ class Limits:
         return (self.min_speedup, self.max_latency_ms, self.max_rss_mb) != (None, None, None)
 
 
+# The limits of a target profile, and the gates that they are.
+_OF_TARGET = {
+    "latency_ms": "max_latency_ms",
+    "size_mb": "max_size_mb",
+    "rss_mb": "max_rss_mb",
+}
+
+
+def with_target(
+    limits: Limits, target: Mapping[str, object] | None, *, timed: bool
+) -> tuple[Limits, tuple[str, ...]]:
+    """The limits, those that nobody set from the bundle's target; notes say which those are.
+
+    What needs a measurement is left out unless one is `timed`.
+    """
+    held = (target or {}).get("limits")
+    found = held if isinstance(held, Mapping) else {}
+    taken: dict[str, float] = {}
+    untold: list[str] = []
+    for key, gate in _OF_TARGET.items():
+        limit = found.get(key)
+        if isinstance(limit, bool) or not isinstance(limit, (int, float)):
+            continue
+        if getattr(limits, gate) is not None:
+            continue
+        if gate == "max_size_mb" or timed:
+            taken[gate] = float(limit)
+        else:
+            untold.append(gate)
+    name = (target or {}).get("name")
+    notes: list[str] = []
+    if taken:
+        told = ", ".join(f"{gate} {limit:g}" for gate, limit in taken.items())
+        notes.append(f"Limits of the target {name}: {told}.")
+    if untold:
+        notes.append(f"Not judged without a measurement: {', '.join(untold)} of the target {name}.")
+    return replace(limits, **taken, of_target=frozenset(taken)), tuple(notes)
+
+
+def drop_gate(accuracy: Accuracy, budget: Budget, verdict: Verdict) -> Gate:
+    """The budget as a gate: in fractions of the reference's metric, or in the metric itself."""
+    passed = {"pass": True, "fail": False, "inconclusive": None}[verdict]
+    return Gate(DROP_GATE, budget.limit, accuracy.drop, passed)
+
+
+def tolerance_gate(
+    distances: Mapping[str, Distance], rule: Tolerance
+) -> tuple[tuple[Gate, ...], tuple[str, ...]]:
+    """The tolerance as a gate, told of the output that uses up most of it; a note says what it is.
+
+    No gate where there is nothing to compare.
+    """
+    if not distances:
+        return (), ()
+
+    def used(name: str) -> tuple[bool, float]:
+        apart, allowed = distances[name].used(rule)
+        return not distances[name].within(rule), apart / allowed if allowed else apart
+
+    worst = max(distances, key=used)
+    apart, allowed = distances[worst].used(rule)
+    if distances[worst].exact:
+        what = "the share of elements that differ"
+    else:
+        what = "the largest difference" if rule.kind == "max_abs" else "1 − cosine"
+    note = f"The gate {TOLERANCE_GATE} ({rule.describe()}) limits {what} of the output {worst}."
+    value = None if math.isnan(apart) else apart
+    return (Gate(TOLERANCE_GATE, allowed, value, distances[worst].within(rule)),), (note,)
+
+
 def judge_gates(
     limits: Limits, latency: Latency | None, timed: BenchResult | None, size: Size
-) -> tuple[Gate, ...]:
-    """Each limit against the bad end of what was measured; None where the run cannot tell."""
+) -> tuple[tuple[Gate, ...], tuple[str, ...]]:
+    """Each limit against the bad end of what was measured; None where the run cannot tell.
+
+    A gate that passes although the run did not decide it has a note that says why.
+    """
     gates: list[Gate] = []
+    notes: list[str] = []
     noisy = timed is not None and timed.noise.verdict == "noisy"
     if latency is not None:
         speed = latency.speedup
         if limits.min_speedup is None:
-            # A bundle must not be slower than what it replaces; not resolved is not slower.
-            gates.append(Gate("not_slower", 1.0, speed.value, noisy or speed.high >= 1.0))
+            gate, note = _not_slower(speed, noisy=noisy)
+            gates.append(gate)
+            notes += note
         else:
             least = limits.min_speedup
             held = _decided(speed.low >= least, speed.high < least, noisy=noisy)
@@ -43,18 +142,46 @@ def judge_gates(
         low = value if latency.candidate_low_ms is None else latency.candidate_low_ms
         high = value if latency.candidate_high_ms is None else latency.candidate_high_ms
         held = _decided(high <= most, low > most, noisy=noisy)
+        if held is None and "max_latency_ms" in limits.of_target and high <= most:
+            # A wide limit that nobody typed: noise alone is no reason to doubt it.
+            held = True
+            notes.append(
+                f"The gate max_latency_ms was not decided, for the run was noisy; it passes because"
+                f" all of the interval, up to {words.milliseconds(high)}, is within the target's"
+                f" limit of {words.milliseconds(most)}."
+            )
         gates.append(Gate("max_latency_ms", most, value, held))
+    elif limits.max_latency_ms is not None:
+        gates.append(Gate("max_latency_ms", limits.max_latency_ms, None, None))
+    if limits.min_speedup is not None and latency is None:
+        gates.append(Gate("min_speedup", limits.min_speedup, None, None))
     if limits.max_size_mb is not None:
         megabytes = size.candidate_bytes / 1e6
         gates.append(
             Gate("max_size_mb", limits.max_size_mb, megabytes, megabytes <= limits.max_size_mb)
         )
-    if limits.max_rss_mb is not None and timed is not None:
-        peak = timed.contenders[-1].peak_rss_bytes
+    if limits.max_rss_mb is not None:
+        peak = None if timed is None else timed.contenders[-1].peak_rss_bytes
         used = None if peak is None else peak / 1e6
         held = None if used is None else used <= limits.max_rss_mb
         gates.append(Gate("max_rss_mb", limits.max_rss_mb, used, held))
-    return tuple(gates)
+    return tuple(gates), tuple(notes)
+
+
+def _not_slower(speed: Interval, *, noisy: bool) -> tuple[Gate, list[str]]:
+    """A bundle must not be slower than what it replaces; not resolved is not slower, and said."""
+    interval = f"{words.times(speed.value)}, {words.interval(speed)}"
+    if speed.high < 1.0:
+        # A noisy run cannot tell that it is slower, and gives no reason to think that it is not.
+        return Gate("not_slower", 1.0, speed.value, None if noisy else False), []
+    gate = Gate("not_slower", 1.0, speed.value, True)
+    if speed.low <= 1.0:
+        run = "The run was noisy, and the speed" if noisy else "The speed"
+        return gate, [f"{run} is not resolved from PyTorch's ({interval}): not_slower passes."]
+    if noisy:
+        told = f"all of the interval is above 1 ({interval})"
+        return gate, [f"The run was noisy; not_slower passes because {told}."]
+    return gate, []
 
 
 def _decided(held: bool, missed: bool, *, noisy: bool) -> bool | None:
@@ -74,38 +201,77 @@ def combine(verdict: Verdict, gates: Sequence[Gate]) -> Verdict:
 def reason(
     result: ValidateResult, max_drop: str, verdict: Verdict, problem: str | None = None
 ) -> str:
-    """The sentence that names what was missed, or else what was not decided, with its values.
+    """The sentence that names all that was missed, or else all that was not decided, with values.
 
     Args:
         verdict: that on the accuracy (without data: on the outputs) alone.
         problem: the sentence on a failure that is not the drop's.
     """
-    for gate in result.gates:
-        if gate.passed is False:
-            return f"The gate {gate.name} was missed: {_values(gate)}."
-    if verdict != "pass":
-        return problem or _about_drop(result, max_drop, verdict)
-    for gate in result.gates:
-        if gate.passed is None:
-            return f"The gate {gate.name} was not decided by this run: {_values(gate)}."
+    gates = [gate for gate in result.gates if gate.name not in _ON_ANSWERS]
+    missed = [gate for gate in gates if gate.passed is False]
+    if missed or verdict == "fail":
+        failed = verdict == "fail"
+        return _told(result, max_drop, missed, "missed", problem, failed=failed, answers=failed)
+    undecided = [gate for gate in gates if gate.passed is None]
+    if undecided or verdict == "inconclusive":
+        answers = verdict == "inconclusive"
+        return _told(
+            result, max_drop, undecided, "not decided", problem, failed=False, answers=answers
+        )
     return "Everything asked for holds."
 
 
+def _told(
+    result: ValidateResult,
+    max_drop: str,
+    gates: Sequence[Gate],
+    word: str,
+    problem: str | None,
+    *,
+    failed: bool,
+    answers: bool,
+) -> str:
+    """Whatever was `word`: the gates, and with `answers` what the models' answers came to."""
+    accuracy = result.accuracy
+    whole = (problem or _about_drop(result, max_drop, failed=failed)) if answers else ""
+    if not gates:
+        return whole
+    parts = [f"{gate.name} ({_values(gate)})" for gate in gates]
+    if not answers and len(gates) == 1:
+        return f"The gate {gates[0].name} was {word}: {_values(gates[0])}."
+    if not answers:
+        return f"{len(gates)} gates were {word}: {words.listed(parts)}."
+    if problem or accuracy is None:
+        return f"{whole} Besides, {word}: {words.listed(parts)}."
+    drop = f"the drop in {accuracy.metric} ({drop_with_interval(accuracy)}; budget {max_drop})"
+    return f"{word.capitalize()}: {words.listed([drop, *parts])}."
+
+
 def _values(gate: Gate) -> str:
-    value = "unknown" if gate.value is None else f"{gate.value:.3g}"
-    return f"limit {gate.limit:g}, measured {value}"
+    limit, value = gate_values(gate)
+    return f"limit {limit}, measured {'unknown' if gate.value is None else value}"
 
 
-def _about_drop(result: ValidateResult, max_drop: str, verdict: Verdict) -> str:
+def drop_with_interval(accuracy: Accuracy) -> str:
+    """``0.12 % of the original's, 95 % interval −0.10 % to 0.30 %``, or the same in points."""
+    unit = accuracy.drop_unit
+    low, high = accuracy.drop_lower_95, accuracy.drop_upper_95
+    of = " of the original's" if unit == "relative" else ""
+    return (
+        f"{words.hundredths(accuracy.drop, unit)}{of}, 95 % interval"
+        f" {words.hundredths(low, unit)} to {words.hundredths(high, unit)}"
+    )
+
+
+def _about_drop(result: ValidateResult, max_drop: str, *, failed: bool) -> str:
     accuracy = result.accuracy
     if accuracy is None:
         return "The bundle has no output that could be compared with the original's."
-    word = "is over" if verdict == "fail" else "is not proved to be within"
+    word = "is over" if failed else "is not proved to be within"
     return (
-        f"The drop in {accuracy.metric}, {accuracy.drop:.4f} ({accuracy.drop_lower_95:.4f} to"
-        f" {accuracy.drop_upper_95:.4f}), {word} the budget of {max_drop}:"
-        f" {accuracy.reference:.4f} in PyTorch, {accuracy.candidate:.4f} in the bundle, on"
-        f" {accuracy.samples:,} samples."
+        f"The drop in {accuracy.metric} ({drop_with_interval(accuracy)}) {word} the budget of"
+        f" {max_drop}: {accuracy.reference:.4f} in PyTorch, {accuracy.candidate:.4f} in the"
+        f" bundle, on {accuracy.samples:,} samples."
     )
 
 
@@ -113,9 +279,18 @@ def remedy(result: ValidateResult, verdict: Verdict) -> str:
     """What a person can do about it; `verdict` as for `reason`."""
     if result.verdict != "inconclusive":
         return "Use a more exact bundle, or allow more with the option of that limit."
-    if verdict != "inconclusive":
-        return "Measure again on a quieter machine, or with a larger --budget."
+    found = [_more_samples(result)] if verdict == "inconclusive" else []
+    if any(gate.passed is None and gate.name not in _ON_ANSWERS for gate in result.gates):
+        found.append("Measure again on a quieter machine, or with a larger --budget.")
+    return " ".join(found)
+
+
+def _more_samples(result: ValidateResult) -> str:
     needed = None if result.accuracy is None else result.accuracy.samples_needed
-    if needed:
-        return f"About {needed:,} verdict samples would settle it."
-    return "Give DATA with more samples of every class, or choose another --metric."
+    if not needed:
+        return "Give DATA with more samples of every class, or choose another --metric."
+    rows = math.ceil(needed / _VERDICT_SHARE)
+    return (
+        f"About {needed:,} samples would settle the accuracy if the drop stays what it is: a"
+        f" --limit of no less, and DATA of some {rows:,} rows, of which 70 % are for verdicts."
+    )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.core.lazy import install_line
 from tests.models import save_model
 
 pytestmark = pytest.mark.slow
@@ -202,7 +203,7 @@ def test_engine_that_is_not_installed(tmp_path: Path, classifier: Path, words: l
     code, error = run(*(names.get(word, word) for word in words))
     assert (code, error["kind"]) == (3, "MissingDependency")
     assert "openvino is not installed" in error["message"]
-    assert error["hint"] == "Run: pip install 'edgekit-ml[openvino]'"
+    assert error["hint"] == f"Run: {install_line('openvino')}"
     assert not output.parent.exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,22 +11,114 @@ from edgekit.core.bundle import Bundle
 from edgekit.core.manifest import RuntimeChoice, Step
 from tests.core.conftest import make_manifest
 
+VERSIONS = {"edgekit": "0.1.0", "openvino": "2026.4.1"}
+ACCURACY = {
+    "verdict": "inconclusive", "metric": "accuracy", "reference": 0.845, "candidate": 0.8428,
+    "drop": 0.0026, "drop_lower_95": -0.0176, "drop_upper_95": 0.0176, "samples": 1200,
+    "samples_needed": 2000, "drop_unit": "relative",
+}  # fmt: skip
+LATENCY = {
+    "reference_ms": 50.0, "candidate_ms": 45.2,
+    "speedup": {"value": 1.11, "low": 0.76, "high": 1.42},
+}  # fmt: skip
+SIZE = {"reference_bytes": 100, "candidate_bytes": 90, "ratio": 0.9}
+
+
+def told(**changes: object) -> list[str]:
+    """The lines about a bundle whose manifest has these values."""
+    manifest = replace(make_manifest(), **changes)  # type: ignore[arg-type]
+    return describe(Bundle(Path("b"), manifest)).splitlines()
+
+
+def fact(name: str, evidence: Mapping[str, object]) -> str | None:
+    """What is told under a name of a bundle with this evidence."""
+    rows = [line.partition("  ") for line in told(evidence=evidence)]
+    return next((rest.strip() for key, _, rest in rows if key == name), None)
+
 
 def test_facts_of_a_step_are_told() -> None:
     """What a compiled bundle was compared with, and why it did not run; not the tables."""
     step = Step(
         "compile",
         seconds=1.5,
-        versions={"edgekit": "0.1.0", "openvino": "2026.4.1"},
+        versions=VERSIONS,
         facts={"compared": "PyTorch", "not_run": "no NPU", "components": {"model": {"opset": 1}}},
     )
-    told = describe(Bundle(Path("b"), replace(make_manifest(), steps=(step,)))).splitlines()
-    at = told.index("  compile, 1.5 s (edgekit 0.1.0, openvino 2026.4.1)")
-    assert told[at + 1 : at + 4] == ["    compared = PyTorch", "    not_run = no NPU", ""]
+    lines = told(steps=(step,))
+    at = lines.index("  made with edgekit 0.1.0, openvino 2026.4.1")
+    assert lines[at + 1 : at + 5] == [
+        "  compile, 1.5 s", "    compared = PyTorch", "    not_run = no NPU", "",
+    ]  # fmt: skip
 
 
-def test_who_chose_the_options_is_told_in_words() -> None:
-    """A workload is told as numbers, not as a Python dict."""
-    choice = RuntimeChoice({"streams": 1}, {"what": "measured", "workload": {"batch": 1}})
-    told = describe(Bundle(Path("b"), replace(make_manifest(), runtime=choice)))
-    assert "what measured, workload (batch 1)" in told
+def test_versions_are_told_once() -> None:
+    """What all steps agree on stands above them; beside a step, what only it was made with."""
+    later = {**VERSIONS, "openvino": "2026.5.0"}
+    lines = told(
+        steps=(Step("export", versions=VERSIONS), Step("compile", seconds=2, versions=later))
+    )
+    at = lines.index("steps")
+    assert lines[at + 1 : at + 4] == [
+        "  made with edgekit 0.1.0",
+        "  export, 0.0 s, with openvino 2026.4.1",
+        "  compile, 2.0 s, with openvino 2026.5.0",
+    ]
+
+
+def test_choice_is_told_in_words() -> None:
+    """What was chosen against what, by how much and at which workload; not the measurements."""
+    chosen_by = {
+        "what": "allow_spinning on", "against": "allow_spinning off", "ratio": 1.1427,
+        "low": 1.1107, "high": 1.2076, "workload": {"batch": 1, "length": 128}, "threads": 2,
+        "rounds": 15, "measured": [{"name": "allow_spinning off"}],
+    }  # fmt: skip
+    line = next(row for row in told(runtime=RuntimeChoice({}, chosen_by)) if "spinning" in row)
+    assert line.split("  ")[-1] == (
+        "allow_spinning on: 1.14× as fast as allow_spinning off (1.11–1.21),"
+        " at batch 1, length 128, threads 2"
+    )
+
+
+def test_choice_that_was_not_resolved() -> None:
+    """A ratio whose interval holds 1 is not told as a gain; a single candidate has no ratio."""
+    one = {"what": "defaults", "workload": {"batch": 1}, "threads": None}
+    assert any(row.endswith("defaults, at batch 1") for row in told(runtime=RuntimeChoice({}, one)))
+    two = {**one, "against": "other", "ratio": 1.01, "low": 0.99, "high": 1.02}
+    assert any("(0.99–1.02, not resolved)" in row for row in told(runtime=RuntimeChoice({}, two)))
+
+
+def test_choice_of_another_writer() -> None:
+    """What a third party's compiler recorded is told as it is."""
+    choice = RuntimeChoice({}, {"rule": "by hand", "workload": {"batch": 1}, "tried": [1, 2]})
+    assert any("rule by hand, workload (batch 1)" in row for row in told(runtime=choice))
+
+
+def test_recorded_evidence_is_told() -> None:
+    """The verdict, the accuracy with its interval, and the speed with its own."""
+    evidence = {
+        "accuracy": ACCURACY, "latency": LATENCY, "size": SIZE,
+        "run_on": {"cpu": "Xeon", "system": "Linux 6", "version": "1"},
+    }  # fmt: skip
+    assert fact("run on", evidence) == "Xeon, Linux 6"
+    assert fact("verdict", evidence) == "inconclusive (validate --record)"
+    assert fact("accuracy", evidence) == (
+        "0.8428, in PyTorch 0.8450: drop 0.26 % (−1.76 % to 1.76 %), 1,200 samples"
+    )
+    assert fact("speed", evidence) == (
+        "45.20 ms, in PyTorch 50.00 ms: 1.11× (0.76–1.42, not resolved)"
+    )
+
+
+def test_evidence_without_data_and_timing() -> None:
+    """A verdict from tolerances says that there was no data; what was not measured has no line."""
+    evidence = {"accuracy": {"verdict": "pass"}, "size": SIZE}
+    assert "there was no data" in str(fact("verdict", evidence))
+    assert fact("speed", evidence) is None
+    assert fact("verdict", {}) is None
+
+
+def test_strange_evidence_does_not_hide_the_bundle() -> None:
+    """Evidence decides nothing: what cannot be read is said, and the rest is told."""
+    evidence = {"accuracy": {"verdict": "pass", "metric": 3}, "size": SIZE, "run_on": "here"}
+    assert str(fact("evidence", evidence)).startswith("not readable")
+    assert fact("stage", evidence) == "exported"

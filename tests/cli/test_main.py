@@ -75,6 +75,23 @@ def test_missing_bundle(tmp_path: Path, command: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["inspect", "verify"])
+def test_empty_path(command: str) -> None:
+    """A variable that was not set is wrong usage, not a look at the current folder."""
+    done = edgekit(command, "")
+    assert done.returncode == 2
+    assert "the path of the bundle is empty" in done.stderr
+
+
+def test_model_folder_as_bundle(tmp_path: Path) -> None:
+    """Who gives a model where a bundle is meant is told the step between them."""
+    (tmp_path / "config.json").write_text("{}")
+    done = edgekit("verify", tmp_path)
+    assert done.returncode == 6
+    assert f"{tmp_path} is not a bundle" in done.stderr
+    assert f"edgekit export {tmp_path} -o BUNDLE" in done.stderr
+
+
 def test_corrupt_bundle(tmp_path: Path) -> None:
     """A damaged bundle is exit 6."""
     bundle = write_bundle(tmp_path / "b")
@@ -130,6 +147,12 @@ def test_config_file_gives_defaults(tmp_path: Path) -> None:
         ("[verify]\nthreads = [1, 2]\n", "takes one value"),
         ("[verify]\njson = true\n", "no option 'json'"),
         ("[verify", "not valid TOML"),
+        ("thread = 2\n", "Did you mean 'threads'?"),
+        ("no-such-key-anywhere = 2\n", "no command has an option 'no-such-key-anywhere'"),
+        ("json = true\n", "no command has an option 'json'"),
+        ("bundle = 'x'\n", "no command has an option 'bundle'"),
+        ("[bench]\nbatches = 3\n", "bench has no option 'batches'"),
+        ("[compile]\nset = { a = 1 }\n[verify]\nthreads = { a = 1 }\n", "takes one value"),
     ],
 )
 def test_wrong_config_file(tmp_path: Path, content: str, told: str) -> None:
@@ -139,6 +162,13 @@ def test_wrong_config_file(tmp_path: Path, content: str, told: str) -> None:
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert told in done.stderr
+
+
+def test_key_of_another_command(tmp_path: Path) -> None:
+    """One file serves all commands: what only another one knows is left to it."""
+    (tmp_path / "c.toml").write_text("opset = 22\nmax_drop = '2%'\n[export]\nstatic = 'batch=1'\n")
+    done = edgekit("verify", tmp_path / "nothing", "--config", tmp_path / "c.toml")
+    assert "no bundle at" in done.stderr
 
 
 def test_one_value_for_a_repeated_option(tmp_path: Path) -> None:

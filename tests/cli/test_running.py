@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -51,6 +53,22 @@ def predict(bundle: Path, folder: Path, arrays: Mapping[str, np.ndarray]) -> tup
     return done.returncode, done.stdout, done.stderr
 
 
+def piped(bundle: Path, given: bytes) -> subprocess.CompletedProcess[bytes]:
+    """`edgekit run --json` on a bundle, these bytes on standard input."""
+    done = subprocess.run(
+        [sys.executable, "-m", "edgekit", "run", str(bundle), "--json"],
+        input=given, capture_output=True,
+    )  # fmt: skip
+    assert b"Traceback" not in done.stderr
+    return done
+
+
+def refused(bundle: Path, given: bytes) -> tuple[int, dict[str, str]]:
+    """(exit code, the error) of `piped`."""
+    done = piped(bundle, given)
+    return done.returncode, json.loads(done.stdout)["error"]
+
+
 def test_arrays_of_an_archive(tmp_path: Path) -> None:
     """A .npz file gives one array per input."""
     np.savez(tmp_path / "x.npz", x=np.ones(3))
@@ -73,18 +91,52 @@ def test_single_array(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("line", "value"),
+    ("line", "task", "value"),
     [
-        ("a film", "a film"),
-        ('["a", "b"]', ("a", "b")),
-        ('{"question": "q", "context": "c"}', {"question": "q", "context": "c"}),
-        ("[1] is a footnote", "[1] is a footnote"),
-        ('["a", "b", "c"]', '["a", "b", "c"]'),
+        ("a film", "fill-mask", "a film"),
+        ("", "fill-mask", ""),
+        ('["a", "b"]', "text-classification", ("a", "b")),
+        (
+            '{"text": "a", "text_pair": "b"}',
+            "text-classification",
+            {"text": "a", "text_pair": "b"},
+        ),
+        (
+            '{"question": "q", "context": "c"}',
+            "question-answering",
+            {"question": "q", "context": "c"},
+        ),
+        ('["q", "c"]', "question-answering", ("q", "c")),
+        ("[1] is a footnote", "text-classification", "[1] is a footnote"),
+        ("[MASK]", "fill-mask", "[MASK]"),
+        ("[" * 100_000, "text-classification", "[" * 100_000),
+        (f"[{'1' * 5000}]", "text-classification", f"[{'1' * 5000}]"),
     ],
 )
-def test_line(line: str, value: object) -> None:
+def test_line(line: str, task: str, value: object) -> None:
     """A line is a text unless it spells out a pair or a question."""
-    assert _text(line) == value
+    assert _text(line, task) == value
+
+
+@pytest.mark.parametrize(
+    ("line", "task", "hint"),
+    [
+        ("[1,2]", "text-classification", '["a", "b"]'),
+        ("[]", "feature-extraction", '["a", "b"]'),
+        ('["a", "b", "c"]', "text-classification", '["a", "b"]'),
+        ('{"question": "a"}', "text-classification", '["a", "b"]'),
+        ('["a", "b"]', "token-classification", "each text as an argument"),
+        ('{"question": "a"}', "question-answering", '{"question": "…", "context": "…"}'),
+        ("a question alone", "question-answering", '{"question": "…", "context": "…"}'),
+        (f"[{'1,' * 99}1]", "fill-mask", '["a", "b"]'),
+    ],
+)
+def test_line_that_the_task_does_not_take(line: str, task: str, hint: str) -> None:
+    """JSON that is neither pair nor question is refused with how they are written."""
+    with pytest.raises(ConfigError) as caught:
+        _text(line, task)
+    assert hint in str(caught.value.hint)
+    assert len(str(caught.value.message)) < 150
 
 
 def test_arrays_are_answered(linear: Path, tmp_path: Path) -> None:
@@ -133,6 +185,78 @@ def test_text_for_a_model_of_arrays(linear: Path) -> None:
     error = json.loads(done.stdout)["error"]
     assert (done.returncode, error["kind"]) == (2, "ConfigError")
     assert "a .npz file with one array per input" in error["hint"]
+
+
+def test_long_text_for_a_model_of_arrays() -> None:
+    """A text too long for a path is told by its beginning."""
+    with pytest.raises(ConfigError, match=r"no file film film.*…"):
+        _arrays(Path("film " * 10_000))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (b"", ["no input", "a text as an argument"]),
+        ("caf\xe9\n".encode("latin1"), ["not UTF-8", "line 1", "0xe9", "iconv"]),
+        (b"fine\n\xff\n", ["not UTF-8", "line 2"]),
+        (b"PK\x03\x04\xff", ["file of arrays", "reads texts"]),
+    ],
+    ids=["empty", "latin1", "second line", "archive"],
+)
+def test_standard_input_that_is_no_text(texts: Path, given: bytes, words: list[str]) -> None:
+    """Exit 2: nothing, another encoding with its line, a file of arrays."""
+    code, error = refused(texts, given)
+    assert (code, error["kind"]) == (2, "ConfigError")
+    for word in words:
+        assert word in f"{error['message']} {error['hint']}"
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (b"", ["no input", "a .npz file as an argument"]),
+        (b"PK\x03\x04\x00\xff\n", ["file of arrays", "edgekit run BUNDLE FILE.npz"]),
+    ],
+    ids=["empty", "archive"],
+)
+def test_standard_input_that_names_no_arrays(linear: Path, given: bytes, words: list[str]) -> None:
+    """Exit 2: a model of arrays reads the names of files from standard input, not their bytes."""
+    code, error = refused(linear, given)
+    assert (code, error["kind"]) == (2, "ConfigError")
+    for word in words:
+        assert word in f"{error['message']} {error['hint']}"
+
+
+def test_lines_of_standard_input(texts: Path) -> None:
+    """One answer per line, also where lines end as on Windows."""
+    done = piped(texts, "a film\r\nçà et là\n".encode())
+    assert done.returncode == 0
+    assert json.loads(done.stdout) == json.loads(
+        edgekit("run", texts, "a film", "çà et là", "--json").stdout
+    )
+
+
+@pytest.mark.parametrize("text", ["[1,2]", '{"question": "a"}', "a \udcff text"])
+def test_arguments_that_are_no_texts(texts: Path, text: str) -> None:
+    """Exit 2, as any wrong argument."""
+    done = edgekit("run", texts, text, "--json")
+    error = json.loads(done.stdout)["error"]
+    assert (done.returncode, error["kind"]) == (2, "ConfigError")
+
+
+def test_empty_batch(linear: Path, tmp_path: Path) -> None:
+    """Arrays without a sample are refused before the engine sees them."""
+    code, out, _ = predict(linear, tmp_path, {"a": ONES[:0], "b": ONES[:0]})
+    error = json.loads(out)["error"]
+    assert (code, error["kind"]) == (7, "InputMismatch")
+    assert "got shape [0, 3]: batch is empty" in error["message"]
+
+
+@pytest.mark.parametrize("command", ["run", "verify"])
+def test_help_of_engine(command: str) -> None:
+    """It says that a compiled bundle is bound to its engine."""
+    told = " ".join(edgekit(command, "--help").stdout.split())
+    assert "A compiled bundle runs on its own only" in told
 
 
 def test_arrays_for_a_model_of_texts(texts: Path, tmp_path: Path) -> None:

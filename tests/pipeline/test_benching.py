@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.core.errors import EngineUnavailable, MeasurementError
-from edgekit.core.results import BenchResult, Contender, Noise
+from edgekit.core.measurements import BenchResult, Contender, Noise
 from edgekit.evaluation import latency
 from edgekit.pipeline.benching import bench
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
-from edgekit.core.results import (
+from edgekit.core.measurements import (
     Accuracy,
     BenchResult,
     Contender,
@@ -18,7 +19,19 @@ from edgekit.core.results import (
     ValidateResult,
     Verdict,
 )
-from edgekit.pipeline.verdicts import Limits, combine, judge_gates, reason, remedy
+from edgekit.core.tolerance import TOLERANCES
+from edgekit.evaluation.numerics import Distance
+from edgekit.evaluation.statistics import Budget
+from edgekit.pipeline.verdicts import (
+    Limits,
+    combine,
+    drop_gate,
+    judge_gates,
+    reason,
+    remedy,
+    tolerance_gate,
+    with_target,
+)
 
 
 def _latency(low: float, high: float) -> Latency:
@@ -37,7 +50,7 @@ SIZE = Size(100_000_000, 50_000_000, 0.5)
 
 
 def _only(limits: Limits, latency: Latency | None, *, noisy: bool = False) -> Gate:
-    gates = judge_gates(limits, latency, None if latency is None else _timed(noisy=noisy), SIZE)
+    gates, _ = judge_gates(limits, latency, None if latency is None else _timed(noisy=noisy), SIZE)
     return next(gate for gate in gates if gate.name != "not_slower")
 
 
@@ -46,8 +59,11 @@ def _only(limits: Limits, latency: Latency | None, *, noisy: bool = False) -> Ga
 )
 def test_resolved_slower_fails_unasked(low: float, high: float, passed: bool) -> None:
     """Slower than what it replaces is a failure; not resolved passes."""
-    (gate,) = judge_gates(Limits(), _latency(low, high), _timed(), SIZE)
+    (gate,), notes = judge_gates(Limits(), _latency(low, high), _timed(), SIZE)
     assert (gate.name, gate.passed) == ("not_slower", passed)
+    told = [note for note in notes if "not resolved" in note and "not_slower passes" in note]
+    assert len(told) == (low <= 1 <= high)
+    assert len(notes) == len(told)
 
 
 @pytest.mark.parametrize(
@@ -65,10 +81,52 @@ def test_noise_leaves_a_gate_undecided() -> None:
     assert _only(Limits(max_latency_ms=6.0), _latency(3.0, 4.0), noisy=True).passed is None
 
 
-def test_noise_does_not_make_a_bundle_slower() -> None:
-    """The gate that nobody asked for stays "not resolved" in a noisy run, which passes."""
-    (gate,) = judge_gates(Limits(), _latency(0.7, 0.9), _timed(noisy=True), SIZE)
-    assert gate.passed is True
+@pytest.mark.parametrize(
+    ("low", "high", "passed", "told"),
+    [
+        (0.09, 0.11, None, None),
+        (0.9, 1.1, True, "The run was noisy, and the speed is not resolved"),
+        (1.2, 1.4, True, "not_slower passes because all of the interval is above 1"),
+    ],
+)
+def test_noise_does_not_make_a_slow_bundle_pass(
+    low: float, high: float, passed: bool | None, told: str | None
+) -> None:
+    """Slower in a noisy run is undecided; whatever passes in one is said to be of a noisy run."""
+    (gate,), notes = judge_gates(Limits(), _latency(low, high), _timed(noisy=True), SIZE)
+    assert gate.passed is passed
+    assert combine("pass", [gate]) == ("inconclusive" if passed is None else "pass")
+    assert [told in note for note in notes if told] == [True] * (told is not None)
+
+
+def test_a_target_limit_within_the_interval_is_undecided() -> None:
+    """A median of 100 ms that may be 1000 is not within 110, whoever set the limit."""
+    latency = replace(_latency(1.1, 1.3), candidate_low_ms=4.0, candidate_high_ms=60.0)
+    for noisy in (False, True):
+        for names in (frozenset[str](), frozenset({"max_latency_ms"})):
+            limits = Limits(max_latency_ms=50.0, of_target=names)
+            assert _only(limits, latency, noisy=noisy).passed is None
+
+
+def test_a_limit_that_passes_undecided_is_told() -> None:
+    """With what its interval reaches to, for the run itself decided nothing."""
+    limits = Limits(max_latency_ms=1000.0, of_target=frozenset({"max_latency_ms"}))
+    latency = replace(_latency(1.1, 1.3), candidate_high_ms=6.0)
+    _, notes = judge_gates(limits, latency, _timed(noisy=True), SIZE)
+    (told,) = (note for note in notes if "max_latency_ms" in note)
+    assert "was not decided" in told
+    assert "6.00" in told
+    _, quiet = judge_gates(limits, latency, _timed(), SIZE)
+    assert quiet == ()
+
+
+def test_limits_without_their_measurement_are_undecided() -> None:
+    """When it failed, what was asked for still stands among the gates."""
+    limits = Limits(min_speedup=2.0, max_latency_ms=5.0, max_rss_mb=9.0)
+    gates, _ = judge_gates(limits, None, None, SIZE)
+    assert {gate.name: gate.passed for gate in gates} == {
+        "min_speedup": None, "max_latency_ms": None, "max_rss_mb": None,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("limit", "passed"), [(7.0, True), (5.5, None), (4.5, None), (3.0, False)])
@@ -102,8 +160,10 @@ def test_the_worst_verdict_counts() -> None:
     assert combine("fail", [held]) == "fail"
 
 
-def _result(verdict: Verdict, *passed: bool | None, data: bool = True) -> ValidateResult:
-    accuracy = Accuracy("accuracy", 0.9, 0.8, 0.11, 0.08, 0.13, 500, None) if data else None
+def _result(
+    verdict: Verdict, *passed: bool | None, data: bool = True, needed: int | None = None
+) -> ValidateResult:
+    accuracy = Accuracy("accuracy", 0.9, 0.8, 0.11, 0.08, 0.13, 500, needed) if data else None
     gates = tuple(Gate(f"g{index}", 1.0, 2.0, one) for index, one in enumerate(passed))
     return ValidateResult(verdict, accuracy, {}, None, SIZE, gates, {}, {})
 
@@ -111,9 +171,15 @@ def _result(verdict: Verdict, *passed: bool | None, data: bool = True) -> Valida
 @pytest.mark.parametrize(
     ("outcome", "passed", "told"),
     [
-        ("fail", (None, False), "gate g1 was missed"),
-        ("fail", (None,), "drop in accuracy, 0.1100 (0.0800 to 0.1300), is over"),
-        ("inconclusive", (None,), "is not proved"),
+        ("pass", (None, False), "The gate g1 was missed: limit 1.00 MB, measured 2.00 MB."),
+        ("pass", (False, False), "2 gates were missed: g0 (limit"),
+        (
+            "fail",
+            (None,),
+            "The drop in accuracy (11.00 % of the original's, 95 % interval 8.00 %"
+            " to 13.00 %) is over the budget of 1%",
+        ),
+        ("inconclusive", (True,), "is not proved"),
         ("pass", (True, None), "gate g1 was not decided"),
     ],
 )
@@ -122,6 +188,68 @@ def test_the_worst_is_told_first(
 ) -> None:
     """Missed gates, then accuracy, then what was left undecided."""
     assert told in reason(_result("fail", *passed), "1%", outcome)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "passed", "word"),
+    [("fail", (None, False), "Missed"), ("inconclusive", (True, None), "Not decided")],
+)
+def test_one_sentence_names_all(
+    outcome: Verdict, passed: tuple[bool | None, ...], word: str
+) -> None:
+    """The accuracy and the gates, of those that share the verdict."""
+    assert reason(_result(outcome, *passed), "1%", outcome) == (
+        f"{word}: the drop in accuracy (11.00 % of the original's, 95 % interval 8.00 % to"
+        " 13.00 %; budget 1%) and g1 (limit 1.00 MB, measured 2.00 MB)."
+    )
+
+
+def test_a_problem_is_told_beside_the_gates() -> None:
+    """What no figure shows comes first."""
+    said = reason(_result("fail", False), "1%", "fail", "NaN everywhere.")
+    assert said.startswith("NaN everywhere. Besides, missed: g0 (limit")
+
+
+def test_points_are_called_points() -> None:
+    """A drop of 0.24 points is no per cent of anything."""
+    result = _result("fail")
+    assert result.accuracy is not None
+    accuracy = replace(result.accuracy, drop=0.0024, drop_unit="points")
+    said = reason(replace(result, accuracy=accuracy), "0.1pt", "fail")
+    assert "(0.24 points, 95 % interval 8.00 points to 13.00 points)" in said
+
+
+def _distance(reference: list[float], candidate: list[float], *, exact: bool = False) -> Distance:
+    found = Distance(exact=exact)
+    found.add(np.array([reference]), np.array([candidate]), choices=True)
+    return found
+
+
+def test_the_tolerance_is_a_gate() -> None:
+    """Told of the output that uses up most of what the precision allows."""
+    distances = {"near": _distance([1.0, 2.0], [1.0, 2.0]), "far": _distance([1, 2], [1, 2.0001])}
+    (gate,), (note,) = tolerance_gate(distances, TOLERANCES["fp32"])
+    assert (gate.name, gate.passed) == ("tolerance", True)
+    assert gate.limit == pytest.approx(2.1e-4)
+    assert gate.value == pytest.approx(1e-4)
+    assert note.endswith("limits the largest difference of the output far.")
+    distances["far"] = _distance([1, 2], [2, 1])
+    (gate,), (note,) = tolerance_gate(distances, TOLERANCES["int8"])
+    assert gate.passed is False
+    assert (gate.limit, gate.value) == (pytest.approx(0.01), pytest.approx(0.2))
+    assert "limits 1 − cosine" in note
+
+
+def test_the_tolerance_of_what_has_no_figure() -> None:
+    """Whole numbers by their share, another shape by failing, nothing at all by no gate."""
+    whole = {"ids": _distance([1, 2], [1, 3], exact=True)}
+    (gate,), (note,) = tolerance_gate(whole, TOLERANCES["fp32"])
+    assert (gate.limit, gate.value, gate.passed) == (0, 0.5, False)
+    assert "the share of elements that differ" in note
+    whole["ids"].mismatch = "the shape [1] in the bundle, [2] in PyTorch"
+    (gate,), _ = tolerance_gate(whole, TOLERANCES["fp32"])
+    assert (gate.value, gate.passed) == (None, False)
+    assert tolerance_gate({}, TOLERANCES["fp32"]) == ((), ())
 
 
 def test_a_reason_without_figures() -> None:
@@ -133,7 +261,67 @@ def test_a_reason_without_figures() -> None:
 
 def test_the_remedy_is_for_what_was_undecided() -> None:
     """A quieter machine settles no accuracy."""
-    open_ = _result("inconclusive", None)
+    open_ = _result("inconclusive", None, needed=360)
     assert "quieter" in remedy(open_, "pass")
-    assert "metric" in remedy(open_, "inconclusive")
+    both = remedy(open_, "inconclusive")
+    assert "About 360 samples" in both
+    assert "DATA of some 515 rows" in both
+    assert "quieter" in both
+    assert "metric" in remedy(_result("inconclusive"), "inconclusive")
     assert "more exact" in remedy(_result("fail"), "fail")
+
+
+TARGET = {"name": "t", "limits": {"size_mb": 2, "rss_mb": 100.0, "latency_ms": 50}}
+
+
+def test_the_targets_limits_are_gates_unless_given() -> None:
+    """What a person says wins; notes tell which come from the target."""
+    limits, notes = with_target(Limits(max_rss_mb=7.0), TARGET, timed=True)
+    taken = frozenset({"max_latency_ms", "max_size_mb"})
+    assert limits == Limits(None, 50.0, 2.0, 7.0, of_target=taken)
+    assert notes == ("Limits of the target t: max_latency_ms 50, max_size_mb 2.",)
+
+
+def test_limits_that_need_a_measurement_wait_for_one() -> None:
+    """Without one they are left out, and that is said."""
+    limits, notes = with_target(Limits(), TARGET, timed=False)
+    assert limits == Limits(max_size_mb=2.0, of_target=frozenset({"max_size_mb"}))
+    assert "Not judged without a measurement: max_latency_ms, max_rss_mb" in notes[1]
+
+
+@pytest.mark.parametrize("target", [None, {}, {"name": "t"}, {"limits": {"size_mb": "2"}}])
+def test_a_bundle_without_limits_has_none(target: dict[str, object] | None) -> None:
+    """Exported bundles have no target, and a target need not have limits."""
+    assert with_target(Limits(), target, timed=True) == (Limits(), ())
+
+
+@pytest.mark.parametrize(
+    ("verdict", "passed"), [("pass", True), ("fail", False), ("inconclusive", None)]
+)
+def test_the_budget_is_a_gate(verdict: Verdict, passed: bool | None) -> None:
+    """Told among the gates, with the drop that it limits."""
+    accuracy = Accuracy("accuracy", 0.9, 0.89, 0.011, 0.0, 0.02, 500, None)
+    gate = drop_gate(accuracy, Budget(0.01, "relative"), verdict)
+    assert gate == Gate("max_drop", 0.01, 0.011, passed)
+    assert combine(verdict, [gate]) == verdict
+    result = ValidateResult(verdict, accuracy, {}, None, SIZE, (gate,), {}, {})
+    said = reason(result, "1%", verdict)
+    assert ("The drop in accuracy (1.10 %" in said) == (verdict != "pass")
+
+
+@pytest.mark.parametrize(
+    ("noisy", "limit", "typed", "passed"),
+    [
+        (True, 50.0, False, True),
+        (True, 50.0, True, None),
+        (True, 1.0, False, None),
+        (False, 1.0, False, False),
+    ],
+)
+def test_noise_does_not_doubt_a_limit_that_nobody_typed(
+    noisy: bool, limit: float, typed: bool, passed: bool | None
+) -> None:
+    """A median of 5 ms is within the target's limit of 50; beyond it noise still decides."""
+    names = frozenset() if typed else frozenset({"max_latency_ms"})
+    limits = Limits(max_latency_ms=limit, of_target=names)
+    assert _only(limits, _latency(1.2, 1.4), noisy=noisy).passed is passed

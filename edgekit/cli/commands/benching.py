@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import click
 
-from edgekit.cli.console import Console, human_bytes, table
-from edgekit.cli.options import common, pass_console, seed, source_loading
+from edgekit.cli.commands._bench_tables import describe
+from edgekit.cli.console import Console, command_line
+from edgekit.cli.options import (
+    BundlePath,
+    Length,
+    common,
+    pass_console,
+    reports,
+    seed,
+    source_loading,
+)
 from edgekit.core.errors import EdgekitError
-from edgekit.core.results import BenchResult
+from edgekit.core.measurements import BenchResult
 
 
 @click.command("bench")
-@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("bundles", nargs=-1, required=True, type=BundlePath())
 @click.option("--reference", metavar="SOURCE", help="The original PyTorch model.")
 @click.option(
     "--input",
@@ -22,14 +33,48 @@ from edgekit.core.results import BenchResult
     metavar="NAME=DTYPE:DIM,…",
     help="An input of a custom reference; the bundle's own by default.",
 )
-@click.option("--batch", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option(
+    "--also",
+    type=click.Choice(["compile", "bfloat16"]),
+    multiple=True,
+    help="The reference once more: through torch.compile, or in bfloat16; may be repeated.",
+)
+@click.option(
+    "--scenario",
+    type=click.Choice(["single-stream", "offline", "server", "sparse"]),
+    default="single-stream",
+    show_default=True,
+    help="How requests come: one by one, all at once, at random times, or seldom.",
+)
+@click.option("--qps", type=float, metavar="N", help="Requests per second of the server scenario.")
+@click.option(
+    "--interval", type=float, metavar="SECONDS", help="Between sparse requests; 2 by default."
+)
+@click.option(
+    "--streams",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Callers at a time in offline; the better of 1 and --threads by default.",
+)
+@click.option(
+    "--batch",
+    "batches",
+    type=click.IntRange(min=1),
+    multiple=True,
+    default=(1,),
+    show_default=True,
+    help="Rows of a workload; may be repeated.",
+)
 @click.option(
     "--length",
     "lengths",
-    type=click.IntRange(min=1),
+    type=Length(),
     multiple=True,
-    help="Tokens of a workload; may be repeated (16 and 128 by default).",
+    metavar="N|data",
+    help="Tokens of a workload, or those of --data; may be repeated (16 and 128 by default).",
 )
+@click.option("--data", metavar="DATA", help="Texts to take natural lengths from.")
+@click.option("--columns", metavar="MAP", help="Column names, e.g. text=review.")
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of every contender.")
 @click.option(
     "--budget",
@@ -45,8 +90,26 @@ from edgekit.core.results import BenchResult
     show_default=True,
     help="Fresh processes per contender.",
 )
+@click.option(
+    "--precision",
+    type=float,
+    default=0.02,
+    show_default=True,
+    metavar="SHARE",
+    help="Stop after 5 processes, or later, when every ratio is known to ± so much. Needs"
+    " --processes above 5.",
+)
+@click.option("--probe", is_flag=True, help="Try runtime options and propose those that pay.")
+@click.option(
+    "--attach",
+    type=click.Path(path_type=Path),
+    multiple=True,
+    metavar="FILE",
+    help="Show a result that was measured elsewhere beside; may be repeated.",
+)
 @source_loading
 @seed
+@reports
 @common
 @pass_console
 def command(
@@ -54,31 +117,58 @@ def command(
     bundles: tuple[Path, ...],
     reference: str | None,
     inputs: tuple[str, ...],
-    batch: int,
-    lengths: tuple[int, ...],
+    also: tuple[Literal["compile", "bfloat16"], ...],
+    scenario: str,
+    qps: float | None,
+    interval: float | None,
+    streams: int | None,
+    batches: tuple[int, ...],
+    lengths: tuple[int | Literal["data"], ...],
+    data: str | None,
+    columns: str | None,
     threads: int | None,
     budget: float,
     processes: int,
+    precision: float,
+    probe: bool,
+    attach: tuple[Path, ...],
     revision: str | None,
     trust_remote_code: bool,
     seed: int,
+    html: Path | None,
+    markdown: Path | None,
+    force: bool,
 ) -> None:  # fmt: skip
     """Compare latency, throughput and memory, interleaved in fresh processes.
 
-    With --reference every speed is a ratio to the original PyTorch model; without it to the first
-    bundle. Memory is the peak RSS above what the imports of a contender's process took.
+    BUNDLES may be bare .onnx and OpenVINO .xml files, too. With --reference every speed is a ratio
+    to the original PyTorch model; without it to the first bundle. Memory is the peak RSS above
+    what the imports of a contender's process took.
     """
     from edgekit.pipeline.benching import bench
+    from edgekit.reporting import require_reporting, write_reports
 
+    require_reporting(html, markdown, force=force)
+    told = command_line()
     try:
         result = bench(
             bundles,
             reference=reference,
-            batch=batch,
+            also=also,
+            scenario=scenario,
+            qps=qps,
+            interval=interval,
+            streams=streams,
+            batch=batches,
             lengths=lengths or None,
+            data=data,
+            columns=columns,
             threads=threads,
             budget=budget,
             processes=processes,
+            precision=precision,
+            probe=probe,
+            attach=attach,
             revision=revision,
             trust_remote_code=trust_remote_code,
             inputs=inputs,
@@ -86,51 +176,24 @@ def command(
             progress=console.status,
         )
     except EdgekitError as error:
-        if isinstance(error.result, BenchResult) and not console.json_output:
-            print(describe(error.result), flush=True)
+        if isinstance(error.result, BenchResult):
+            error.result = replace(error.result, command=told)
+            if not console.json_output:
+                print(describe(error.result, verbose=console.verbosity > 0), flush=True)
+            try:
+                write_reports(error.result, html, markdown, force=force)
+            except EdgekitError as unwritten:
+                also_failed = f"The reports could not be written either: {unwritten}"
+                error.hint = f"{error.hint} {also_failed}" if error.hint else also_failed
         raise
-    console.result(result, describe(result))
-
-
-def describe(result: BenchResult) -> str:
-    """Contenders, ratios and noise as tables."""
-    contenders = table(
-        ("contender", "engine", "workload", "p50 ms", "p90 ms", "p99 ms", "per s", "first ms",
-         "load ms", "peak RSS above imports", "files", "n"),
-        [
-            (row.name, row.engine, _workload(row.batch, row.length), _ms(row.p50_ms),
-             _ms(row.p90_ms), _ms(row.p99_ms),
-             None if row.throughput is None else f"{row.throughput:.1f}", _ms(row.first_ms),
-             _ms(row.load_ms), human_bytes(row.peak_rss_bytes), human_bytes(row.artifact_bytes),
-             f"{row.samples:,}")
-            for row in result.contenders
-        ],
-    )  # fmt: skip
-    ratios = table(
-        ("workload", "speed of", "over", "ratio", "95 %", "verdict"),
-        [
-            (_workload(row.batch, row.length), row.b, row.a, f"{row.value:.2f}×",
-             f"{row.low:.2f}–{row.high:.2f}", row.verdict)
-            for row in result.ratios
-        ],
-    )  # fmt: skip
-    noise = result.noise
-    lines = [contenders]
-    if result.ratios:
-        lines += ["", ratios]
-    if noise.aa_ratio is not None and noise.aa_low is not None and noise.aa_high is not None:
-        lines.append(
-            f"\nA/A: {noise.aa_ratio:.3f} ({noise.aa_low:.3f}–{noise.aa_high:.3f});"
-            f" the machine was {noise.verdict}."
-        )
-    lines += [f"  {cause}" for cause in noise.causes]
-    lines += [f"Note: {note}" for note in result.notes]
-    return "\n".join(lines)
-
-
-def _workload(batch: int, length: int | None) -> str:
-    return f"{batch}" if length is None else f"{batch}×{length}"
-
-
-def _ms(value: float | None) -> str | None:
-    return None if value is None else f"{value:.2f}"
+    result = replace(result, command=told)
+    # A report that cannot be written must not take what was measured with it.
+    if not console.json_output:
+        console.result(result, describe(result, verbose=console.verbosity > 0))
+    try:
+        write_reports(result, html, markdown, force=force)
+    except EdgekitError as error:
+        error.result = result
+        raise
+    if console.json_output:
+        console.result(result, "")

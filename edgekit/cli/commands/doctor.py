@@ -14,7 +14,7 @@ from edgekit.cli.console import Console, human_bytes, table
 from edgekit.cli.options import common, pass_console
 from edgekit.core import cpu
 from edgekit.core.errors import EdgekitError
-from edgekit.core.lazy import DISTRIBUTION
+from edgekit.core.lazy import install_line
 
 # package → (what it is for, the extra that brings it)
 PACKAGES: dict[str, tuple[str, str]] = {
@@ -28,6 +28,9 @@ PACKAGES: dict[str, tuple[str, str]] = {
     "onnx": ("export, compile", "build"),
     "pyarrow": ("reading Parquet", "data"),
 }
+
+# Both packages bring the folder onnxruntime: the last one to be installed breaks the other.
+_CLASHES = {"ort": "cuda", "cuda": "ort"}
 
 
 @dataclass(frozen=True)
@@ -57,13 +60,11 @@ def diagnose(packages: dict[str, str], engines: dict[str, str]) -> list[Problem]
             Problem(
                 "onnxruntime and onnxruntime-gpu overwrite each other's files.",
                 "pip uninstall -y onnxruntime onnxruntime-gpu\n"
-                f"pip install --force-reinstall '{DISTRIBUTION}[cuda]'",
+                + install_line("cuda", options="--force-reinstall"),
             )
         )
     if not packages.keys() & {"onnxruntime", "onnxruntime-gpu", "openvino"}:
-        problems.append(
-            Problem("No engine is installed.", f"pip install '{DISTRIBUTION}[runtime]'")
-        )
+        problems.append(Problem("No engine is installed.", install_line("runtime")))
     for engine, said in engines.items():
         if said.startswith("error: "):
             problems.append(Problem(f"{engine} does not work: {said[7:]}", "Reinstall the engine."))
@@ -131,7 +132,7 @@ def command(console: Console) -> None:
             name,
             packages.get(name),
             use,
-            "" if name in packages else f"pip install '{DISTRIBUTION}[{extra}]'",
+            "" if name in packages else _to_install(extra),
         )
         for name, (use, extra) in PACKAGES.items()
     ]
@@ -148,6 +149,14 @@ def command(console: Console) -> None:
         *(f"Problem: {item.problem}\n{_indent(item.fix)}" for item in problems),
     ]
     console.result(facts, "\n".join(lines) + ("" if problems else "No problems found."))
+
+
+def _to_install(extra: str) -> str:
+    """The line that brings an extra, with the clash that it could make."""
+    other = _CLASHES.get(extra)
+    if other is None:
+        return install_line(extra)
+    return f"{install_line(extra)}  (not together with {other})"
 
 
 def _indent(text: str) -> str:

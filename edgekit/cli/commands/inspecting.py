@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
 
 from edgekit.cli.console import Console, human_bytes, table
-from edgekit.cli.options import common, pass_console
+from edgekit.cli.options import BundlePath, common, pass_console
 from edgekit.core.bundle import Bundle, open_bundle
+from edgekit.core.errors import ConfigError
+from edgekit.core.lazy import DISTRIBUTION
+from edgekit.core.manifest import Step
 
 
 @click.command("inspect")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=BundlePath())
 @common
 @pass_console
 def command(console: Console, bundle: Path) -> None:
@@ -51,7 +54,8 @@ def describe(bundle: Bundle) -> str:
     for option, value in manifest.runtime.options.items():
         facts.append(("option", f"{option} = {value}"))
     if manifest.runtime.chosen_by:
-        facts.append(("chosen by", _words(manifest.runtime.chosen_by)))
+        facts.append(("chosen", _choice(manifest.runtime.chosen_by)))
+    facts += _recorded(bundle)
     width = max(len(key) for key, _ in facts)
     lines = [f"{key.ljust(width)}  {value}" for key, value in facts]
     for name, component in manifest.components.items():
@@ -60,8 +64,13 @@ def describe(bundle: Bundle) -> str:
         lines += [f"  out  {spec}" for spec in component.outputs]
     if manifest.steps:
         lines.append("\nsteps")
+        common = _common_versions(manifest.steps)
+        if common:
+            lines.append(f"  made with {_words(common)}")
         for step in manifest.steps:
-            lines.append(f"  {step.step}, {step.seconds:.1f} s ({_words(step.versions)})")
+            own = {key: value for key, value in step.versions.items() if key not in common}
+            with_them = f", with {_words(own)}" if own else ""
+            lines.append(f"  {step.step}, {step.seconds:.1f} s{with_them}")
             # Tables and lists are for machines: --json has them.
             plain = {key: v for key, v in step.facts.items() if isinstance(v, (str, int, float))}
             lines += [f"    {key} = {value}" for key, value in plain.items()]
@@ -83,6 +92,80 @@ def _words(values: Mapping[str, object]) -> str:
     )
 
 
+def _common_versions(steps: Sequence[Step]) -> dict[str, str]:
+    """The versions on which all steps that name the package agree."""
+    found: dict[str, set[str]] = {}
+    for step in steps:
+        for package, version in step.versions.items():
+            found.setdefault(package, set()).add(version)
+    return {package: versions.pop() for package, versions in found.items() if len(versions) == 1}
+
+
+def _choice(chosen_by: Mapping[str, object]) -> str:
+    """What the options were chosen by, as the compiler records it (see `compilers/tuning.py`)."""
+    what, against = chosen_by.get("what"), chosen_by.get("against")
+    ratio, low, high = (_number(chosen_by, key) for key in ("ratio", "low", "high"))
+    if what is None:
+        return _words({k: v for k, v in chosen_by.items() if not isinstance(v, list)})
+    text = str(what)
+    if against is not None and ratio is not None and low is not None and high is not None:
+        unclear = ", not resolved" if low <= 1 <= high else ""
+        text += f": {ratio:.2f}× as fast as {against} ({low:.2f}–{high:.2f}{unclear})"
+    workload, threads = chosen_by.get("workload"), chosen_by.get("threads")
+    conditions = dict(workload) if isinstance(workload, Mapping) else {}
+    if threads is not None:
+        conditions["threads"] = threads
+    return f"{text}, at {_words(conditions)}" if conditions else text
+
+
+def _recorded(bundle: Bundle) -> list[tuple[str, object]]:
+    """What `validate --record` left: the verdict, the accuracy with its interval, the speed."""
+    run_on = bundle.manifest.evidence.get("run_on")
+    told: list[tuple[str, object]] = []
+    if isinstance(run_on, Mapping):
+        told.append(("run on", ", ".join(str(run_on[k]) for k in ("cpu", "system") if k in run_on)))
+    if "accuracy" not in bundle.manifest.evidence:
+        return told
+    # Only here: most bundles hold none.
+    from edgekit.reporting import words
+    from edgekit.reporting.reading import evidence_result
+
+    try:
+        result = evidence_result(bundle)
+    except ConfigError as error:
+        return [*told, ("evidence", f"not readable: {error.message}")]
+    accuracy, latency = result.accuracy, result.latency
+    without = "" if accuracy else ", from tolerance and gates: there was no data"
+    told.append(("verdict", f"{result.verdict}{without} (validate --record)"))
+    if accuracy is not None:
+        unit = accuracy.drop_unit
+        low, high = accuracy.drop_lower_95, accuracy.drop_upper_95
+        told.append(
+            (
+                accuracy.metric,
+                f"{accuracy.candidate:.4f}, in PyTorch {accuracy.reference:.4f}: drop"
+                f" {words.hundredths(accuracy.drop, unit)} ({words.hundredths(low, unit)} to"
+                f" {words.hundredths(high, unit)}), {words.counted(accuracy.samples, 'sample')}",
+            )
+        )
+    if latency is not None:
+        speed = latency.speedup
+        unclear = ", not resolved" if speed.low <= 1 <= speed.high else ""
+        told.append(
+            (
+                "speed",
+                f"{latency.candidate_ms:.2f} ms, in PyTorch {latency.reference_ms:.2f} ms:"
+                f" {speed.value:.2f}× ({speed.low:.2f}–{speed.high:.2f}{unclear})",
+            )
+        )
+    return told
+
+
+def _number(table: Mapping[str, object], key: str) -> float | None:
+    value = table.get(key)
+    return float(value) if isinstance(value, (int, float)) else None
+
+
 def _at_least(version: str | None) -> str:
     return "" if version is None else f"≥ {version}"
 
@@ -91,5 +174,5 @@ def _needs(bundle: Bundle) -> str:
     requires = bundle.manifest.requires
     needs = [*(() if requires.arch is None else (requires.arch,)), *requires.cpu_features]
     if requires.extras:
-        needs.append(f"pip install 'edgekit-ml[{','.join(requires.extras)}]'")
+        needs.append(f"{DISTRIBUTION}[{','.join(requires.extras)}]")
     return ", ".join(needs) or "nothing special"

@@ -7,27 +7,39 @@ import os
 import sys
 import zipfile
 from collections.abc import Iterator, Sequence
-from itertools import islice
+from contextlib import suppress
+from itertools import chain, islice
 from pathlib import Path
 
 import click
 import numpy as np
 
 from edgekit.cli.console import Console
-from edgekit.cli.options import common, pass_console
-from edgekit.core.errors import ConfigError
+from edgekit.cli.options import BundlePath, common, pass_console
+from edgekit.core.errors import ConfigError, InputMismatch
 from edgekit.core.results import to_json
 from edgekit.runtime import load
 from edgekit.runtime.model import Model
 
 # Lines of standard input that are predicted together.
 _BATCH = 32
+# How files of arrays begin: .npz is a zip archive.
+_ARRAYS = (b"PK\x03\x04", b"\x93NUMPY")
+_PAIR = {"text", "text_pair"}
+_QUESTION = {"question", "context"}
+# Characters of an input, and of a path, that a message quotes.
+_SHOWN = 60
+_SHOWN_PATH = 250
 
 
 @click.command("run")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=BundlePath())
 @click.argument("inputs", nargs=-1)
-@click.option("--engine", metavar="NAME", help="Run on this engine instead of the bundle's own.")
+@click.option(
+    "--engine",
+    metavar="NAME",
+    help="Run on this engine instead of the bundle's own. A compiled bundle runs on its own only.",
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the engine.")
 @common
 @pass_console
@@ -40,13 +52,14 @@ def command(
 ) -> None:
     """Predict: texts as arguments or lines of standard input; .npz files for custom models.
 
-    A pair of texts is written as a JSON list, a question with its context as a JSON object. The
-    answer to each input is one JSON line (with --json one object that holds them all).
+    A pair of texts is written as a JSON list, ["a", "b"], a question with its context as a JSON
+    object, {"question": "…", "context": "…"}. The answer to each input is one JSON line (with
+    --json one object that holds them all).
     """
     with load(bundle, engine=engine, threads=threads) as model:
         answers: list[object] = []
         count = 0
-        for some in _batches(inputs):
+        for some in _batches(inputs, model.task):
             for answer in _predict(model, some):
                 count += 1
                 numbers = _plain(answer)
@@ -63,17 +76,44 @@ def command(
             console.result({"predictions": answers}, "")
 
 
-def _batches(inputs: Sequence[str]) -> Iterator[list[str]]:
+def _batches(inputs: Sequence[str], task: str) -> Iterator[list[str]]:
     if inputs and inputs != ("-",):
         yield list(inputs)
         return
-    if sys.stdin.isatty():
-        raise ConfigError(
-            "run got no input.", hint="Give a text, a .npz file, or lines on standard input."
-        )
-    lines = (line.rstrip("\n") for line in sys.stdin)
+    what = "a .npz file" if task == "custom" else "a text"
+    nothing = ConfigError(
+        "run got no input.",
+        hint=f"Give {what} as an argument, or one per line on standard input.",
+    )
+    if sys.stdin is None or sys.stdin.isatty():  # None where it was closed
+        raise nothing
+    lines = _lines(task)
+    first = next(lines, None)
+    if first is None:
+        raise nothing
+    lines = chain([first], lines)
     while some := list(islice(lines, _BATCH)):
         yield some
+
+
+def _lines(task: str) -> Iterator[str]:
+    """The lines of standard input. Raises ConfigError for what is no text."""
+    for number, line in enumerate(sys.stdin.buffer, 1):
+        if number == 1 and line.startswith(_ARRAYS):
+            raise ConfigError(
+                "Standard input holds a file of arrays; run reads lines of text from it.",
+                hint="Give arrays as an argument: edgekit run BUNDLE FILE.npz"
+                if task == "custom"
+                else f"This bundle's task {task} reads texts.",
+            )
+        try:
+            yield line.decode("utf-8").rstrip("\r\n")
+        except UnicodeDecodeError as error:
+            raise ConfigError(
+                f"stdin is not UTF-8: line {number} holds the byte 0x{line[error.start]:02x} at"
+                f" position {error.start + 1}.",
+                hint="Convert it, for example: iconv -f latin1 -t utf-8 FILE | edgekit run BUNDLE",
+            ) from error
 
 
 def _predict(model: Model, inputs: list[str]) -> list[object]:
@@ -86,29 +126,55 @@ def _predict(model: Model, inputs: list[str]) -> list[object]:
                 f"{line} is a file of arrays; this bundle's task {model.task} reads texts.",
                 hint="Give texts, or pass arrays to model.run() in Python.",
             )
-    parsed = [_text(line) for line in inputs]
-    answers = model(parsed)
+    parsed = [_text(line, model.task) for line in inputs]
+    try:
+        answers = model(parsed)
+    except InputMismatch as error:
+        # What was typed is at fault here, not what an app hands over.
+        raise ConfigError(error.message, hint=error.hint) from error
     return list(answers) if isinstance(answers, list) else [answers]
 
 
-def _text(line: str) -> object:
-    """A text, or the pair or question that a JSON list or object spells out."""
+def _text(line: str, task: str) -> object:
+    """A text, or the pair or question that a JSON list or object spells out.
+
+    Raises ConfigError for JSON that is neither, and for a text where a question is asked for.
+    """
+    question = task == "question-answering"
+    value: object = line
     if line[:1] in ("[", "{"):
-        try:
+        # A text may begin with a bracket; thousands of brackets or digits are too many to parse.
+        with suppress(ValueError, RecursionError):
             value = json.loads(line)
-        except json.JSONDecodeError:
-            return line
-        if isinstance(value, dict):
-            return value
-        if isinstance(value, list) and len(value) == 2 and all(isinstance(v, str) for v in value):
-            return (value[0], value[1])
-    return line
+    if isinstance(value, str) and not question:
+        return value
+    pairs = task != "token-classification"
+    if pairs and isinstance(value, list) and [type(part) for part in value] == [str, str]:
+        return (value[0], value[1])
+    if pairs and isinstance(value, dict) and set(value) == (_QUESTION if question else _PAIR):
+        return value
+    shown = _shortened(line, _SHOWN)
+    if question:
+        raise ConfigError(
+            f"question-answering reads a question with its context, got {shown!r}.",
+            hint='Write {"question": "…", "context": "…"}.',
+        )
+    if not pairs:
+        raise ConfigError(
+            f"{task} reads single texts, got the JSON {shown!r}.",
+            hint="Give each text as an argument, or one per line on standard input.",
+        )
+    raise ConfigError(
+        f"The input {shown!r} is JSON, but no pair of texts.",
+        hint='Write a pair as ["a", "b"]; a text of this form can be given from Python only.',
+    )
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    if not path.is_file():
+    # Path.is_file() raises where a text stands in for a path and is too long for one.
+    if not os.path.isfile(path):  # noqa: PTH113
         raise ConfigError(
-            f"There is no file {path}.",
+            f"There is no file {_shortened(str(path), _SHOWN_PATH)}.",
             hint="A custom model takes a .npz file with one array per input.",
         )
     try:
@@ -125,6 +191,10 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             f"{path} is not a readable .npz file: {error or 'it is empty'}.",
             hint="Write it with numpy.savez(FILE, INPUT=array, …).",
         ) from error
+
+
+def _shortened(text: str, most: int) -> str:
+    return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def _plain(value: object) -> object:

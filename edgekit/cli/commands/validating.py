@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import click
 
-from edgekit.cli.console import Console, human_bytes, table
-from edgekit.cli.options import common, data, pass_console, seed, source_loading
-from edgekit.core.errors import BudgetNotMet
-from edgekit.core.results import Gate, ValidateResult
+from edgekit.cli.commands._bench_tables import noise_lines
+from edgekit.cli.console import Console, command_line, human_bytes, table
+from edgekit.cli.options import (
+    BundlePath,
+    Length,
+    common,
+    data,
+    pass_console,
+    reports,
+    seed,
+    source_loading,
+)
+from edgekit.core.errors import EdgekitError
+from edgekit.core.measurements import Accuracy, Gate, ValidateResult
+from edgekit.reporting import words
+from edgekit.reporting.headline import allowed_drop, gate_values
+
+# Rows of the terminal's tables; reports and JSON tell more.
+_LAYERS = 10
+_CHANGED = 5
 
 
 @click.command("validate")
-@click.argument("bundle", type=click.Path(path_type=Path))
+@click.argument("bundle", type=BundlePath())
 @click.option("--reference", required=True, metavar="SOURCE", help="The original PyTorch model.")
 @click.option(
     "--input",
@@ -23,22 +41,46 @@ from edgekit.core.results import Gate, ValidateResult
     help="An input of a custom reference; the bundle's own by default.",
 )
 @data
-@click.option("--metric", metavar="NAME", help="The metric; the task's own by default.")
+@click.option(
+    "--metric",
+    metavar="NAME|MODULE:FUNCTION",
+    help="The metric: the task's own by default, or a function(predictions, labels).",
+)
 @click.option(
     "--max-drop",
-    default="1%",
-    show_default=True,
     metavar="DROP",
-    help="The budget: 1% of the reference's metric, or 0.5pt, absolute.",
+    help="The budget: 1% of the reference's metric (the default), or 0.5pt, absolute."
+    " Needs --data.",
 )
 @click.option("--min-speedup", type=float, help="Least speed against PyTorch eager.")
 @click.option("--max-latency-ms", type=float, help="Largest median latency.")
 @click.option("--max-size-mb", type=float, help="Largest size of the model files.")
 @click.option("--max-rss-mb", type=float, help="Largest peak memory above the imports.")
-@click.option("--limit", type=click.IntRange(min=1), help="Judge so many of the verdict rows.")
+@click.option("--limit", type=click.IntRange(min=1), help="Judge at most so many samples.")
+@click.option(
+    "--layers",
+    type=click.Path(path_type=Path),
+    metavar="BUNDLE",
+    help="Rank the tensors inside by their error against this exported bundle.",
+)
+@click.option(
+    "--worst",
+    type=click.Path(path_type=Path),
+    metavar="FILE.jsonl",
+    help="Write the samples on which the two differ most.",
+)
+@click.option(
+    "--worst-count",
+    type=click.IntRange(min=1),
+    default=100,
+    show_default=True,
+    help="How many of them.",
+)
 @click.option("--no-latency", is_flag=True, help="Judge accuracy only.")
 @click.option("--batch", type=click.IntRange(min=1), help="Batch of the timing; the bundle's own.")
-@click.option("--length", type=click.IntRange(min=1), help="Tokens of the timing.")
+@click.option(
+    "--length", type=Length(), metavar="N|data", help="Tokens of the timing, or those of --data."
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of both models.")
 @click.option(
     "--budget",
@@ -46,6 +88,13 @@ from edgekit.core.results import Gate, ValidateResult
     default=20.0,
     show_default=True,
     help="Seconds of timing in all, start-up of the processes excluded.",
+)
+@click.option(
+    "--processes",
+    type=click.IntRange(min=2),
+    default=5,
+    show_default=True,
+    help="Fresh processes per model.",
 )
 @click.option("--record", is_flag=True, help="Write the evidence into the bundle's manifest.")
 @click.option(
@@ -55,6 +104,7 @@ from edgekit.core.results import Gate, ValidateResult
 )
 @source_loading
 @seed
+@reports
 @common
 @pass_console
 def command(
@@ -65,29 +115,46 @@ def command(
     data: str | None,
     columns: str | None,
     metric: str | None,
-    max_drop: str,
+    max_drop: str | None,
     min_speedup: float | None,
     max_latency_ms: float | None,
     max_size_mb: float | None,
     max_rss_mb: float | None,
     limit: int | None,
+    layers: Path | None,
+    worst: Path | None,
+    worst_count: int,
     no_latency: bool,
     batch: int | None,
-    length: int | None,
+    length: int | Literal["data"] | None,
     threads: int | None,
     budget: float,
+    processes: int,
     record: bool,
     allow_other_reference: bool,
     revision: str | None,
     trust_remote_code: bool,
     seed: int,
+    html: Path | None,
+    markdown: Path | None,
+    force: bool,
 ) -> None:  # fmt: skip
     """Judge a bundle's accuracy and latency against the original PyTorch model.
+
+    With --data the metric of the task may drop by --max-drop; without, the outputs on the bundle's
+    golden inputs are held to the tolerance of its precision. Of DATA 70 % are for verdicts: the
+    content of a row decides, so that no command judges what another one calibrated with.
+
+    Unless --min-speedup is given, the gate not_slower holds: a bundle fails when the whole 95 %
+    interval of its speed against PyTorch eager lies below 1; on a noisy machine that is undecided.
 
     Exit code 0 means pass; 5 means that a budget or gate was missed or could not be decided.
     """
     from edgekit.pipeline.validating import validate
+    from edgekit.reporting import require_reporting, write_reports
 
+    require_reporting(html, markdown, force=force)
+    missed: EdgekitError | None = None
     try:
         result = validate(
             bundle,
@@ -101,11 +168,15 @@ def command(
             max_size_mb=max_size_mb,
             max_rss_mb=max_rss_mb,
             limit=limit,
+            layers=layers,
+            worst=worst,
+            worst_count=worst_count,
             latency=not no_latency,
             batch=batch,
             length=length,
             threads=threads,
             budget=budget,
+            processes=processes,
             record=record,
             revision=revision,
             trust_remote_code=trust_remote_code,
@@ -114,52 +185,125 @@ def command(
             seed=seed,
             progress=console.status,
         )
-    except BudgetNotMet as error:
-        if isinstance(error.result, ValidateResult) and not console.json_output:
-            print(describe(error.result, max_drop), flush=True)
+    except EdgekitError as error:
+        if not isinstance(error.result, ValidateResult):
+            raise
+        missed, result = error, error.result
+    result = replace(result, command=command_line())
+    if missed is not None:
+        missed.result = result
+    # Whatever becomes of the reports, the result is told, and with --json as one object.
+    if not console.json_output:
+        print(describe(result), flush=True)
+    try:
+        write_reports(result, html, markdown, force=force)
+    except Exception as error:
+        if missed is not None:
+            also = f"Besides, the reports could not be written: {type(error).__name__}: {error}"
+            missed.hint = f"{missed.hint} {also}" if missed.hint else also
+            raise missed from error
+        if isinstance(error, EdgekitError):
+            error.result = result
+        elif console.json_output:
+            console.result(result, "")
         raise
-    console.result(result, describe(result, max_drop))
+    if missed is not None:
+        raise missed
+    if console.json_output:
+        console.result(result, "")
 
 
-def describe(result: ValidateResult, max_drop: str) -> str:
+def describe(result: ValidateResult) -> str:
     """The verdict first, then what it rests on."""
-    lines = [f"verdict: {result.verdict}"]
-    accuracy = result.accuracy
-    if accuracy is None:
-        lines.append("accuracy: no data given; the outputs were compared on the golden inputs")
-    else:
-        lines.append(
-            f"{accuracy.metric}: {accuracy.reference:.4f} in PyTorch, {accuracy.candidate:.4f} in"
-            f" the bundle; drop {accuracy.drop:+.4f}"
-            f" ({accuracy.drop_lower_95:+.4f} to {accuracy.drop_upper_95:+.4f}),"
-            f" budget {max_drop}, {accuracy.samples:,} samples"
-        )
+    lines = [f"verdict: {result.verdict}", *_about_accuracy(result)]
     if result.latency is not None:
         speed = result.latency.speedup
+        resolved = "" if speed.low > 1 or speed.high < 1 else ", not resolved"
         lines.append(
             f"latency: {result.latency.reference_ms:.2f} ms in PyTorch,"
             f" {result.latency.candidate_ms:.2f} ms in the bundle: {speed.value:.2f}×"
-            f" ({speed.low:.2f}–{speed.high:.2f})"
+            f" ({speed.low:.2f}–{speed.high:.2f}){resolved}"
         )
     size = result.size
     lines.append(
         f"size: {human_bytes(size.reference_bytes)} in PyTorch,"
         f" {human_bytes(size.candidate_bytes)} in the bundle"
     )
+    if result.timing is not None:
+        lines += noise_lines(result.timing.noise)
+    lines += [f"note: {note}" for note in result.notes]
+    for shown in (_numerics(result), _gates(result), _layers(result), _changed(result)):
+        lines += ["", shown] if shown else []
+    return "\n".join(lines)
+
+
+def _about_accuracy(result: ValidateResult) -> list[str]:
+    accuracy = result.accuracy
+    if accuracy is None:
+        return ["accuracy: no data given; the outputs were compared on the golden inputs"]
+    lines = [
+        f"{accuracy.metric}: {accuracy.reference:.4f} in PyTorch, {accuracy.candidate:.4f} in"
+        f" the bundle, {accuracy.samples:,} samples",
+        _about_drop(result, accuracy),
+    ]
+    if accuracy.mcnemar_p is not None:
+        lines.append(f"McNemar's exact test: p = {accuracy.mcnemar_p:.3g}")
+    return lines
+
+
+def _about_drop(result: ValidateResult, accuracy: Accuracy) -> str:
+    unit = accuracy.drop_unit
+    low, high = accuracy.drop_lower_95, accuracy.drop_upper_95
+    of = f" of the {accuracy.metric}" if unit == "relative" else ""
+    limit = allowed_drop(result)
+    budget = "" if limit is None else f", budget {words.hundredths(limit, unit)}"
+    return (
+        f"drop: {words.hundredths(accuracy.drop, unit)}{of}"
+        f" ({words.hundredths(low, unit)} to {words.hundredths(high, unit)}){budget}"
+    )
+
+
+def _numerics(result: ValidateResult) -> str:
     rows = [
         (name, f"{row.max_abs:.2e}", f"{row.mean_abs:.2e}", f"{row.cosine:.6f}",
-         None if row.argmax_agreement is None else f"{row.argmax_agreement:.2%}")
+         None if row.argmax_agreement is None else f"{row.argmax_agreement:.2%}",
+         None if row.kl is None else f"{row.kl:.2e}")
         for name, row in result.numerics.items()
     ]  # fmt: skip
-    lines += ["", table(("output", "max |Δ|", "mean |Δ|", "cosine", "argmax"), rows)]
-    if result.gates:
-        gates = [
-            (gate.name, f"{gate.limit:g}", None if gate.value is None else f"{gate.value:.3g}",
-             _said(gate))
-            for gate in result.gates
-        ]  # fmt: skip
-        lines += ["", table(("gate", "limit", "measured", ""), gates)]
-    return "\n".join(lines)
+    return table(("output", "max |Δ|", "mean |Δ|", "cosine", "argmax", "KL"), rows)
+
+
+def _gates(result: ValidateResult) -> str:
+    unit = "relative" if result.accuracy is None else result.accuracy.drop_unit
+    rows = [(gate.name, *gate_values(gate, unit), _said(gate)) for gate in result.gates]
+    return table(("gate", "limit", "measured", ""), rows) if rows else ""
+
+
+def _layers(result: ValidateResult) -> str:
+    rows = [
+        (_end(layer.tensor, 48), layer.operator, f"{layer.sqnr_db:.1f}", f"{layer.max_abs:.2e}")
+        for layer in result.layers[:_LAYERS]
+    ]
+    return table(("worst tensors inside", "operator", "SQNR dB", "max |Δ|"), rows) if rows else ""
+
+
+def _changed(result: ValidateResult) -> str:
+    rows = [
+        (sample.row, _start(sample.reference, 20), _start(sample.candidate, 20),
+         _start(sample.input, 44))
+        for sample in [sample for sample in result.worst if sample.changed][:_CHANGED]
+    ]  # fmt: skip
+    return table(("changed row", "PyTorch", "bundle", "input"), rows) if rows else ""
+
+
+def _start(text: str, width: int) -> str:
+    """One line of a text; what controls a terminal is shown, not done."""
+    line = "".join(mark if mark.isprintable() else " " for mark in text)
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
+def _end(text: str, width: int) -> str:
+    return text if len(text) <= width else "…" + text[1 - width :]
 
 
 def _said(gate: Gate) -> str:

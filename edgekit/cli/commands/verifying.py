@@ -7,18 +7,27 @@ from pathlib import Path
 import click
 
 from edgekit.cli.console import Console, table
-from edgekit.cli.options import common, pass_console
+from edgekit.cli.options import BundlePath, common, pass_console
 from edgekit.core.errors import BudgetNotMet
 
 
 @click.command("verify")
-@click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--engine", metavar="NAME", help="Run on this engine instead of the bundle's own.")
+@click.argument("bundle", type=BundlePath())
+@click.option(
+    "--engine",
+    metavar="NAME",
+    help="Run on this engine instead of the bundle's own. A compiled bundle runs on its own only.",
+)
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the engine.")
 @common
 @pass_console
 def command(console: Console, bundle: Path, engine: str | None, threads: int | None) -> None:
-    """Check a bundle's hashes and its golden answers on this device."""
+    """Check a bundle's hashes and its golden answers on this device.
+
+    The verdict rests on "max |Δ|", the largest difference from what the bundle answered where it
+    was written, and on what the precision allows there. "from PyTorch" is the largest difference
+    from the original model's answers: told, not judged.
+    """
     from edgekit.pipeline.verifying import verify
 
     result = verify(bundle, engine=engine, threads=threads, progress=console.status)
@@ -32,7 +41,7 @@ def command(console: Console, bundle: Path, engine: str | None, threads: int | N
             result=result,
         )
     rows = table(
-        ("output", "max |Δ|", "allowed", "to PyTorch", ""),
+        ("output", "max |Δ|", "allowed", "from PyTorch", ""),
         [
             (
                 row.output,

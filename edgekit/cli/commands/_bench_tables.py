@@ -1,0 +1,160 @@
+"""A bench as tables for a terminal of 100 columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from edgekit.cli.console import human_bytes, table
+from edgekit.core.measurements import Attached, BenchResult, Contender, Noise
+
+_LONGEST_NAME = 28
+
+
+def describe(result: BenchResult, *, verbose: bool = False) -> str:
+    """Times by workload, then the contenders themselves, ratios, probes and noise."""
+    blocks = [*_times(result.contenders), _contenders(result.contenders)]
+    if verbose:
+        blocks += _stages(result.contenders)
+    if result.ratios:
+        blocks.append(
+            table(
+                ("workload", "speed of", "over", "ratio", "95 %", "verdict"),
+                [
+                    (_workload(row.batch, row.length), _short(row.b), _short(row.a),
+                     f"{row.value:.2f}×", _range(row.low, row.high), row.verdict)
+                    for row in result.ratios
+                ],
+            )
+        )  # fmt: skip
+    if result.probes:
+        blocks.append(
+            table(
+                ("workload", "contender", "option", "gain", "95 %", "verdict"),
+                [
+                    (_workload(row.batch, row.length), _short(row.contender), row.option,
+                     f"{row.gain.value:.2f}×", _range(row.gain.low, row.gain.high), row.verdict)
+                    for row in result.probes
+                ],
+            )
+        )  # fmt: skip
+    blocks.append("\n".join([*noise_lines(result.noise), *_stopped(result.protocol)]))
+    blocks += [_attached(one) for one in result.attached]
+    if result.notes:
+        blocks.append("\n".join(f"Note: {note}" for note in result.notes))
+    return "\n\n".join(block for block in blocks if block)
+
+
+def _times(contenders: Sequence[Contender]) -> list[str]:
+    """A table for each workload."""
+    return [
+        f"{_title(workload)}\n"
+        + table(
+            ("contender", "p50 ms", "95 %", "p90 ms", "p99 ms", "per s", "CPU ms", "first ms", "n"),
+            [
+                (_short(row.name), _ms(row.p50_ms), _range(row.p50_low_ms, row.p50_high_ms),
+                 _ms(row.p90_ms), _ms(row.p99_ms), _rate(row), _ms(row.cpu_ms),
+                 _ms(row.first_ms), f"{row.samples:,}")
+                for row in contenders
+                if (row.batch, row.length) == workload
+            ],
+        )
+        for workload in _workloads(contenders)
+    ]  # fmt: skip
+
+
+def _contenders(contenders: Sequence[Contender]) -> str:
+    """What does not depend on the workload, but for PyTorch's settings: all that were chosen."""
+    firsts = {row.name: row for row in reversed(contenders)}
+    settings: dict[str, dict[str, None]] = {name: {} for name in firsts}
+    for row in contenders:
+        if row.settings is not None:
+            settings[row.name][row.settings] = None
+    made = table(
+        ("contender", "engine", "ran with", "load ms", "peak RSS", "files"),
+        [
+            (_short(row.name), row.engine, "; ".join(settings[row.name]) or None,
+             _ms(row.load_ms),
+             human_bytes(row.peak_rss_bytes), human_bytes(row.artifact_bytes))
+            for row in reversed(firsts.values())
+        ],
+    )  # fmt: skip
+    return f"{made}\npeak RSS: above what the imports took."
+
+
+def _stages(contenders: Sequence[Contender]) -> list[str]:
+    rows = [
+        (_workload(row.batch, row.length), _short(row.name), _ms(row.stages.preprocess_ms),
+         _ms(row.stages.engine_ms), _ms(row.stages.postprocess_ms))
+        for row in contenders
+        if row.stages is not None
+    ]  # fmt: skip
+    header = ("workload", "contender", "before ms", "engine ms", "after ms")
+    return [table(header, rows)] if rows else []
+
+
+def noise_lines(noise: Noise) -> list[str]:
+    """How quiet the machine was, and what disturbed it."""
+    if noise.aa_ratio is None or noise.aa_low is None or noise.aa_high is None:
+        lines = [f"The machine was {noise.verdict}."]
+    else:
+        lines = [
+            f"A/A: {noise.aa_ratio:.3f} ({noise.aa_low:.3f}–{noise.aa_high:.3f});"
+            f" the machine was {noise.verdict}."
+        ]
+    return lines + [f"  {cause}" for cause in noise.causes]
+
+
+def _stopped(protocol: Mapping[str, object]) -> list[str]:
+    if protocol.get("stopped") != "precision":
+        return []
+    return [
+        f"Stopped after {protocol.get('rounds')} of {protocol.get('processes')} rounds: every"
+        f" ratio is known to ±{float(str(protocol.get('precision'))):.1%}."
+    ]
+
+
+def _attached(one: Attached) -> str:
+    told = one.device.get("cpu") or one.device.get("arch") or "an unknown device"
+    # Of another's file: on one line, whatever it holds.
+    where = " ".join(str(told).split())
+    tables = "\n".join(_times(one.contenders))
+    return f"{one.file}, measured on {where} ({one.noise.verdict}):\n{tables}"
+
+
+def _workloads(contenders: Iterable[Contender]) -> list[tuple[int, int | str | None]]:
+    return list(dict.fromkeys((row.batch, row.length) for row in contenders))
+
+
+def _title(workload: tuple[int, int | str | None]) -> str:
+    batch, length = workload
+    if length is None:
+        return f"Batch {batch}"
+    return f"Batch {batch}, {'natural lengths' if length == 'data' else f'{length} tokens'}"
+
+
+def _workload(batch: int, length: int | str | None) -> str:
+    return f"{batch}" if length is None else f"{batch}×{length}"
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST_NAME else f"…{name[1 - _LONGEST_NAME :]}"
+
+
+def _rate(row: Contender) -> str | None:
+    """Rows per second; of a server what it reached of what was offered."""
+    if row.reached_qps is not None and row.offered_qps is not None:
+        return f"{row.reached_qps:.1f} of {row.offered_qps:g}"
+    return None if row.throughput is None else f"{row.throughput:.1f}"
+
+
+def _range(low: float | None, high: float | None) -> str | None:
+    return None if low is None or high is None else f"{_ms(low)}–{_ms(high)}"
+
+
+def _ms(value: float | None) -> str | None:
+    return None if value is None else f"{value:.{_digits(value)}f}"
+
+
+def _digits(value: float) -> int:
+    """Decimals that leave a small model's time, or its gain, something to read."""
+    return 0 if value >= 1000 else 2 if value >= 0.1 else 3

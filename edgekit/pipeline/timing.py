@@ -1,0 +1,89 @@
+"""The measurement of a validation: one bundle against its reference."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from edgekit.core.bundle import Bundle
+from edgekit.core.errors import ConfigError, MeasurementError
+from edgekit.core.measurements import BenchResult
+from edgekit.evaluation import latency as timing
+from edgekit.evaluation.contenders import Artifact, ReferenceSource, plan_workloads
+from edgekit.evaluation.measuring import Measuring
+from edgekit.pipeline.progress import Progress
+from edgekit.runtime.workloads import fit_workload
+
+DEFAULT_LENGTH = 128
+_SIDES = 3
+
+
+def plan_timing(
+    bundle: Bundle,
+    *,
+    batch: int | None,
+    length: int | Literal["data"] | None,
+    data: str | None,
+    columns: str | None,
+    threads: int | None,
+    budget: float,
+    processes: int,
+    seed: int,
+) -> Measuring:
+    """What is to be measured: one workload, the bundle's own unless one is given.
+
+    Raises ConfigError, before anything runs, for what the bundle cannot be measured with.
+    """
+    parts = bundle.manifest.components
+    if set(parts) != {"model"}:
+        raise ConfigError(
+            f"{bundle.path} has the components {', '.join(parts)}; validate measures bundles of one"
+            " component.",
+            hint="Validate without timing with --no-latency.",
+        )
+    workload = bundle.manifest.workload or {}
+    own_batch, own_length = workload.get("batch"), workload.get("length")
+    rows, tokens = fit_workload(
+        bundle,
+        own_batch if isinstance(own_batch, int) else 1,
+        own_length if isinstance(own_length, int) else DEFAULT_LENGTH,
+    )
+    chosen = tokens if length is None else length
+    from_data = chosen == "data"
+    measuring = Measuring(
+        batches=(batch or rows,),
+        lengths=None if chosen is None else (chosen,),
+        threads=threads,
+        budget=budget,
+        processes=processes,
+        seed=seed,
+        data=data if from_data else None,
+        columns=columns if from_data else None,
+    )
+    measuring.check()
+    name = bundle.manifest.name
+    own = Artifact(name, bundle.path, parts["model"].inputs, bundle.bytes(), bundle)
+    plan_workloads([own], measuring)
+    return measuring
+
+
+def time_against(
+    bundle: Bundle, source: ReferenceSource, measuring: Measuring, progress: Progress
+) -> BenchResult:
+    """The bundle against the reference, as planned.
+
+    Raises MeasurementError when one of the two could not be measured.
+    """
+    # The reference, the bundle, and the bundle once more, which tells how noisy the machine is.
+    progress(
+        f"Measuring latency: {_SIDES * measuring.processes} fresh processes ({_SIDES} in each of"
+        f" {measuring.processes} rounds), at most {measuring.budget:g} s of timing; their start-up"
+        " comes on top"
+    )
+    result = timing.bench([bundle.path], source, measuring, progress=progress)
+    for row in result.contenders:
+        if row.error is not None:
+            raise MeasurementError(
+                f"{row.name} could not be measured: {row.error}.",
+                hint="Validate without timing with --no-latency.",
+            )
+    return result
