@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests and tools must behave as on a machine without a network, except where they fetch the zoo.
 OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 
-.PHONY: demo test test-slow check format lint types layers test-bare bench zoo clean
+.PHONY: demo test test-slow check format lint types layers test-bare bench trust zoo clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edgekit needs Python 3.11 or newer; run: make PYTHON=python3.11")'
@@ -56,6 +56,17 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.export --large
 	$(BIN)/python -m benchmarks.results
 	$(BIN)/python -m benchmarks.readme
+
+# Two hours on a machine with nothing else to do.
+trust: $(STAMP)
+	$(BIN)/python -m benchmarks.zoo fetch minilm-sentiment movies
+	$(BIN)/python -m benchmarks.measurement.rates --record
+	$(BIN)/python -m benchmarks.measurement.same
+	$(BIN)/python -m benchmarks.measurement.planted --factor 1.15
+	$(BIN)/python -m benchmarks.measurement.planted --factor 1.05 --runs 10 --budget 300 --processes 40
+	$(BIN)/python -m benchmarks.measurement.stall
+	$(BIN)/python -m benchmarks.measurement.flipped
+	$(BIN)/python -m benchmarks.measurement.overhead
 
 clean:
 	rm -rf $(VENV) demo build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

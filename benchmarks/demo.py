@@ -20,8 +20,9 @@ from benchmarks.zoo import fetch
 from edgekit.cli.console import human_bytes, table
 from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.hashing import sha256_file
-from edgekit.core.results import Ratio, to_json
-from edgekit.evaluation.latency import REFERENCE
+from edgekit.core.measurements import Ratio
+from edgekit.core.results import to_json
+from edgekit.evaluation.contenders import REFERENCE
 
 OUTPUT = Path("demo")
 SNIPPETS = 1500

@@ -16,7 +16,7 @@ import venv
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-WHEEL_MAX_BYTES = 300_000
+WHEEL_MAX_BYTES = 1_000_000
 PACKAGES_MAX = 10
 
 IMPORT_ALL = """
