@@ -163,7 +163,7 @@ def test_what_the_commands_report(line: Path) -> None:
     assert verdict["accuracy"] is None
     assert set(verdict["numerics"]) == {"sentence_embedding"}
     assert set(verdict["numerics"]["sentence_embedding"]) == {
-        "max_abs", "mean_abs", "cosine", "argmax_agreement",
+        "max_abs", "mean_abs", "cosine", "argmax_agreement", "kl",
     }  # fmt: skip
     assert set(verdict["latency"]) == {
         "reference_ms", "candidate_ms", "candidate_low_ms", "candidate_high_ms", "speedup",
