@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from edgekit.compilers.records import Candidate, Choice
 from edgekit.core.errors import BundleError, SessionError
 from edgekit.core.manifest import Component
+from edgekit.core.measurements import Interval
 from edgekit.runtime.engines import find_engine
 from edgekit.runtime.session import Array, Session
 from edgekit.runtime.timing import take_turn
@@ -42,15 +43,6 @@ class _Timed:
             "precision": self.precision,
             "eligible": self.candidate.eligible,
         }
-
-
-@dataclass(frozen=True)
-class _Ratio:
-    """How many times faster one is than another, with a 95 % interval over rounds."""
-
-    value: float
-    low: float
-    high: float
 
 
 def tune(
@@ -132,12 +124,12 @@ def _interleave(
     ]
 
 
-def _ratio(slow: _Timed, fast: _Timed, random: np.random.Generator) -> _Ratio:
+def _ratio(slow: _Timed, fast: _Timed, random: np.random.Generator) -> Interval:
     """Paired by round, because what disturbs one round disturbs both."""
     logs = np.log(slow.rounds / fast.rounds)
     drawn = random.integers(0, len(logs), (_RESAMPLES, len(logs)))
     low, high = np.quantile(np.median(logs[drawn], axis=1), (0.025, 0.975))
-    return _Ratio(*(float(np.exp(value)) for value in (np.median(logs), low, high)))
+    return Interval(*(float(np.exp(value)) for value in (np.median(logs), low, high)))
 
 
 def _choose(

@@ -72,13 +72,8 @@ class Measuring:
             raise ConfigError("--columns names columns of --data, which is not given.")
 
     @property
-    def wants_data(self) -> bool:
-        """Whether a workload of natural lengths is asked for."""
-        return self.data is not None
-
-    @property
     def token_lengths(self) -> tuple[int, ...] | None:
         """The lengths in tokens; None for the default ones."""
         if self.lengths is None:
-            return () if self.wants_data else None
+            return None if self.data is None else ()
         return tuple(length for length in self.lengths if length != "data")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -242,34 +242,32 @@ class Record:
     def row(self, index: int, workload: Workload, *, artifact_bytes: int | None) -> Contender:
         """The line of the result for one workload; without numbers when the contender failed."""
         processes = self.rounds(index)
-        if self.error is not None or not processes:
-            return Contender(
-                name=self.name,
-                engine=str(self.facts.get("engine", "unknown")),
-                batch=workload.batch,
-                length=workload.length,
-                p50_ms=None,
-                p90_ms=None,
-                p95_ms=None,
-                p99_ms=None,
-                throughput=None,
-                import_ms=None,
-                load_ms=None,
-                first_ms=None,
-                peak_rss_bytes=None,
-                artifact_bytes=artifact_bytes,
-                samples=0,
-                processes=0,
-                error=self.error,
-                error_kind=self.error_kind,
-            )
-        # The slowest requests of a queue that only grew were given up, and have no times.
-        tail = processes if self.kept_up(index) else []
-        return Contender(
+        empty = Contender(
             name=self.name,
             engine=str(self.facts.get("engine", "unknown")),
             batch=workload.batch,
             length=workload.length,
+            p50_ms=None,
+            p90_ms=None,
+            p95_ms=None,
+            p99_ms=None,
+            throughput=None,
+            import_ms=None,
+            load_ms=None,
+            first_ms=None,
+            peak_rss_bytes=None,
+            artifact_bytes=artifact_bytes,
+            samples=0,
+            processes=0,
+            error=self.error,
+            error_kind=self.error_kind,
+        )
+        if self.error is not None or not processes:
+            return empty
+        # The slowest requests of a queue that only grew were given up, and have no times.
+        tail = processes if self.kept_up(index) else []
+        return replace(
+            empty,
             p50_ms=timing.percentile(processes, 0.5),
             p90_ms=timing.percentile(tail, 0.9),
             p95_ms=timing.percentile(tail, 0.95),
@@ -279,7 +277,6 @@ class Record:
             load_ms=_median(self.loads),
             first_ms=_median(self.firsts.get(index, [])),
             peak_rss_bytes=max(self.peaks, default=None),
-            artifact_bytes=artifact_bytes,
             samples=sum(len(times) for times in processes),
             processes=len(processes),
             cpu_ms=self._cpu_ms(index),

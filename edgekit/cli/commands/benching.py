@@ -145,11 +145,12 @@ def command(
     to the original PyTorch model; without it to the first bundle. Memory is the peak RSS above
     what the imports of a contender's process took.
     """
+    from edgekit.cli.commands._telling import tell
     from edgekit.pipeline.benching import bench
-    from edgekit.reporting import require_reporting, write_reports
+    from edgekit.reporting import require_reporting
 
     require_reporting(html, markdown, force=force)
-    told = command_line()
+    missed: EdgekitError | None = None
     try:
         result = bench(
             bundles,
@@ -176,24 +177,9 @@ def command(
             progress=console.status,
         )
     except EdgekitError as error:
-        if isinstance(error.result, BenchResult):
-            error.result = replace(error.result, command=told)
-            if not console.json_output:
-                print(describe(error.result, verbose=console.verbosity > 0), flush=True)
-            try:
-                write_reports(error.result, html, markdown, force=force)
-            except EdgekitError as unwritten:
-                also_failed = f"The reports could not be written either: {unwritten}"
-                error.hint = f"{error.hint} {also_failed}" if error.hint else also_failed
-        raise
-    result = replace(result, command=told)
-    # A report that cannot be written must not take what was measured with it.
-    if not console.json_output:
-        console.result(result, describe(result, verbose=console.verbosity > 0))
-    try:
-        write_reports(result, html, markdown, force=force)
-    except EdgekitError as error:
-        error.result = result
-        raise
-    if console.json_output:
-        console.result(result, "")
+        if not isinstance(error.result, BenchResult):
+            raise
+        missed, result = error, error.result
+    result = replace(result, command=command_line())
+    text = describe(result, verbose=console.verbosity > 0)
+    tell(console, result, text, missed, html=html, markdown=markdown, force=force)

@@ -150,8 +150,9 @@ def command(
 
     Exit code 0 means pass; 5 means that a budget or gate was missed or could not be decided.
     """
+    from edgekit.cli.commands._telling import tell
     from edgekit.pipeline.validating import validate
-    from edgekit.reporting import require_reporting, write_reports
+    from edgekit.reporting import require_reporting
 
     require_reporting(html, markdown, force=force)
     missed: EdgekitError | None = None
@@ -190,27 +191,7 @@ def command(
             raise
         missed, result = error, error.result
     result = replace(result, command=command_line())
-    if missed is not None:
-        missed.result = result
-    # Whatever becomes of the reports, the result is told, and with --json as one object.
-    if not console.json_output:
-        print(describe(result), flush=True)
-    try:
-        write_reports(result, html, markdown, force=force)
-    except Exception as error:
-        if missed is not None:
-            also = f"Besides, the reports could not be written: {type(error).__name__}: {error}"
-            missed.hint = f"{missed.hint} {also}" if missed.hint else also
-            raise missed from error
-        if isinstance(error, EdgekitError):
-            error.result = result
-        elif console.json_output:
-            console.result(result, "")
-        raise
-    if missed is not None:
-        raise missed
-    if console.json_output:
-        console.result(result, "")
+    tell(console, result, describe(result), missed, html=html, markdown=markdown, force=force)
 
 
 def describe(result: ValidateResult) -> str:
