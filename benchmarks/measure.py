@@ -16,6 +16,7 @@ import numpy as np
 from edgekit.core import cpu
 from edgekit.evaluation.ratios import RatioEstimate, ratio
 from edgekit.pipeline.provenance import versions
+from edgekit.runtime.timing import come_to_rest
 
 Times = dict[str, list[np.ndarray[tuple[int], np.dtype[np.float64]]]]
 
@@ -37,6 +38,9 @@ def interleaved_calls(
     for _ in range(rounds):
         for name in order.sample(sorted(calls), len(calls)):
             call = calls[name]
+            # A pool that still spins after another one's calls would take a core from these.
+            come_to_rest()
+            call()
             samples = np.empty(each)
             for index in range(each):
                 start = time.perf_counter_ns()

@@ -9,26 +9,44 @@ from benchmarks.zoo import fetch
 from edgekit.core.bundle import open_bundle
 
 FOLDER = Path("demo")
+SENTIMENT, DIGITS = "minilm-sentiment", "digits-cnn"
+# The sentiment classifier is the demo's own.
+_FOLDERS = {SENTIMENT: FOLDER, DIGITS: FOLDER / DIGITS}
+_INPUTS = {DIGITS: ("image=float32:batch,1,28,28",)}
+_DATA = {SENTIMENT: ("movies", "movies.csv"), DIGITS: ("digits", "digits.npz")}
 
 
-def bundle(name: str, source: Path) -> Path:
-    """The exported bundle ``demo/NAME`` of a source, made when it is not there."""
-    path = FOLDER / name
+def source(model: str) -> str:
+    """A model of the zoo as a SOURCE."""
+    folder = fetch(model)
+    return f"{folder / 'model.py'}:build" if model == DIGITS else str(folder)
+
+
+def data(model: str) -> Path:
+    """Labelled samples that the model was not trained on."""
+    entry, file = _DATA[model]
+    return fetch(entry) / file
+
+
+def exported(model: str) -> Path:
+    """The exported bundle of a model, made when it is not there."""
+    path = _FOLDERS[model] / "exported"
     if not path.exists():
-        edgekit.export(str(source), path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        edgekit.export(source(model), path, inputs=_INPUTS.get(model, ()))
     open_bundle(path, check="quick")
     return path
 
 
 def sentiment_bundle() -> Path:
     """The exported sentiment classifier."""
-    return bundle("exported", fetch("minilm-sentiment"))
+    return exported(SENTIMENT)
 
 
-def compiled(target: str) -> Path:
-    """The sentiment classifier compiled for a target, under the demo's names."""
+def compiled(target: str, model: str = SENTIMENT) -> Path:
+    """A model compiled for a target, in a folder that has the engine's name."""
     name = "openvino" if target == "openvino-cpu" else "onnxruntime"
-    path = FOLDER / name
+    path = _FOLDERS[model] / name
     if not path.exists():
-        edgekit.compile(sentiment_bundle(), path, target=target)
+        edgekit.compile(exported(model), path, target=target)
     return path

@@ -9,6 +9,7 @@ import argparse
 
 from benchmarks.measurement.runs import keep, side_by_side
 from benchmarks.models import compiled
+from edgekit.evaluation.measuring import DEFAULT_PRECISION
 from edgekit.evaluation.ratios import turn_ratio
 
 
@@ -29,6 +30,7 @@ def main() -> None:
             budget=given.budget,
             processes=given.processes,
             seed=run,
+            precision=DEFAULT_PRECISION,
         )
         estimate = turn_ratio(plain.turn_times(0), slowed.turn_times(0), seed=run)
         found.append(
@@ -37,6 +39,7 @@ def main() -> None:
                 "value": round(estimate.value, 4),
                 "low": round(estimate.low, 4),
                 "high": round(estimate.high, 4),
+                "processes": len(plain.turn_times(0)),
             }
         )
         shown = f"{estimate.value:.3f} ({estimate.low:.3f}–{estimate.high:.3f})"

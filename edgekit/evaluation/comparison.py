@@ -192,7 +192,7 @@ def make_notes(
                 f" {record.warm_flat.count(False)} of {len(record.warm_flat)} cases."
             )
     for record in records:
-        told = [record.peak_note()]
+        told = [record.peak_note(), record.restless_note()]
         if record.error is None:
             told += [record.overload_note(index, one) for index, one in enumerate(workloads)]
         notes += [note for note in told if note is not None]

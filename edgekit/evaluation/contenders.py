@@ -137,7 +137,9 @@ def plan_workloads(artifacts: Sequence[Artifact], measuring: Measuring) -> tuple
                 hint="Give the bundle beside them.",
             )
         made += data_workloads(first, measuring)
-    return tuple(made)
+    return tuple(
+        one for one in made if measuring.only is None or (one.batch, one.length) in measuring.only
+    )
 
 
 def write_inputs(

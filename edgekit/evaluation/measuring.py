@@ -24,11 +24,11 @@ class Measuring:
 
     ``lengths`` are tokens (16 and 128 by default, "data" with data) or "data": the natural lengths
     of the texts of ``data``, a DATA as `edgekit.sources.data.read_samples` reads it with
-    ``columns``. ``budget`` is in seconds of timed turns over all contenders, start-up and warm-up
-    excluded; ``processes`` are fresh ones of each contender. A run of more than five processes
-    ends before its budget, after the fifth round or later, when every ratio is known to ±
-    ``precision`` (0: never). ``timeout`` are the seconds after which a process that does not
-    answer is given up.
+    ``columns``. Of all pairs of a batch and a length ``only`` keeps some. ``budget`` is in seconds
+    of timed turns over all contenders, start-up and warm-up excluded; ``processes`` are fresh ones
+    of each contender. A run of more than five processes ends before its budget, after the fifth
+    round or later, when every ratio is known to ± ``precision`` (0: never). ``timeout`` are the
+    seconds after which a process that does not answer is given up.
     """
 
     batches: tuple[int, ...] = (1,)
@@ -41,6 +41,7 @@ class Measuring:
     precision: float = DEFAULT_PRECISION
     data: str | None = None
     columns: str | None = None
+    only: frozenset[tuple[int, Length | None]] | None = None
     warm_seconds: float = WARM_SECONDS
     timeout: float = OPEN_TIMEOUT
 

@@ -76,7 +76,7 @@ class OutputCheck:
         """Why a contender that answers otherwise than at first is disqualified, else None."""
         precision = self._precision(record)
         rule = self._rule(precision, record.name)
-        drift = record.drifted(workload, rule)
+        drift = record.drifted(workload, rule, last=True)
         if drift is None:
             return None
         return (

@@ -12,6 +12,7 @@ import numpy as np
 from edgekit.core.errors import ConfigError, InputMismatch
 from edgekit.core.manifest import TensorSpec
 from edgekit.evaluation.answers import Unit, gather, read_units
+from edgekit.evaluation.counting import Counted
 from edgekit.evaluation.masking import hide_word
 from edgekit.evaluation.metrics import Prediction, cosine
 from edgekit.evaluation.numerics import Distance, add_outputs, larger, largest_gap
@@ -90,11 +91,9 @@ def run_texts(
     pairs = Pairs([], [], [0.0] * len(samples), decode=candidate.processor.decode)
     before: dict[int, Prediction] = {}
     after: dict[int, Prediction] = {}
-    differing = told = 0
+    differing = 0
+    counted = Counted(progress, len(units))
     for done, batch in _batches(units, candidate, reference, limit, hide_words=hide_words):
-        if done * 10 // len(units) != told:
-            told = done * 10 // len(units)
-            progress(f"Evaluated {done} of {len(units)} texts")
         theirs = _answers(reference, [item.theirs for item in batch])
         ours = _answers(candidate, [item.ours for item in batch])
         for item, expected, found in zip(batch, theirs, ours, strict=True):
@@ -113,6 +112,7 @@ def run_texts(
                     answered[index] = replace(right, outputs=alike)
             before[item.index] = gather(samples.task, item.unit, expected, candidate)
             after[item.index] = gather(samples.task, item.unit, answered, candidate)
+        counted.tell(f"Evaluated {done:,} of {len(units):,} texts", done)
     if differing:
         notes.append(
             f"{differing} of {len(units)} texts have other tokens in the bundle than in"
@@ -244,7 +244,7 @@ def run_arrays(
     size = batch_size if separable else 1
     pairs = Pairs([], [], [0.0] * len(samples))
     output = component.outputs[0].name
-    told = 0
+    counted = Counted(progress, len(samples))
     for start in range(0, len(samples), size):
         part = samples.inputs[start : start + size]
         feeds = {
@@ -268,9 +268,8 @@ def run_arrays(
                 for name, array in expected.items()
             }
             pairs.gaps[start + index] = largest_gap(theirs, mine)
-        if start * 10 // len(samples) != told:
-            told = start * 10 // len(samples)
-            progress(f"Evaluated {start} of {len(samples)} samples")
+        done = start + len(part)
+        counted.tell(f"Evaluated {done:,} of {len(samples):,} samples", done)
     return pairs
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from edgekit.core.errors import MeasurementError
+from edgekit.evaluation.counting import Counted
 from edgekit.evaluation.outputs import OutputCheck
 from edgekit.runtime.bench import OPEN_TIMEOUT, STAGE_SECONDS, WARM_SECONDS
 from edgekit.runtime.conversation import Child, ChildFailed
@@ -25,6 +26,8 @@ from edgekit.runtime.scenarios import SINGLE_STREAM, Scenario
 Item = TypeVar("Item")
 Records = Mapping[str, Record]
 
+# A round is over when the next one begins.
+_ALMOST = 0.999
 # Fewer rounds tell too little of how much processes differ to stop early.
 LEAST_ROUNDS = 5
 
@@ -70,10 +73,19 @@ def run_rounds(
     records = {entrant.name: Record(entrant.name) for entrant in entrants}
     generator = random.Random(plan.seed)
     share = plan.budget / (plan.processes * plan.workloads * len(entrants))
+    counted = Counted(progress, plan.processes, lines=plan.processes, first=True)
     for number in range(plan.processes):
-        progress(f"Round {number + 1} of {plan.processes}")
+        if all(record.error is not None for record in records.values()):
+            break
+
+        def tell(part: float, number: int = number) -> None:
+            timed = sum(record.wall_seconds for record in records.values())
+            told = f"Round {number + 1} of {plan.processes}, {timed:.0f} of {plan.budget:g} s timed"
+            counted.tell(told, number + min(part, _ALMOST))
+
+        tell(0.0)
         with ExitStack() as stack:
-            running = _Round(number, records, plan, generator, check)
+            running = _Round(number, records, plan, generator, check, tell)
             for entrant in _shuffled(generator, entrants):
                 if records[entrant.name].error is None:
                     errors = folder / f"{number}-{entrants.index(entrant)}.stderr"
@@ -89,6 +101,7 @@ def run_rounds(
             running.finish()
         if LEAST_ROUNDS <= number + 1 < plan.processes and enough(records):
             break
+    counted.end()
     return records
 
 
@@ -102,6 +115,7 @@ class _Round:
         plan: Plan,
         generator: random.Random,
         check: OutputCheck | None,
+        tell: Callable[[float], None],
     ) -> None:
         self._number = number
         self._records = records
@@ -110,6 +124,12 @@ class _Round:
         self._check = check
         self._children: dict[str, Child] = {}
         self._outputs: dict[str, Path] = {}
+        self._tell = tell
+        # What is told while one computes would take a processor from it: only between two answers.
+        self._expected = sum(record.error is None for record in records.values())
+        # Loading, and of each workload the warm-up and the turns, count as much as each other.
+        self._width = 1 / (1 + 2 * plan.workloads)
+        self._behind = 0.0
 
     def admit(self, name: str, child: Child, outputs: Path) -> None:
         """Let a fresh child load, alone; in the first round it leaves its outputs in a file."""
@@ -122,6 +142,7 @@ class _Round:
             name,
             lambda record, one: record.open(one, first, timeout=self._plan.timeout, outputs=wanted),
         )
+        self._reach(self._width / self._expected)
 
     def compare(self) -> None:
         """Disqualify the children that answer otherwise than the base, in the first round."""
@@ -139,7 +160,8 @@ class _Round:
         self._all(
             lambda record, child: record.warm(
                 child, workload, seconds=plan.warm_seconds, timeout=plan.timeout
-            )
+            ),
+            width=self._width,
         )
         typical = [self._records[name].typical[workload] for name in self._children]
         if not typical:
@@ -161,7 +183,7 @@ class _Round:
                 raise _disqualified(reason)
 
         for _ in range(turns):
-            self._all(take_turn)
+            self._all(take_turn, width=self._width / turns)
         self._all(
             lambda record, child: record.measure_stages(
                 child, workload, seconds=STAGE_SECONDS, timeout=plan.timeout
@@ -172,9 +194,17 @@ class _Round:
         """Let every child tell its peak of memory, and end."""
         self._all(lambda record, child: record.close(child, timeout=self._plan.timeout))
 
-    def _all(self, step: Callable[[Record, Child], None]) -> None:
-        for name in _shuffled(self._generator, list(self._children)):
+    def _all(self, step: Callable[[Record, Child], None], *, width: float = 0.0) -> None:
+        """One step of every child in random order, which is so much of the round."""
+        names = _shuffled(self._generator, list(self._children))
+        for name in names:
             self._try(name, step)
+            self._reach(width / len(names))
+
+    def _reach(self, part: float) -> None:
+        """Tell that another part of the round is over."""
+        self._behind += part
+        self._tell(self._behind)
 
     def _try(self, name: str, step: Callable[[Record, Child], None]) -> None:
         try:

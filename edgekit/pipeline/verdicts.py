@@ -243,7 +243,7 @@ def _told(
         return f"{len(gates)} gates were {word}: {words.listed(parts)}."
     if problem or accuracy is None:
         return f"{whole} Besides, {word}: {words.listed(parts)}."
-    drop = f"the drop in {accuracy.metric} ({drop_with_interval(accuracy)}; budget {max_drop})"
+    drop = f"the drop in {accuracy.metric} ({words.drop(accuracy)}; budget {max_drop})"
     return f"{word.capitalize()}: {words.listed([drop, *parts])}."
 
 
@@ -252,24 +252,13 @@ def _values(gate: Gate) -> str:
     return f"limit {limit}, measured {'unknown' if gate.value is None else value}"
 
 
-def drop_with_interval(accuracy: Accuracy) -> str:
-    """``0.12 % of the original's, 95 % interval −0.10 % to 0.30 %``, or the same in points."""
-    unit = accuracy.drop_unit
-    low, high = accuracy.drop_lower_95, accuracy.drop_upper_95
-    of = " of the original's" if unit == "relative" else ""
-    return (
-        f"{words.hundredths(accuracy.drop, unit)}{of}, 95 % interval"
-        f" {words.hundredths(low, unit)} to {words.hundredths(high, unit)}"
-    )
-
-
 def _about_drop(result: ValidateResult, max_drop: str, *, failed: bool) -> str:
     accuracy = result.accuracy
     if accuracy is None:
         return "The bundle has no output that could be compared with the original's."
     word = "is over" if failed else "is not proved to be within"
     return (
-        f"The drop in {accuracy.metric} ({drop_with_interval(accuracy)}) {word} the budget of"
+        f"The drop in {accuracy.metric} ({words.drop(accuracy)}) {word} the budget of"
         f" {max_drop}: {accuracy.reference:.4f} in PyTorch, {accuracy.candidate:.4f} in the"
         f" bundle, on {accuracy.samples:,} samples."
     )

@@ -155,6 +155,19 @@ def heading(axes: Axes, height: float, left: str, right: str) -> None:
               ha="right", fontweight="bold", bbox=box)  # fmt: skip
 
 
+def close_rows(
+    axes: Axes, count: int, label: str, *, low: float = 0.0, high: float, top: float = 0.65
+) -> None:
+    """The axes of `count` rows drawn at 0, −1, −2…, each under its heading: `low` to `high`.
+
+    A picture of nothing but zeros gets an axis up to 1.
+    """
+    axes.set_xlim(low, high or 1.0)
+    axes.set_ylim(-count + 0.6, top)
+    axes.set_yticks([])
+    axes.set_xlabel(label)
+
+
 def svg(drawn: Figure, name: str, label: str) -> str:
     """The figure as an ``<svg>`` element for a page; `label` is what a screen reader says.
 

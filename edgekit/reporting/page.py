@@ -16,6 +16,7 @@ from edgekit.reporting.reading import read_result
 from edgekit.reporting.tables import Table
 
 _TEMPLATE = "page.html.jinja"
+_MACHINE = "How and where it was measured"
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,14 @@ def render_html(result: Mapping[str, object]) -> str:
 def sections(result: BenchResult | ValidateResult) -> list[Section]:
     """All sections of a report, in order; those that the result has nothing for are empty."""
     if isinstance(result, BenchResult):
-        return [*_speed(result, []), *_notes(result.notes), *_machine(result, result.versions)]
+        cards = [
+            *tables.noise(result.noise),
+            *tables.device(result.device),
+            *tables.protocol(result.protocol),
+            *tables.versions(result.versions),
+        ]
+        machine = Section("machine", _MACHINE, cards=cards)
+        return [*_speed(result, []), *_notes(result.notes), machine]
     accuracy = result.accuracy
     found = [
         Section(
@@ -98,14 +106,15 @@ def sections(result: BenchResult | ValidateResult) -> list[Section]:
         Section("layers", "Layers", [] if layers is None else [layers]),
         *_notes((*result.notes, *(result.timing.notes if result.timing else ()))),
     ]
-    if result.timing is not None:
-        return [*found, *_machine(result.timing, result.versions)]
+    timing = result.timing
     cards = [
-        *tables.device(result.device),
+        *([] if timing is None else tables.noise(timing.noise)),
+        *tables.device(result.device if timing is None else timing.device),
         *tables.judged(result),
+        *([] if timing is None else tables.protocol(timing.protocol)),
         *tables.versions(result.versions),
     ]
-    return [*found, Section("machine", "Measured on", cards=cards)]
+    return [*found, Section("machine", _MACHINE, cards=cards)]
 
 
 def _speed(result: BenchResult, trade: Sequence[Chart]) -> list[Section]:
@@ -141,16 +150,6 @@ def _paired(shown: list[Section]) -> list[Section]:
     single = [one for one in shown if one.name in ("trade-off", "memory") and len(one.charts) == 1]
     return [replace(one, half=True) if one in single and len(single) == 2 else one
             for one in shown]  # fmt: skip
-
-
-def _machine(result: BenchResult, versions: Mapping[str, str]) -> list[Section]:
-    cards = [
-        *tables.noise(result.noise),
-        *tables.device(result.device),
-        *tables.protocol(result.protocol),
-        *tables.versions(versions),
-    ]
-    return [Section("machine", "How and where it was measured", cards=cards)]
 
 
 def _notes(notes: Sequence[str]) -> list[Section]:

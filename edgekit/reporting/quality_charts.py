@@ -19,6 +19,7 @@ from edgekit.reporting.drawing import (
     OPEN,
     TEXT,
     Chart,
+    close_rows,
     colour,
     figure,
     heading,
@@ -306,10 +307,9 @@ def layers(found: Sequence[LayerError]) -> Chart | None:
         axes.barh(height - 0.1, level, height=0.26, color=colour(1), linewidth=0)
         name = row.tensor if len(row.tensor) <= 42 else f"…{row.tensor[-41:]}"
         heading(axes, height + 0.08, name, _ratio(row, 0))
-    axes.set_xlim(min([0.0, *levels]), max(levels) * 1.05 or 1.0)
-    axes.set_ylim(-len(shown) + 0.6, 0.65)
-    axes.set_yticks([])
-    axes.set_xlabel("worse  ←  signal over error, dB  →  better")
+    label = "worse  ←  signal over error, dB  →  better"
+    low, high = min([0.0, *levels]), max([0.0, *(level * 1.05 for level in levels)])
+    close_rows(axes, len(shown), label, low=low, high=high)
     told = ", ".join(f"{row.tensor} ({row.operator}) {_ratio(row)}" for row in shown[:3])
     return Chart(
         name="layers",

@@ -57,6 +57,13 @@ def evidence_result(bundle: Bundle) -> ValidateResult:
     if isinstance(peak, int):
         notes.append(f"Peak memory above what the imports took: {peak / 1e6:.1f} MB.")
     target = manifest.target or {}
+    device, versions = evidence.get("device", {}), evidence.get("versions", {})
+    noise = evidence.get("noise")
+    # Of the measurement itself the manifest keeps how quiet the machine was.
+    timing = {
+        "protocol": {}, "device": device, "versions": versions, "contenders": [], "ratios": [],
+        "noise": noise,
+    }  # fmt: skip
     return _whole(
         ValidateResult,
         {
@@ -66,8 +73,9 @@ def evidence_result(bundle: Bundle) -> ValidateResult:
             "latency": evidence.get("latency") or None,
             "size": evidence.get("size"),
             "gates": evidence.get("gates", []),
-            "device": evidence.get("device", {}),
-            "versions": evidence.get("versions", {}),
+            "device": device,
+            "versions": versions,
+            "timing": timing if noise else None,
             "bundle": {
                 "name": manifest.name,
                 "bundle_id": bundle.id,

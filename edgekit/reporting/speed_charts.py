@@ -17,6 +17,7 @@ from edgekit.reporting.drawing import (
     PARTS,
     Chart,
     Key,
+    close_rows,
     colour,
     dash,
     figure,
@@ -136,9 +137,8 @@ def _ratios(name: str, workload: str, found: Sequence[Ratio], *, offline: bool) 
             axes.plot(row.value, height, marks[row.verdict], color=tone, markersize=8)
         value = f"{words.times(row.value)} ({_range(row)})"
         heading(axes, height + 0.19, f"{row.b} vs {row.a}", value)
-    axes.set_yticks([])
-    axes.set_ylim(-len(shown) + 0.55, 0.8)
-    axes.set_xlabel("slower  ←  1× = as fast  →  faster")
+    label = "slower  ←  1× = as fast  →  faster"
+    close_rows(axes, len(shown), label, low=low, high=high, top=0.8)
     what = "throughput" if offline else "speed"
     more = f" The table has {len(found) - len(shown)} more." if len(found) > len(shown) else ""
     caption = (
@@ -197,10 +197,8 @@ def start_up(rows: Sequence[Contender], series: Series) -> Chart | None:
                       linewidth=0)  # fmt: skip
             left += took
         heading(axes, height + 0.13, row.name, words.milliseconds(left))
-    axes.set_xlim(0, most * 1.02 or 1.0)
-    axes.set_ylim(-len(first) + 0.6, 0.65)
-    axes.set_yticks([])
-    axes.set_xlabel("ms from the start of the process to the first answer")
+    label = "ms from the start of the process to the first answer"
+    close_rows(axes, len(first), label, high=most * 1.02)
     told = "; ".join(f"{row.name} {words.milliseconds(sum(_stages(row)))}" for row in first)
     return Chart(
         name="start-up",
@@ -240,10 +238,8 @@ def parts(rows: Sequence[Contender]) -> Chart | None:
         name = f"{row.name}, {words.of(row)}"
         heading(axes, height + 0.13, name, words.milliseconds(left))
         table.append((row.name, words.of(row), *(words.milliseconds(took) for took in spent)))
-    axes.set_xlim(0, most * 1.02 or 1.0)
-    axes.set_ylim(-len(split) + 0.6, 0.65)
-    axes.set_yticks([])
-    axes.set_xlabel("ms of one prediction, from the text to the answer")
+    label = "ms of one prediction, from the text to the answer"
+    close_rows(axes, len(split), label, high=most * 1.02)
     return Chart(
         name="parts",
         title="Where one prediction's time goes",
@@ -277,9 +273,9 @@ def memory(rows: Sequence[Contender], series: Series) -> Chart | None:
         axes.barh(height, (peak or 0) / 1e6, height=0.2, color=colour(series[name]), linewidth=0)
         axes.barh(height - 0.22, (files or 0) / 1e6, height=0.16, color=BAND, linewidth=0)
         heading(axes, height + 0.13, name, words.size(peak))
-    axes.set_ylim(-len(peaks) + 0.5, 0.65)
-    axes.set_yticks([])
-    axes.set_xlabel("MB: peak of memory (coloured), model files (pale)")
+    most = max(max(peak or 0, files or 0) for peak, _, files in peaks.values()) / 1e6
+    label = "MB: peak of memory (coloured), model files (pale)"
+    close_rows(axes, len(peaks), label, high=most * 1.02)
     told = "; ".join(f"{name} {words.size(peak)}" for name, (peak, _, _) in peaks.items())
     return Chart(
         name="memory",

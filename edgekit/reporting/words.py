@@ -87,6 +87,12 @@ def bounds(accuracy: Accuracy) -> str:
     return _between(low, high)
 
 
+def drop(accuracy: Accuracy) -> str:
+    """``0.12 % of the original's, 95 % interval −0.10 % to 0.30 %``, or the same in points."""
+    of = " of the original's" if accuracy.drop_unit == "relative" else ""
+    return f"{hundredths(accuracy.drop, accuracy.drop_unit)}{of}, 95 % interval {bounds(accuracy)}"
+
+
 def metric(value: float, places: int = 4) -> str:
     """A metric's value."""
     return f"{value:.{places}f}" if math.isfinite(value) else NONE

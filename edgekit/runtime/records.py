@@ -26,13 +26,17 @@ _KEPT_UP = 0.98
 
 @dataclass(frozen=True)
 class TurnSums:
-    """What one turn came to: ``busy_seconds`` is the time in which there was something to do."""
+    """What one turn came to: ``busy_seconds`` is the time in which there was something to do.
+
+    ``given_up`` counts requests of a server that nobody answered.
+    """
 
     inferences: int
     wall_seconds: float
     cpu_seconds: float
     busy_seconds: float
     samples: int
+    given_up: int = 0
 
 
 @dataclass
@@ -41,7 +45,8 @@ class Record:
 
     ``times[w][r]`` are the milliseconds of workload `w` in round `r`, ``turns[w][r]`` the sums of
     its turns; ``firsts`` holds, by workload, the first inferences of the processes that began with
-    it, in milliseconds. ``drifts[w]`` has one entry per turn, ``stages[w]`` one per process.
+    it, in milliseconds. ``drifts[w]`` has one entry per turn, ``stages[w]`` one per process;
+    ``restless`` counts the turns after which the process went on computing.
     """
 
     name: str
@@ -54,6 +59,7 @@ class Record:
     peaks: list[int] = field(default_factory=list)
     pss_peaks: list[int] = field(default_factory=list)
     peak_reset: bool = True
+    restless: int = 0
     scenario: Scenario = SINGLE_STREAM
     turns: dict[int, dict[int, list[TurnSums]]] = field(default_factory=dict)
     stages: dict[int, list[Stages]] = field(default_factory=dict)
@@ -128,8 +134,10 @@ class Record:
             cpu_seconds=_number(reply["cpu_seconds"]),
             busy_seconds=_number(reply["busy_seconds"]),
             samples=len(found),
+            given_up=int(_number(reply.get("given_up", 0))),
         )
         sums.append(turn)
+        self.restless += reply.get("at_rest") is False
         self.wall_seconds += turn.wall_seconds
         self.cpu_seconds += turn.cpu_seconds
         self.busy_seconds += turn.busy_seconds
@@ -172,6 +180,15 @@ class Record:
         self.error = str(failure)
         self.error_kind = None if failure.error is None else failure.error.kind
 
+    def restless_note(self) -> str | None:
+        """That it disturbed the others, None when it was at rest while they took their turns."""
+        if not self.restless:
+            return None
+        return (
+            f"{self.name} went on computing after {self.restless} of its turns: what the others"
+            " took then may be too long."
+        )
+
     def peak_note(self) -> str | None:
         """What is wrong with the peak of memory, None when it is what it should be."""
         if self.peak_reset or not self.peaks:
@@ -207,9 +224,12 @@ class Record:
         """CPU seconds per second in which there was something to answer; None before any turn."""
         return self.cpu_seconds / self.busy_seconds if self.busy_seconds else None
 
-    def drifted(self, workload: int, rule: Tolerance) -> Drift | None:
-        """The first change of answers, from those at first, that a tolerance does not allow."""
-        found = self.drifts.get(workload, [])
+    def drifted(self, workload: int, rule: Tolerance, *, last: bool = False) -> Drift | None:
+        """The first change of answers, from those at first, that a tolerance does not allow.
+
+        With `last` only the last turn is looked at, by who asks after every one.
+        """
+        found = self.drifts.get(workload, [])[-1 if last else 0 :]
         return next((drift for drift in found if not drift.within(rule)), None)
 
     def reached_qps(self, workload: int) -> float | None:
@@ -229,7 +249,13 @@ class Record:
         return reached is None or offered is None or reached >= _KEPT_UP * offered
 
     def overload_note(self, index: int, workload: Workload) -> str | None:
-        """That the device did not keep up with the requests of a workload, None where it did."""
+        """That requests of a workload came too fast or were given up, None where all is well."""
+        given_up = sum(self._given_up(index))
+        if self.kept_up(index) and given_up:
+            return (
+                f"{self.name} was held up at {workload.name} until {given_up} requests that waited"
+                " were given up: the percentiles count them as slower than all others."
+            )
         if self.kept_up(index):
             return None
         return (
@@ -264,8 +290,13 @@ class Record:
         )
         if self.error is not None or not processes:
             return empty
-        # The slowest requests of a queue that only grew were given up, and have no times.
-        tail = processes if self.kept_up(index) else []
+        # Who was given up waited longer than all who were answered; of a queue that only grew,
+        # that is most of them.
+        whole = [
+            np.append(times, np.full(lost, np.inf))
+            for times, lost in zip(processes, self._given_up(index), strict=True)
+        ]
+        tail = whole if self.kept_up(index) else []
         return replace(
             empty,
             p50_ms=timing.percentile(processes, 0.5),
@@ -286,6 +317,14 @@ class Record:
             offered_qps=self.scenario.qps,
             reached_qps=self.reached_qps(index),
         )
+
+    def _given_up(self, index: int) -> list[int]:
+        """Requests that nobody answered, process by process."""
+        turns = self.turns.get(index, {})
+        return [
+            sum(turn.given_up for turn in turns.get(round_, []))
+            for round_ in sorted(self.times.get(index, {}))
+        ]
 
     def _throughput(self, index: int, workload: Workload) -> float | None:
         """Rows per second; None where requests are waited for."""

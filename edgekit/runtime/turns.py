@@ -48,29 +48,30 @@ def take_server_turn(
     behind it; it includes the operating system's wake-up (some 0.1 ms). Requests that came within
     `seconds` are answered for twice as long at most: a queue that only grows has no latency.
     """
-    for _ in range(discard):
-        run()
     times: list[int] = []
     last: Answer | None = None
-    busy = 0
+    busy = given_up = 0
     with collector_off():
+        for _ in range(discard):
+            run()
         cpu, begun = time.process_time(), time.perf_counter_ns()
-        given_up = begun + int(2e9 * seconds)
+        until = begun + int(2e9 * seconds)
         for arrival in arrivals(qps, seconds, least, seed):
             due = begun + int(arrival * 1e9)
             wait = due - time.perf_counter_ns()
             if wait > 0:
                 time.sleep(wait / 1e9)
             started = time.perf_counter_ns()
-            if started > given_up and len(times) >= least:
-                break
+            if started > until and len(times) >= least:
+                given_up += 1
+                continue
             last = None
             last = run()
             ended = time.perf_counter_ns()
             times.append(ended - due)
             busy += ended - started
         wall, cpu = (time.perf_counter_ns() - begun) / 1e9, time.process_time() - cpu
-    return Turn(tuple(times), wall, cpu, busy / 1e9, len(times), last)
+    return Turn(tuple(times), wall, cpu, busy / 1e9, len(times), last, given_up)
 
 
 def arrivals(qps: float, seconds: float, least: int, seed: int) -> Iterator[float]:
@@ -120,8 +121,6 @@ def take_offline_turn(
 
     Of more than 1,000 times an even selection is kept; ``inferences`` counts all.
     """
-    for _ in range(discard):
-        run()
     each = max(1, math.ceil(least / streams))
     together = Barrier(streams)
 
@@ -138,6 +137,8 @@ def take_offline_turn(
         return times, begun, time.perf_counter(), last
 
     with ThreadPoolExecutor(streams) as pool, collector_off():
+        for _ in range(discard):
+            run()
         cpu = time.process_time()
         pulled = [future.result() for future in [pool.submit(pull) for _ in range(streams)]]
         cpu = time.process_time() - cpu

@@ -154,7 +154,11 @@ class _Server:
         self._pss = 0
 
     def answer(self, command: Mapping[str, object]) -> dict[str, object]:
-        """What one command came to."""
+        """What one command came to, told when nothing of it computes any more."""
+        reply = self._do(command)
+        return {**reply, "at_rest": timing.come_to_rest()}
+
+    def _do(self, command: Mapping[str, object]) -> dict[str, object]:
         do = command["do"]
         if do == "largest":
             return self._largest()
@@ -233,6 +237,9 @@ class _Server:
         wrong = self._remember(index, prepared.first())
         result = timing.warm_up(prepared.call, seconds=seconds)
         self._typical[index] = result.typical_ms
+        # What compiling left behind is not walked by the collections of every turn either.
+        gc.collect()
+        gc.freeze()
         return {
             "runs": result.runs,
             "seconds": result.seconds,
@@ -261,6 +268,7 @@ class _Server:
             "cpu_seconds": turn.cpu_seconds,
             "busy_seconds": turn.busy_seconds,
             "inferences": turn.inferences,
+            "given_up": turn.given_up,
             "drift": None if moved is None else moved.to_json(),
             "wrong": not_finite(last),
             **({"streams": scenario.streams} if scenario.name == "offline" else {}),

@@ -39,6 +39,30 @@ def test_unknown_names_fail(command: str, capsys: pytest.CaptureFixture[str]) ->
     assert "did you mean 'digits'?" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("system", "machine", "there"),
+    [("Linux", "x86_64", True), ("Linux", "aarch64", False), ("Darwin", "x86_64", False)],
+)
+def test_what_runs_elsewhere_is_fetched_by_name_alone(
+    system: str,
+    machine: str,
+    there: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Seventy megabytes of a browser for another machine are of no use."""
+    monkeypatch.setattr("platform.system", lambda: system)
+    monkeypatch.setattr("platform.machine", lambda: machine)
+    monkeypatch.setattr("benchmarks.zoo.__main__.fetch", lambda name: name)
+    assert main(["fetch"]) == 0
+    told = capsys.readouterr()
+    fetched = set(told.out.split())
+    assert fetched == set(TABLE) - (set() if there else {"chromium"})
+    assert ("chromium is left out" in told.err) is not there
+    assert main(["fetch", "chromium"]) == 0
+    assert capsys.readouterr().out == "chromium\n"
+
+
 def test_wrong_usage_is_two() -> None:
     """A missing command is argparse's exit code 2."""
     with pytest.raises(SystemExit) as stopped:

@@ -102,7 +102,8 @@ def test_recorded_evidence_is_told() -> None:
     assert fact("run on", evidence) == "Xeon, Linux 6"
     assert fact("verdict", evidence) == "inconclusive (validate --record)"
     assert fact("accuracy", evidence) == (
-        "0.8428, in PyTorch 0.8450: drop 0.26 % (−1.76 % to 1.76 %), 1,200 samples"
+        "0.8428, in PyTorch 0.8450: drop 0.26 % of the original's, 95 %"
+        " interval −1.76 % to 1.76 %, 1,200 samples"
     )
     assert fact("speed", evidence) == (
         "45.20 ms, in PyTorch 50.00 ms: 1.11× (0.76–1.42, not resolved)"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -161,14 +162,28 @@ def test_a_budget_of_the_drop_needs_data(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("unit", "told"),
     [
-        ("relative", "drop: 11.00 % of the accuracy (5.00 % to 20.00 %), budget 1.00 %"),
-        ("points", "drop: 11.00 points (5.00 points to 20.00 points), budget 1.00 points"),
+        (
+            "relative",
+            "drop: 11.00 % of the original's, 95 % interval 5.00 % to 20.00 %; budget 1.00 %",
+        ),
+        (
+            "points",
+            "drop: 11.00 points, 95 % interval 5.00 points to 20.00 points; budget 1.00 points",
+        ),
     ],
 )
 def test_the_drop_has_its_unit(unit: Literal["relative", "points"], told: str) -> None:
     """Per cent of the metric are not points of it."""
     result = replace(RESULT, accuracy=replace(ACCURACY, drop_unit=unit))
     assert told in describe(result).splitlines()
+
+
+def test_an_end_without_a_bound_is_said() -> None:
+    """As in every report."""
+    result = replace(RESULT, accuracy=replace(ACCURACY, drop_upper_95=math.inf))
+    assert "drop: 11.00 % of the original's, 95 % interval 5.00 % to no bound; budget" in describe(
+        result
+    )
 
 
 @pytest.mark.parametrize(("low", "told"), [(0.95, ", not resolved"), (1.05, "(1.05–1.20)\n")])

@@ -66,7 +66,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
 
     monkeypatch.setattr(tuning, "find_engine", lambda name: fake)
     monkeypatch.setattr(tuning, "take_turn", take_turn)
-    monkeypatch.setattr(tuning, "_SETTLE_SECONDS", 0.0)
+    monkeypatch.setattr(tuning, "come_to_rest", lambda: True)
     return fake
 
 

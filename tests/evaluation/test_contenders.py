@@ -62,6 +62,14 @@ def test_every_batch_has_every_length(bundle_of: Make) -> None:
     assert [one.name for one in made] == ["1×6", "1×8", "2×6", "2×8"]
 
 
+def test_some_batches_have_some_lengths(bundle_of: Make) -> None:
+    """When not all of them are wanted."""
+    artifacts = open_artifacts([bundle_of("classification").path])
+    some = frozenset({(1, 6), (1, 8), (2, 8)})
+    made = plan_workloads(artifacts, Measuring(batches=(1, 2), lengths=(6, 8), only=some))
+    assert [one.name for one in made] == ["1×6", "1×8", "2×8"]
+
+
 def test_natural_lengths_come_from_data(bundle_of: Make, tmp_path: Path) -> None:
     """Rows as they are, by turns, padded to the longest of their batch only."""
     artifacts = open_artifacts([bundle_of("classification").path])

@@ -21,6 +21,7 @@ from edgekit.runtime.conversation import child_environment
 from edgekit.runtime.records import Record
 from edgekit.runtime.scenarios import SINGLE_STREAM, Scenario
 from edgekit.runtime.workloads import Workload, save_workloads
+from tests.evaluation.test_counting import Drawn
 
 CHILDREN = Path(__file__).with_name("children.py")
 
@@ -62,6 +63,28 @@ def test_every_contender_is_measured_in_fresh_processes(tmp_path: Path) -> None:
     fastest = [min(float(times.min()) for times in record.rounds(0)) for record in records.values()]
     assert fastest[0] >= 1
     assert fastest[1] >= 2
+
+
+def test_who_listens_hears_of_every_round(tmp_path: Path) -> None:
+    """With the seconds that were timed; a bar never goes back, and ends."""
+    said: list[str] = []
+    run(tmp_path, entrant(tmp_path, "a"), processes=3, progress=said.append)
+    assert [text[:12] for text in said] == ["Round 1 of 3", "Round 2 of 3", "Round 3 of 3"]
+    assert said[0].endswith(", 0 of 0.4 s timed")
+    bar = Drawn()
+    run(tmp_path, entrant(tmp_path, "a"), progress=bar)
+    steps = [done for _, done, _ in bar.drawn]
+    assert steps == sorted(steps)
+    assert (steps[0], steps[-1]) == (0, 2)
+    assert len({int(step * 10) for step in steps}) > 10
+
+
+def test_rounds_of_nobody_are_not_begun(tmp_path: Path) -> None:
+    """When the last contender has failed there is nothing left to measure."""
+    said: list[str] = []
+    records = run(tmp_path, entrant(tmp_path, "a", "crashes"), processes=4, progress=said.append)
+    assert records["a"].error is not None
+    assert len(said) == 1
 
 
 def test_a_planted_difference_is_told(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from edgekit.cli.console import Console
 from edgekit.cli.main import cli
 from edgekit.core.bundle import open_bundle, replace_evidence
 from edgekit.core.errors import ConfigError, MissingDependency
+from edgekit.core.measurements import Noise
 from edgekit.core.results import to_json
 from edgekit.reporting import require_reporting, write_report, write_reports
 from tests.reporting import results
@@ -113,6 +114,9 @@ def test_a_bundle_without_evidence_says_how_to_get_it(classifier: Path, tmp_path
     assert "--record" in (caught.value.hint or "")
 
 
+NOISY = Noise(1.041, 1.012, 1.068, "noisy", ("other programs used 31% of the CPUs",))
+
+
 def test_a_bundle_is_reported_from_its_evidence(classifier: Path, tmp_path: Path) -> None:
     """What `validate --record` wrote into the manifest is enough for a page."""
     import shutil
@@ -126,6 +130,7 @@ def test_a_bundle_is_reported_from_its_evidence(classifier: Path, tmp_path: Path
         "size": to_json(result.size),
         "device": result.device,
         "versions": result.versions,
+        "noise": to_json(NOISY),
     }
     replace_evidence(bundle, evidence)
 
@@ -135,3 +140,7 @@ def test_a_bundle_is_reported_from_its_evidence(classifier: Path, tmp_path: Path
     assert '<span class="badge">Pass</span>' in page
     assert "123.0 MB" in page
     assert bundle.id in page
+    for text in (page, (tmp_path / "r.md").read_text()):
+        assert "The machine was noisy while it was timed." in text
+        assert "other programs used 31% of the CPUs" in text
+        assert "1.04×" in text

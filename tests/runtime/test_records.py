@@ -116,6 +116,32 @@ def test_turns_add_up() -> None:
     assert Record("b").cpu_share() is None
 
 
+def test_a_pool_that_goes_on_is_told() -> None:
+    """After how many of its turns it took time from the others."""
+    assert measured(make_scenario("single-stream"), at_rest=True)[0].restless_note() is None
+    found, _ = measured(make_scenario("single-stream"), at_rest=False)
+    assert found.restless == 4
+    assert "a went on computing after 4 of its turns" in str(found.restless_note())
+
+
+def test_who_was_given_up_is_in_the_tail() -> None:
+    """Twelve of 172 requests that nobody answered: p90 is still a time, p95 none."""
+    scenario = make_scenario("server", qps=10.0)
+    found, _ = measured(
+        scenario, nanoseconds=[2_000_000] * 40, inferences=40, busy_seconds=0.08, given_up=0
+    )
+    assert found.overload_note(0, Workload(1, 16, {})) is None
+    assert found.row(0, Workload(1, 16, {}), artifact_bytes=None).p95_ms == 2.0
+    lost, _ = measured(
+        scenario, nanoseconds=[2_000_000] * 40, inferences=40, busy_seconds=0.08, given_up=3
+    )
+    row = lost.row(0, Workload(1, 16, {}), artifact_bytes=None)
+    assert (row.p50_ms, row.p90_ms, row.p95_ms) == (2.0, 2.0, None)
+    assert "12 requests that waited were given up" in str(
+        lost.overload_note(0, Workload(1, 16, {}))
+    )
+
+
 def test_offline_throughput_is_that_of_all_callers() -> None:
     """Answers per second of the whole turn."""
     found, _ = measured(make_scenario("offline"), streams=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 import time
 
 import numpy as np
@@ -82,6 +83,78 @@ def test_a_turn_ends_after_a_thousand_calls() -> None:
     assert len(turn.nanoseconds) == 1000
 
 
+def test_the_collection_comes_before_what_warms_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first timed call follows an untimed one, not a pause that lets pools fall asleep."""
+    order: list[str] = []
+    monkeypatch.setattr(timing.gc, "collect", lambda: order.append("collected"))
+    timing.take_turn(lambda: order.append("ran"), seconds=0.0, least=1, discard=1)
+    assert order == ["collected", "ran", "ran"]
+
+
+class Clock:
+    """Time that passes in sleep alone, in which a pool spins until `until` seconds are over."""
+
+    def __init__(self, until: float, share: float = 2.0) -> None:
+        self.now = self.used = 0.0
+        self.until, self.share = until, share
+
+    def monotonic(self) -> float:
+        """Seconds since the start."""
+        return self.now
+
+    def process_time(self) -> float:
+        """The CPU seconds of all threads."""
+        return self.used
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass."""
+        self.used += self.share * max(0.0, min(seconds, self.until - self.now))
+        self.now += seconds
+
+
+def test_a_spinning_pool_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """35 ms of it are slept through, and hardly more."""
+    clock = Clock(until=0.035)
+    monkeypatch.setattr(timing, "time", clock)
+    assert timing.come_to_rest()
+    assert 0.035 <= clock.now < 0.05
+
+
+def test_a_process_at_rest_is_waited_for_one_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What takes a twentieth of a core is no pool that spins."""
+    clock = Clock(until=60.0, share=0.05)
+    monkeypatch.setattr(timing, "time", clock)
+    assert timing.come_to_rest()
+    assert clock.now < 0.01
+
+
+def test_a_process_that_never_rests_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After the time it was given, not later."""
+    clock = Clock(until=60.0, share=1.0)
+    monkeypatch.setattr(timing, "time", clock)
+    assert not timing.come_to_rest(most=0.2)
+    assert clock.now < 0.22
+
+
+def test_a_thread_that_spins_is_seen() -> None:
+    """Of this very process, by the system's own clock."""
+    stop = threading.Event()
+
+    def spin() -> None:
+        while not stop.is_set():
+            pass
+
+    thread = threading.Thread(target=spin)
+    thread.start()
+    try:
+        # On a busy machine it may get no processor for some of the looks.
+        assert any(not timing.come_to_rest(most=0.0) for _ in range(200))
+    finally:
+        stop.set()
+        thread.join()
+    assert timing.come_to_rest(most=60.0)
+
+
 def test_the_collector_rests_during_a_turn() -> None:
     """Its pauses are the harness's; afterwards it is as it was."""
     seen: list[bool] = []
@@ -133,6 +206,14 @@ def test_no_percentile_without_its_samples(q: float, least: int) -> None:
 def test_an_unlisted_percentile_is_never_told() -> None:
     """Nobody has said how many samples it takes."""
     assert timing.percentile([np.ones(10_000)], 0.123) is None
+
+
+def test_what_was_given_up_is_slower_than_all() -> None:
+    """A percentile that falls among infinite samples is not told; lower ones are."""
+    times = np.concatenate([np.arange(90.0), np.full(10, np.inf)])
+    assert timing.percentile([times], 0.9) == 89.0
+    assert timing.percentile([np.concatenate([times, np.full(60, np.inf)])], 0.9) is None
+    assert timing.percentile([np.full(200, np.inf)], 0.5) is None
 
 
 def test_the_peak_begins_again() -> None:

@@ -87,6 +87,9 @@ def test_a_queue_that_grows_is_given_up(clock: Clock) -> None:
     assert turn.wall_seconds == pytest.approx(0.21, abs=0.011)
     assert 20 <= turn.inferences <= 22
     assert turn.busy_seconds == pytest.approx(turn.wall_seconds, abs=0.001)
+    # Of some 500 that came; nobody is forgotten.
+    assert turn.inferences + turn.given_up == len(list(turns.arrivals(5000.0, 0.1, 3, 0)))
+    assert turn.given_up > 400
 
 
 def test_sparse_requests_come_after_a_pause(clock: Clock) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from edgekit.core.errors import EngineUnavailable
+from edgekit.runtime import timing
 from edgekit.runtime.worker import not_finite, serve
 from edgekit.runtime.workloads import Workload, load_outputs, save_workloads
 
@@ -239,7 +240,7 @@ def test_every_scenario_is_answered(
     (_, _, measured) = talk(Fixed(), inputs, OPEN, WARM, {**MEASURE, "scenario": scenario})[1]
     always = {
         "event", "nanoseconds", "wall_seconds", "cpu_seconds", "busy_seconds", "inferences",
-        "drift", "wrong",
+        "drift", "wrong", "given_up", "at_rest",
     }  # fmt: skip
     assert set(measured) == always | keys
     assert measured["inferences"] >= 4  # type: ignore[operator]
@@ -248,7 +249,7 @@ def test_every_scenario_is_answered(
 def test_stages_are_told_by_those_who_know(inputs: Path) -> None:
     """Others answer with nothing."""
     command = {"do": "stages", "workload": 0, "seconds": 0.5}
-    assert talk(Fixed(), inputs, OPEN, command)[1][1] == {"event": "stages"}
+    assert talk(Fixed(), inputs, OPEN, command)[1][1] == {"event": "stages", "at_rest": True}
     (_, stages) = talk(Staged(), inputs, OPEN, command)[1]
     assert (stages["preprocess_ms"], stages["engine_ms"]) == (0.5, 2.0)
 
@@ -260,8 +261,23 @@ def test_the_largest_arrays_are_run_at_the_end(tmp_path: Path) -> None:
     contender = Fixed()
     answers = talk(contender, path, OPEN, {"do": "largest"}, {"do": "stop"})[1]
     assert contender.ran == [5, 7, 7]
-    assert answers[1] == {"event": "largest"}
+    assert answers[1] == {"event": "largest", "at_rest": True}
     assert {"peak_rss_bytes", "peak_pss_bytes"} <= set(answers[2])
+
+
+def test_an_answer_comes_when_nothing_computes_any_more(
+    inputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another contender's turn begins with it; a pool that will not rest is told."""
+    calls: list[str] = []
+
+    def come_to_rest() -> bool:
+        calls.append("rest")
+        return len(calls) < 3
+
+    monkeypatch.setattr(timing, "come_to_rest", come_to_rest)
+    answers = talk(Fixed(), inputs, OPEN, WARM, MEASURE)[1]
+    assert [answer["at_rest"] for answer in answers] == [True, True, False]
 
 
 @pytest.mark.parametrize("wrong", [WARM, MEASURE, {"do": "largest"}, {"do": "dance"}])

@@ -8,16 +8,18 @@ from typing import Literal
 
 import click
 
+from edgekit.cli.bars import listening
 from edgekit.cli.commands._bench_tables import describe
 from edgekit.cli.console import Console, command_line
 from edgekit.cli.options import (
     BundlePath,
-    Length,
     common,
     pass_console,
+    reference_inputs,
     reports,
     seed,
     source_loading,
+    timing,
 )
 from edgekit.core.errors import EdgekitError
 from edgekit.core.measurements import BenchResult
@@ -26,13 +28,7 @@ from edgekit.core.measurements import BenchResult
 @click.command("bench")
 @click.argument("bundles", nargs=-1, required=True, type=BundlePath())
 @click.option("--reference", metavar="SOURCE", help="The original PyTorch model.")
-@click.option(
-    "--input",
-    "inputs",
-    multiple=True,
-    metavar="NAME=DTYPE:DIM,…",
-    help="An input of a custom reference; the bundle's own by default.",
-)
+@reference_inputs
 @click.option(
     "--also",
     type=click.Choice(["compile", "bfloat16"]),
@@ -56,40 +52,9 @@ from edgekit.core.measurements import BenchResult
     metavar="N",
     help="Callers at a time in offline; the better of 1 and --threads by default.",
 )
-@click.option(
-    "--batch",
-    "batches",
-    type=click.IntRange(min=1),
-    multiple=True,
-    default=(1,),
-    show_default=True,
-    help="Rows of a workload; may be repeated.",
-)
-@click.option(
-    "--length",
-    "lengths",
-    type=Length(),
-    multiple=True,
-    metavar="N|data",
-    help="Tokens of a workload, or those of --data; may be repeated (16 and 128 by default).",
-)
+@timing(budget=60.0, sweep=True)
 @click.option("--data", metavar="DATA", help="Texts to take natural lengths from.")
 @click.option("--columns", metavar="MAP", help="Column names, e.g. text=review.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of every contender.")
-@click.option(
-    "--budget",
-    type=float,
-    default=60.0,
-    show_default=True,
-    help="Seconds of timing in all, start-up of the processes excluded.",
-)
-@click.option(
-    "--processes",
-    type=click.IntRange(min=2),
-    default=5,
-    show_default=True,
-    help="Fresh processes per contender.",
-)
 @click.option(
     "--precision",
     type=float,
@@ -152,30 +117,31 @@ def command(
     require_reporting(html, markdown, force=force)
     missed: EdgekitError | None = None
     try:
-        result = bench(
-            bundles,
-            reference=reference,
-            also=also,
-            scenario=scenario,
-            qps=qps,
-            interval=interval,
-            streams=streams,
-            batch=batches,
-            lengths=lengths or None,
-            data=data,
-            columns=columns,
-            threads=threads,
-            budget=budget,
-            processes=processes,
-            precision=precision,
-            probe=probe,
-            attach=attach,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            inputs=inputs,
-            seed=seed,
-            progress=console.status,
-        )
+        with listening(console) as progress:
+            result = bench(
+                bundles,
+                reference=reference,
+                also=also,
+                scenario=scenario,
+                qps=qps,
+                interval=interval,
+                streams=streams,
+                batch=batches,
+                lengths=lengths or None,
+                data=data,
+                columns=columns,
+                threads=threads,
+                budget=budget,
+                processes=processes,
+                precision=precision,
+                probe=probe,
+                attach=attach,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+                inputs=inputs,
+                seed=seed,
+                progress=progress,
+            )
     except EdgekitError as error:
         if not isinstance(error.result, BenchResult):
             raise

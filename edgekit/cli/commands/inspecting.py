@@ -138,14 +138,11 @@ def _recorded(bundle: Bundle) -> list[tuple[str, object]]:
     without = "" if accuracy else ", from tolerance and gates: there was no data"
     told.append(("verdict", f"{result.verdict}{without} (validate --record)"))
     if accuracy is not None:
-        unit = accuracy.drop_unit
-        low, high = accuracy.drop_lower_95, accuracy.drop_upper_95
         told.append(
             (
                 accuracy.metric,
                 f"{accuracy.candidate:.4f}, in PyTorch {accuracy.reference:.4f}: drop"
-                f" {words.hundredths(accuracy.drop, unit)} ({words.hundredths(low, unit)} to"
-                f" {words.hundredths(high, unit)}), {words.counted(accuracy.samples, 'sample')}",
+                f" {words.drop(accuracy)}, {words.counted(accuracy.samples, 'sample')}",
             )
         )
     if latency is not None:

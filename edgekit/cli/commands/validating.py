@@ -8,17 +8,19 @@ from typing import Literal
 
 import click
 
+from edgekit.cli.bars import listening
 from edgekit.cli.commands._bench_tables import noise_lines
 from edgekit.cli.console import Console, command_line, human_bytes, table
 from edgekit.cli.options import (
     BundlePath,
-    Length,
     common,
     data,
     pass_console,
+    reference_inputs,
     reports,
     seed,
     source_loading,
+    timing,
 )
 from edgekit.core.errors import EdgekitError
 from edgekit.core.measurements import Accuracy, Gate, ValidateResult
@@ -33,13 +35,7 @@ _CHANGED = 5
 @click.command("validate")
 @click.argument("bundle", type=BundlePath())
 @click.option("--reference", required=True, metavar="SOURCE", help="The original PyTorch model.")
-@click.option(
-    "--input",
-    "inputs",
-    multiple=True,
-    metavar="NAME=DTYPE:DIM,…",
-    help="An input of a custom reference; the bundle's own by default.",
-)
+@reference_inputs
 @data
 @click.option(
     "--metric",
@@ -77,25 +73,7 @@ _CHANGED = 5
     help="How many of them.",
 )
 @click.option("--no-latency", is_flag=True, help="Judge accuracy only.")
-@click.option("--batch", type=click.IntRange(min=1), help="Batch of the timing; the bundle's own.")
-@click.option(
-    "--length", type=Length(), metavar="N|data", help="Tokens of the timing, or those of --data."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of both models.")
-@click.option(
-    "--budget",
-    type=float,
-    default=20.0,
-    show_default=True,
-    help="Seconds of timing in all, start-up of the processes excluded.",
-)
-@click.option(
-    "--processes",
-    type=click.IntRange(min=2),
-    default=5,
-    show_default=True,
-    help="Fresh processes per model.",
-)
+@timing(budget=20.0, sweep=False)
 @click.option("--record", is_flag=True, help="Write the evidence into the bundle's manifest.")
 @click.option(
     "--allow-other-reference",
@@ -157,35 +135,36 @@ def command(
     require_reporting(html, markdown, force=force)
     missed: EdgekitError | None = None
     try:
-        result = validate(
-            bundle,
-            reference=reference,
-            data=data,
-            columns=columns,
-            metric=metric,
-            max_drop=max_drop,
-            min_speedup=min_speedup,
-            max_latency_ms=max_latency_ms,
-            max_size_mb=max_size_mb,
-            max_rss_mb=max_rss_mb,
-            limit=limit,
-            layers=layers,
-            worst=worst,
-            worst_count=worst_count,
-            latency=not no_latency,
-            batch=batch,
-            length=length,
-            threads=threads,
-            budget=budget,
-            processes=processes,
-            record=record,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            inputs=inputs,
-            allow_other_reference=allow_other_reference,
-            seed=seed,
-            progress=console.status,
-        )
+        with listening(console) as progress:
+            result = validate(
+                bundle,
+                reference=reference,
+                data=data,
+                columns=columns,
+                metric=metric,
+                max_drop=max_drop,
+                min_speedup=min_speedup,
+                max_latency_ms=max_latency_ms,
+                max_size_mb=max_size_mb,
+                max_rss_mb=max_rss_mb,
+                limit=limit,
+                layers=layers,
+                worst=worst,
+                worst_count=worst_count,
+                latency=not no_latency,
+                batch=batch,
+                length=length,
+                threads=threads,
+                budget=budget,
+                processes=processes,
+                record=record,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+                inputs=inputs,
+                allow_other_reference=allow_other_reference,
+                seed=seed,
+                progress=progress,
+            )
     except EdgekitError as error:
         if not isinstance(error.result, ValidateResult):
             raise
@@ -233,15 +212,9 @@ def _about_accuracy(result: ValidateResult) -> list[str]:
 
 
 def _about_drop(result: ValidateResult, accuracy: Accuracy) -> str:
-    unit = accuracy.drop_unit
-    low, high = accuracy.drop_lower_95, accuracy.drop_upper_95
-    of = f" of the {accuracy.metric}" if unit == "relative" else ""
     limit = allowed_drop(result)
-    budget = "" if limit is None else f", budget {words.hundredths(limit, unit)}"
-    return (
-        f"drop: {words.hundredths(accuracy.drop, unit)}{of}"
-        f" ({words.hundredths(low, unit)} to {words.hundredths(high, unit)}){budget}"
-    )
+    budget = "" if limit is None else f"; budget {words.hundredths(limit, accuracy.drop_unit)}"
+    return f"drop: {words.drop(accuracy)}{budget}"
 
 
 def _numerics(result: ValidateResult) -> str:

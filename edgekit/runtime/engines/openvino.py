@@ -8,7 +8,8 @@ Options of ``runtime.options``: ``threads``, ``performance_hint`` (latency, thro
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from threading import Lock
@@ -70,12 +71,19 @@ def import_openvino() -> ModuleType:
     loaded = sys.modules.get("openvino")
     if loaded is not None:
         return loaded
+    with telemetry_hidden():
+        return require("openvino", "openvino")
+
+
+@contextmanager
+def telemetry_hidden() -> Iterator[None]:
+    """Make `import openvino_telemetry` fail meanwhile, unless somebody has imported it already."""
     hidden = _TELEMETRY not in sys.modules
     if hidden:
-        # None in sys.modules makes `import openvino_telemetry` raise ImportError.
+        # None in sys.modules makes an import raise ImportError.
         sys.modules[_TELEMETRY] = None  # type: ignore[assignment]
     try:
-        return require("openvino", "openvino")
+        yield
     finally:
         if hidden:
             del sys.modules[_TELEMETRY]
