@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import fcntl
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from edgekit.core.cachefolder import VARIABLE
 
 
 @pytest.fixture(scope="session")
@@ -18,6 +21,15 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shared = folder / "shared"
     shared.mkdir(exist_ok=True)
     return shared
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _caches_of_this_run(shared: Path) -> Iterator[None]:
+    """Tests, and the processes that they start, never write into the user's own caches."""
+    with pytest.MonkeyPatch.context() as patch:
+        if VARIABLE not in os.environ:
+            patch.setenv(VARIABLE, str(shared / "cache"))
+        yield
 
 
 def make_once(folder: Path, make: Callable[[Path], object]) -> Path:

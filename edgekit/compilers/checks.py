@@ -10,10 +10,8 @@ from edgekit.compilers.inspection import GraphSummary
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import CompileError, ConfigError
 from edgekit.core.manifest import Component, Requires, TensorSpec
-from edgekit.core.profiles import Profile, nearest
+from edgekit.core.profiles import FLOAT_PRECISIONS, Profile, nearest
 from edgekit.core.versions import version_key
-
-FLOAT_PRECISIONS = ("fp32", "bf16", "fp16")
 
 # The axis along which a text is padded; the exporter names it.
 _SEQUENCE = "sequence"
@@ -205,11 +203,6 @@ def with_sizes(specs: tuple[TensorSpec, ...], sizes: Mapping[str, int]) -> tuple
         )
         for spec in specs
     )
-
-
-def float_precision(profile: Profile) -> str:
-    """The first floating-point precision of the profile: what float models are computed in."""
-    return next((name for name in profile.precisions if name in FLOAT_PRECISIONS), "fp32")
 
 
 def session_options(

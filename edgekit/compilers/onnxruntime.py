@@ -10,7 +10,6 @@ from pathlib import Path
 from types import ModuleType
 
 from edgekit.compilers.checks import (
-    float_precision,
     judge_precision,
     make_requires,
     refuse_graph,
@@ -29,7 +28,7 @@ from edgekit.core.bundle import Bundle
 from edgekit.core.errors import CompileError, ConfigError, disk_errors
 from edgekit.core.lazy import require
 from edgekit.core.manifest import Component, Requires
-from edgekit.core.profiles import Profile, nearest
+from edgekit.core.profiles import Profile, float_precision, nearest
 from edgekit.core.versions import release, version_key
 from edgekit.graph.disk import raise_if_full
 from edgekit.runtime.engines.onnxruntime import (

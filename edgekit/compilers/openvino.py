@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from edgekit.compilers.checks import (
-    FLOAT_PRECISIONS,
-    float_precision,
     judge_precision,
     make_requires,
     refuse_graph,
@@ -21,12 +19,19 @@ from edgekit.compilers.checks import (
 from edgekit.compilers.inspection import GraphSummary, load_graph, summarise
 from edgekit.compilers.records import Candidate, CompiledComponent
 from edgekit.core.bundle import Bundle
-from edgekit.core.errors import CompileError, ConfigError
+from edgekit.core.errors import CompileError
 from edgekit.core.manifest import Component
-from edgekit.core.profiles import Profile, nearest
-from edgekit.core.versions import release, version_key
-from edgekit.graph.openvino import Converted, convert
-from edgekit.runtime.engines.openvino import PROPERTIES, import_openvino, version
+from edgekit.core.profiles import FLOAT_PRECISIONS, Profile
+from edgekit.core.versions import version_key
+from edgekit.graph.openvino import (
+    DEVICE_CHOICE,
+    PRECISION_HINTS,
+    Converted,
+    convert,
+    oldest_reader,
+    precision_hint,
+)
+from edgekit.runtime.engines.openvino import PROPERTIES, import_openvino
 
 ENGINE = "openvino"
 
@@ -39,12 +44,7 @@ _SESSION_OPTIONS = {
 }
 
 PERFORMANCE_HINTS = ("latency", "throughput")
-_HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
-# In a profile: leave the choice to the device. In a manifest that is the absence of the option.
-_DEVICE_CHOICE = "device"
-# The oldest OpenVINO that the extra installs reads IRs of this operation set; tried with 2026.0.0.
-_OLDEST = "2026.0"
-_OLDEST_OPSET = 16
+_COMPUTED = {hint: precision for precision, hint in PRECISION_HINTS.items()}
 
 
 def check(source: Bundle, profile: Profile, static: Mapping[str, int]) -> None:
@@ -61,7 +61,7 @@ def check(source: Bundle, profile: Profile, static: Mapping[str, int]) -> None:
     refuse_values(
         profile, ENGINE, counts=("streams",), choices={"performance_hint": PERFORMANCE_HINTS}
     )
-    _precision_hint(profile)
+    precision_hint(profile)
 
 
 def compile_component(
@@ -76,7 +76,7 @@ def compile_component(
     part = source.manifest.components[name]
     sizes = static_sizes(source, profile, static)
     summary = _summary(source, name, part, profile)
-    hint = _precision_hint(profile)
+    hint = _hint(source, profile)
     graph = PurePosixPath(part.files[0])
     files = (str(graph.with_suffix(".xml")), str(graph.with_suffix(".bin")))
     xml = directory / files[0]
@@ -98,9 +98,9 @@ def compile_component(
     precision = _stored_precision(hint, summary, xml)
     facts["precision"] = precision
     # What has 4 or 8 bits is computed in them; floats in what the hint says.
-    computed = precision if precision not in FLOAT_PRECISIONS else float_precision(profile)
-    asked = profile.options.get(ENGINE, {}).get("precision_hint") is not None
-    notes = list(judge_precision(source, profile, computed, asked=asked))
+    computed = precision if precision not in FLOAT_PRECISIONS else _COMPUTED.get(hint, "fp32")
+    chosen = _asked(profile) is not None or hint != precision_hint(profile)
+    notes = list(judge_precision(source, profile, computed, asked=chosen))
     if summary is not None:
         facts["attention_operators_before"] = summary.attention
         if converted.attention < summary.attention:
@@ -121,7 +121,7 @@ def compile_component(
             profile,
             ENGINE,
             _SESSION_OPTIONS[profile.device],
-            precision_hint=None if hint == _DEVICE_CHOICE else hint,
+            precision_hint=None if hint == DEVICE_CHOICE else hint,
         ),
         requires=make_requires(
             source, profile, engine=ENGINE, extra="openvino", needed=_needed(profile, converted)
@@ -142,17 +142,18 @@ def candidates(
     """
     hint = options.get("precision_hint")
     hints = [hint]
-    if profile.options.get(ENGINE, {}).get("precision_hint") is None:
+    if _asked(profile) is None:
         # Half precision is stored in the weights as well: not a matter of options only.
         allowed = [item for item in profile.precisions if item in FLOAT_PRECISIONS]
-        hints += [_HINTS[item] for item in allowed if item != "fp16" and _HINTS[item] != hint]
-    others = {key: value for key, value in options.items() if key != "precision_hint"}
+        others = [PRECISION_HINTS[item] for item in allowed if item != "fp16"]
+        hints += [item for item in others if item != hint]
+    rest = {key: value for key, value in options.items() if key != "precision_hint"}
     found = [
-        Candidate(f"precision_hint {item}", {**others, "precision_hint": item})
+        Candidate(f"precision_hint {item}", {**rest, "precision_hint": item})
         for item in hints
         if item is not None
     ]
-    free = Candidate("precision left to the device", others, eligible=hint is None)
+    free = Candidate("precision left to the device", rest, eligible=hint is None)
     return (*found, free)
 
 
@@ -187,22 +188,21 @@ def _summary(source: Bundle, name: str, part: Component, profile: Profile) -> Gr
     return summary
 
 
-def _precision_hint(profile: Profile) -> str:
-    asked = profile.options.get(ENGINE, {}).get("precision_hint")
-    if asked is None:
-        return _HINTS[float_precision(profile)]
-    known = (*_HINTS.values(), _DEVICE_CHOICE)
-    if not isinstance(asked, str) or asked not in known:
-        raise ConfigError(
-            f"options.openvino.precision_hint is {asked!r}.", hint=nearest(str(asked), known)
-        )
-    return asked
+def _hint(source: Bundle, profile: Profile) -> str:
+    """The precision to ask for: what a quantized bundle was judged in, unless an option says."""
+    told = source.manifest.runtime.options.get("precision_hint")
+    carried = source.manifest.stage == "quantized" and _asked(profile) is None
+    return told if carried and isinstance(told, str) and told else precision_hint(profile)
+
+
+def _asked(profile: Profile) -> object:
+    return profile.options.get(ENGINE, {}).get("precision_hint")
 
 
 def _stored_precision(hint: str, summary: GraphSummary | None, xml: Path) -> str:
     """What the weights are: what the device computes in is a matter of the hint."""
     quantized = _quantized(xml) if summary is None else summary.quantized
-    return quantized or ("fp16" if hint == _HINTS["fp16"] else "fp32")
+    return quantized or ("fp16" if hint == PRECISION_HINTS["fp16"] else "fp32")
 
 
 def _quantized(xml: Path) -> str | None:
@@ -220,7 +220,7 @@ def _quantized(xml: Path) -> str | None:
 
 def _needed(profile: Profile, converted: Converted) -> str:
     """The oldest OpenVINO that reads the file. Raises CompileError when the target's is older."""
-    needed = _OLDEST if converted.opset <= _OLDEST_OPSET else release(version())
+    needed = oldest_reader(converted.opset)
     promised = profile.engine_min_version
     if promised is not None and version_key(promised) < version_key(needed):
         raise CompileError(

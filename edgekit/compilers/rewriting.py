@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
-from heapq import heappop, heappush
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.compilers.inspection import nodes
 from edgekit.core.errors import CompileError
 from edgekit.core.lazy import require
+from edgekit.graph import onnx_half
 
 if TYPE_CHECKING:
     import onnx
@@ -28,60 +27,13 @@ def halve(model: onnx.ModelProto, *, large: bool) -> onnx.ModelProto:
 
     Raises CompileError when the converter refuses the graph.
     """
-    tools = require("onnxruntime.transformers.float16", "build")
-    # It tells of each number that half precision cuts off or rounds to zero: thousands of lines.
-    log = logging.getLogger(tools.__name__)
-    before = log.level
-    log.setLevel(logging.ERROR)
     try:
-        converted: onnx.ModelProto = tools.convert_float_to_float16(
-            model, keep_io_types=True, disable_shape_infer=large
-        )
-    except Exception as error:  # the converter raises ValueError, onnx its own errors
+        return onnx_half.halve(model, large=large)
+    except ValueError as error:
         raise CompileError(
             f"The graph cannot be converted to half precision: {error}.",
             hint="Use --set options.onnxruntime.precision=fp32.",
         ) from error
-    finally:
-        log.setLevel(before)
-    # The conversions it adds stand at the end, behind the nodes that read them.
-    sort_nodes(converted.graph)
-    return converted
-
-
-def sort_nodes(graph: onnx.GraphProto) -> None:
-    """Put producers before their readers, and otherwise keep the order. Inner graphs count too."""
-    producers = {name: at for at, node in enumerate(graph.node) for name in node.output if name}
-    waiting = [
-        {producers[name] for name in _reads(node) if name in producers} for node in graph.node
-    ]
-    readers: dict[int, list[int]] = {}
-    for at, needed in enumerate(waiting):
-        for producer in needed:
-            readers.setdefault(producer, []).append(at)
-    ready = [at for at, needed in enumerate(waiting) if not needed]
-    order: list[int] = []
-    while ready:
-        done = heappop(ready)
-        order.append(done)
-        for at in readers.get(done, ()):
-            waiting[at].discard(done)
-            if not waiting[at]:
-                heappush(ready, at)
-    if order != list(range(len(graph.node))):
-        sorted_nodes = [graph.node[at] for at in order]
-        del graph.node[:]
-        graph.node.extend(sorted_nodes)
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """The names that a node reads, its inner graphs' reads of outer values among them."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                yield from _reads(inner)
-            yield from (value.name for value in graph.output)
 
 
 def fix_sizes(model: onnx.ModelProto, sizes: Mapping[str, int]) -> None:

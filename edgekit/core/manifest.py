@@ -249,6 +249,16 @@ class Manifest:
             ],
         }
 
+    @property
+    def judged_on_data(self) -> bool:
+        """Whether a budget on real samples, not a tolerance, is what its answers were held to.
+
+        They may then differ from the original's on inputs that mean nothing, such as noise.
+        """
+        return any(
+            step.step == "quantize" and step.facts.get("held_to") == "data" for step in self.steps
+        )
+
     def bundle_id(self) -> str:
         """SHA-256 over the canonical JSON (RFC 8785) of `answers`: the same wherever it lies."""
         return sha256_bytes(canonical_json(self.answers()))

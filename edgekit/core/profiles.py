@@ -21,6 +21,8 @@ Json = Mapping[str, object]
 
 DEVICES = ("cpu", "cuda", "gpu", "npu")
 STATUSES = ("measured", "run", "built")
+# Of `Profile.precisions`, those that float models are computed in.
+FLOAT_PRECISIONS = ("fp32", "bf16", "fp16")
 ENGINE_PACKAGES = {"onnxruntime": "onnxruntime", "openvino": "openvino"}
 
 # The options that each engine's compiler and runtime understand; see runtime/engines/<engine>.py.
@@ -98,6 +100,11 @@ class Profile:
             "static": dict(self.static),
             "options": {engine: dict(values) for engine, values in self.options.items()},
         }
+
+
+def float_precision(profile: Profile) -> str:
+    """The first floating-point precision of the profile: what float models are computed in."""
+    return next((name for name in profile.precisions if name in FLOAT_PRECISIONS), "fp32")
 
 
 def profiles_folder() -> Path:

@@ -186,6 +186,7 @@ def _known(artifact: Artifact) -> Known:
     manifest = artifact.bundle.manifest
     return Known(
         weights=None if manifest.source is None else manifest.source.sha256,
+        on_data=manifest.judged_on_data,
         tolerances={} if manifest.golden is None else manifest.golden.tolerance,
     )
 

@@ -7,6 +7,7 @@ answered at first.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,10 +25,12 @@ class Known:
     """What is known of a contender before it runs.
 
     ``weights`` is the hash of the PyTorch weights that it answers for, None where nothing tells;
-    ``tolerances`` are the bundle's own, by precision.
+    ``tolerances`` are the bundle's own, by precision. ``on_data``: its answers were judged on real
+    samples, and are not held to a tolerance on made-up ones.
     """
 
     weights: str | None = None
+    on_data: bool = False
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
 
 
@@ -67,9 +70,19 @@ class OutputCheck:
             precision = self._precision(records[base], records[name])
             rule = self._rule(precision, name, base)
             for output, distance in found.items():
-                if not distance.within(rule):
-                    reasons[name] = _reason(output, distance, base, precision, rule)
-                    break
+                if distance.within(rule):
+                    continue
+                reason = _reason(output, distance, base, precision, rule)
+                judged = self._known[name].on_data or self._known[base].on_data
+                if judged and distance.mismatch is None and math.isfinite(distance.max_abs):
+                    self.notes.append(
+                        f"{name} differs from {base} on these inputs by more than {precision}"
+                        f" allows (cosine {distance.numerics().cosine:.4f}); it is measured, for"
+                        " its accuracy was judged on data when it was quantized."
+                    )
+                else:
+                    reasons[name] = f"disqualified, for {reason}"
+                break
         return reasons
 
     def moved(self, record: Record, workload: int) -> str | None:
@@ -116,15 +129,12 @@ class OutputCheck:
 
 def _reason(output: str, distance: Distance, base: str, precision: str, rule: Tolerance) -> str:
     if distance.mismatch is not None:
-        return f"disqualified, for its output {output} has another shape than that of {base}"
+        return f"its output {output} has another shape than that of {base}"
     found = distance.numerics()
     if distance.exact:
         agreement = found.argmax_agreement or 0.0
-        return (
-            f"disqualified, for only {agreement:.2%} of its output {output} are the whole numbers"
-            f" of {base}"
-        )
+        return f"only {agreement:.2%} of its output {output} are the whole numbers of {base}"
     return (
-        f"disqualified, for its output {output} is off from that of {base} by up to"
+        f"its output {output} is off from that of {base} by up to"
         f" {found.max_abs:.3g} (cosine {found.cosine:.6f}); {precision} allows {rule.describe()}"
     )

@@ -8,15 +8,25 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.core.errors import CompileError, EdgekitError, disk_errors
+from edgekit.core.errors import CompileError, ConfigError, EdgekitError, disk_errors
 from edgekit.core.manifest import TensorSpec
+from edgekit.core.profiles import Profile, float_precision, nearest
+from edgekit.core.versions import release
 from edgekit.graph.disk import raise_if_full
-from edgekit.runtime.engines.openvino import check_ir, import_openvino, short_reason
+from edgekit.runtime.engines.openvino import check_ir, import_openvino, short_reason, version
 
 if TYPE_CHECKING:
     import openvino as ov
 
+# What to ask a device for, by the precision of a profile.
+PRECISION_HINTS: Mapping[str, str] = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+# In a profile: leave the choice to the device. In a manifest that is the absence of the option.
+DEVICE_CHOICE = "device"
+
 _ATTENTION = "ScaledDotProductAttention"
+# The oldest OpenVINO that the extra installs reads IRs of this operation set; tried with 2026.0.0.
+_OLDEST = "2026.0"
+_OLDEST_OPSET = 16
 # Operators that hold graphs, and how to get at them.
 _BODIES: Mapping[str, tuple[str, ...]] = {
     "If": ("get_then_body", "get_else_body"),
@@ -70,7 +80,7 @@ def convert(
         model = openvino.Core().read_model(str(source))
         _name_ports(model.inputs, inputs, "input", source)
         _name_ports(model.outputs, outputs, "output", source)
-        _name_nodes(list(_nodes(model)))
+        name_nodes(model)
         if sizes:
             model.reshape(
                 {spec.name: [_extent(dim, sizes) for dim in spec.shape] for spec in inputs}
@@ -92,35 +102,64 @@ def convert(
             raise CompileError(
                 f"OpenVINO cannot write {xml.name}: {short_reason(error)}"
             ) from error
-    operators = Counter(str(node.get_type_name()) for node in _nodes(model))
+    operators = Counter(str(node.get_type_name()) for node in nested_nodes(model))
     return Converted(
         inputs=new_inputs,
         outputs=new_outputs,
         operators=dict(sorted(operators.items())),
-        opset=max((_opset(node) for node in _nodes(model)), default=1),
+        opset=newest_opset(model),
         attention=operators[_ATTENTION],
     )
 
 
-def _bodies(node: ov.Node) -> Iterator[ov.Model]:
+def precision_hint(profile: Profile) -> str:
+    """What a target computes floats in: f32, bf16, f16, or "device" for the device's own choice.
+
+    The profile's first floating-point precision, unless its options.openvino.precision_hint says.
+
+    Raises ConfigError for an option that is none of these.
+    """
+    asked = profile.options.get("openvino", {}).get("precision_hint")
+    if asked is None:
+        return PRECISION_HINTS[float_precision(profile)]
+    known = (*PRECISION_HINTS.values(), DEVICE_CHOICE)
+    if not isinstance(asked, str) or asked not in known:
+        raise ConfigError(
+            f"options.openvino.precision_hint is {asked!r}.", hint=nearest(str(asked), known)
+        )
+    return asked
+
+
+def newest_opset(model: ov.Model) -> int:
+    """The newest operation set among a graph's operators."""
+    return max((_opset(node) for node in nested_nodes(model)), default=1)
+
+
+def oldest_reader(opset: int) -> str:
+    """The oldest release of OpenVINO that is known to read IRs of an operation set."""
+    return _OLDEST if opset <= _OLDEST_OPSET else release(version())
+
+
+def bodies(node: ov.Node) -> Iterator[ov.Model]:
     """The graphs inside an If, a Loop or a TensorIterator."""
     for method in _BODIES.get(str(node.get_type_name()), ()):
         yield getattr(node, method)()
 
 
-def _nodes(model: ov.Model) -> Iterator[ov.Node]:
+def nested_nodes(model: ov.Model) -> Iterator[ov.Node]:
     """All nodes in the order of the graph, those of inner graphs behind the one that holds them."""
     for node in model.get_ordered_ops():
         yield node
-        for body in _bodies(node):
-            yield from _nodes(body)
+        for body in bodies(node):
+            yield from nested_nodes(body)
 
 
-def _name_nodes(nodes: Sequence[ov.Node]) -> None:
+def name_nodes(model: ov.Model) -> None:
     """Number the nodes without a name by their place in the graph.
 
     OpenVINO numbers them by how many this process has made so far, and writes that into the file.
     """
+    nodes = list(nested_nodes(model))
     taken = {str(node.get_friendly_name()) for node in nodes}
     numbers: Counter[str] = Counter()
     for node in nodes:

@@ -13,14 +13,13 @@ import numpy as np
 
 from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import Component, TensorSpec
+from edgekit.graph.onnx_light import append_outputs, read_light
 from edgekit.runtime.engines.openvino import check_ir, import_openvino
 
 if TYPE_CHECKING:
     import onnx
     import openvino as ov
 
-# Initializers up to here may be shapes, which the sizes of other tensors follow from.
-_SHAPE_BYTES = 1024
 _FLOATS = ("f32", "f16", "bf16")
 
 
@@ -39,9 +38,7 @@ def onnx_tensors(path: Path, sizes: Mapping[str, int]) -> list[InnerTensor]:
     `sizes` are those of its symbolic axes; an axis that is not among them is taken to be as long as
     the longest of them.
     """
-    import onnx
-
-    model = onnx.load(str(path), load_external_data=False)
+    model = read_light(path)
     known = _bytes_of(model, sizes)
     # Nothing told of it: take it to be large.
     unknown = max(known.values(), default=1 << 20)
@@ -56,18 +53,13 @@ def onnx_tensors(path: Path, sizes: Mapping[str, int]) -> list[InnerTensor]:
 def _bytes_of(model: onnx.ModelProto, sizes: Mapping[str, int]) -> dict[str, int]:
     import onnx
 
-    light = onnx.ModelProto()
-    light.CopyFrom(model)
-    for weight in light.graph.initializer:
-        if len(weight.raw_data) > _SHAPE_BYTES:
-            weight.raw_data = b""
     try:
-        light = onnx.shape_inference.infer_shapes(light, data_prop=True)
+        model = onnx.shape_inference.infer_shapes(model, data_prop=True)
     except onnx.shape_inference.InferenceError:
         return {}
     longest = max(sizes.values(), default=1)
     found: dict[str, int] = {}
-    for value in (*light.graph.value_info, *light.graph.output):
+    for value in (*model.graph.value_info, *model.graph.output):
         kind = value.type.tensor_type
         if not kind.elem_type or not kind.HasField("shape"):
             continue
@@ -111,15 +103,9 @@ def write_tapped(
 def _tap_onnx(
     path: Path, component: Component, folder: Path, names: Sequence[str], target: Path
 ) -> None:
-    import onnx
-
-    model = onnx.load(str(path), load_external_data=False)
-    present = {output.name for output in model.graph.output}
-    # Without a type: the engine infers it.
-    model.graph.output.extend(
-        onnx.ValueInfoProto(name=name) for name in names if name not in present
-    )
-    (target / path.name).write_bytes(model.SerializeToString())
+    present = {output.name for output in read_light(path).graph.output}
+    shutil.copyfile(path, target / path.name)
+    append_outputs(target / path.name, [name for name in names if name not in present])
     for extra in component.files[1:]:
         try:
             # Engines refuse weights behind a symbolic link.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,7 +73,22 @@ def write(
     features = cpu.cpu_features()
     if features is not None:
         metadata["features"] = ",".join(sorted(features))
-    path.write_bytes(save(arrays, metadata=metadata))
+    path.write_bytes(_in_order(save(arrays, metadata=metadata)))
+
+
+def _in_order(data: bytes) -> bytes:
+    """The same file with its metadata sorted.
+
+    safetensors keeps them in a hash map, in an order that changes from run to run: the same bundle
+    would have another id each time.
+    """
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:end])
+    header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+    text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+    # The format aligns the arrays to 8 bytes, with spaces.
+    text = text.ljust(-(-len(text) // 8) * 8)
+    return len(text).to_bytes(8, "little") + text + data[end:]
 
 
 def read(path: Path) -> GoldenValues:

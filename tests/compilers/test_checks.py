@@ -8,7 +8,6 @@ import pytest
 
 from edgekit.compilers import find_compiler
 from edgekit.compilers.checks import (
-    float_precision,
     judge_precision,
     make_requires,
     session_options,
@@ -16,7 +15,7 @@ from edgekit.compilers.checks import (
 )
 from edgekit.core.errors import CompileError, ConfigError
 from edgekit.core.manifest import Requires
-from edgekit.core.profiles import load_profile
+from edgekit.core.profiles import float_precision, load_profile
 from tests.compilers.conftest import (
     MAX_LENGTH,
     PROCESSOR,

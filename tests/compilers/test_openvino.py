@@ -14,7 +14,7 @@ from edgekit.compilers import openvino as compiler
 from edgekit.core.bundle import Bundle, BundleWriter
 from edgekit.core.errors import CompileError, ConfigError
 from edgekit.core.hashing import sha256_file
-from edgekit.core.manifest import Requires
+from edgekit.core.manifest import Requires, RuntimeChoice
 from edgekit.core.profiles import load_profile
 from edgekit.runtime.engines import find_engine
 from tests.compilers.conftest import Builder, attention_model, conv_model, feeds, quantized_model
@@ -83,6 +83,25 @@ def test_first_float_precision_is_the_hint(
     """The profile's order decides unless the option is given; "device" leaves the option out."""
     options = compile_for(build(attention_model()), out, target, *overrides).options
     assert options.get("precision_hint") == hint
+
+
+@pytest.mark.parametrize(
+    ("stage", "overrides", "hint"),
+    [
+        ("quantized", (), "bf16"),
+        ("quantized", ("options.openvino.precision_hint=f32",), "f32"),
+        ("exported", (), "f32"),
+    ],
+)
+def test_a_quantized_bundle_keeps_its_precision(
+    build: Builder, out: Path, stage: str, overrides: tuple[str, ...], hint: str
+) -> None:
+    """What it was judged in goes into the compiled bundle, unless an option asks for another."""
+    bundle = build(attention_model())
+    told = RuntimeChoice({"precision_hint": "bf16"})
+    manifest = replace(bundle.manifest, stage=stage, runtime=told)
+    made = compile_for(replace(bundle, manifest=manifest), out, "openvino-cpu", *overrides)
+    assert made.options["precision_hint"] == hint
 
 
 def test_unknown_hint_names_the_nearest(build: Builder) -> None:

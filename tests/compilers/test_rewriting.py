@@ -5,7 +5,8 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto, helper
 
-from edgekit.compilers.rewriting import fix_sizes, halve, sort_nodes, strip_traces
+from edgekit.compilers.rewriting import fix_sizes, halve, strip_traces
+from edgekit.graph.onnx_half import sort_nodes
 from edgekit.runtime.engines.onnxruntime import import_onnxruntime
 from tests.compilers.conftest import attention_model, conv_model
 

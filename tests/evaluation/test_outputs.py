@@ -110,3 +110,13 @@ def test_answers_that_change_disqualify() -> None:
     assert "changed while it was timed" in reason
     assert "output y" in reason
     assert check.moved(record, 1) is None
+
+
+def test_what_was_judged_on_data_is_not_held_to_a_tolerance(tmp_path: Path) -> None:
+    """Made-up inputs say little of it; that it differs on them is told."""
+    judged = Known(on_data=True)
+    found, notes = reasons(tmp_path, -BASE, precision="int8", known=judged)
+    assert found == {}
+    assert "its accuracy was judged on data" in notes[0]
+    assert "b" in reasons(tmp_path, BASE * np.nan, precision="int8", known=judged)[0]
+    assert "b" in reasons(tmp_path, BASE[:32], precision="int8", known=judged)[0]

@@ -56,6 +56,15 @@ def test_round_trip(tmp_path: Path) -> None:
     assert values.same_isa
 
 
+def test_same_bytes(tmp_path: Path) -> None:
+    """The same values make the same file, or equal bundles would have different ids."""
+    values = {"ä": np.arange(6, dtype=np.float32)}
+    for number in range(20):
+        golden.write(tmp_path / str(number), values, values, values)
+    assert len({path.read_bytes() for path in tmp_path.iterdir()}) == 1
+    assert golden.read(tmp_path / "0").inputs["ä"].tolist() == list(range(6))
+
+
 def test_too_big(tmp_path: Path) -> None:
     """Values over 8 MiB are refused before they are written."""
     with pytest.raises(ConfigError, match="8388608"):

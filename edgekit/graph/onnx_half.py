@@ -1,0 +1,100 @@
+"""ONNX graphs in half precision."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from heapq import heappop, heappush
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.core.lazy import require
+
+if TYPE_CHECKING:
+    import onnx
+
+# Weights up to here stay inside the file; a protobuf message ends at 2 GiB.
+INLINE_BYTES = 1_500_000_000
+_EXTERNAL_FROM = 1024
+
+
+def halve(model: onnx.ModelProto, *, large: bool, keep: Sequence[str] = ()) -> onnx.ModelProto:
+    """The model in half precision, except for its inputs and outputs and the nodes to `keep`.
+
+    `large` says that the model does not fit into one protobuf message, which shape inference needs.
+    ``onnxruntime`` must have been imported through the runtime before, for its telemetry.
+
+    Raises ValueError when the converter refuses the graph.
+    """
+    tools = require("onnxruntime.transformers.float16", "build")
+    # It tells of each number that half precision cuts off or rounds to zero: thousands of lines.
+    log = logging.getLogger(tools.__name__)
+    before = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        converted: onnx.ModelProto = tools.convert_float_to_float16(
+            model, keep_io_types=True, disable_shape_infer=large, node_block_list=list(keep)
+        )
+    except Exception as error:  # the converter raises ValueError, onnx its own errors
+        raise ValueError(str(error)) from error
+    finally:
+        log.setLevel(before)
+    # The conversions it adds stand at the end, behind the nodes that read them.
+    sort_nodes(converted.graph)
+    return converted
+
+
+def save_halved(model: onnx.ModelProto, path: Path) -> tuple[str, ...]:
+    """Write the model to `path`, large weights beside it; the names of the files."""
+    package = require("onnx", "build")
+    size = sum(len(one.raw_data) for one in model.graph.initializer)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if size <= INLINE_BYTES:
+        package.save(model, str(path))
+        return (path.name,)
+    data = f"{path.name}.data"
+    # onnx appends to what is there.
+    (path.parent / data).unlink(missing_ok=True)
+    package.save(
+        model,
+        str(path),
+        save_as_external_data=True,
+        location=data,
+        size_threshold=_EXTERNAL_FROM,
+    )
+    return (path.name, data)
+
+
+def sort_nodes(graph: onnx.GraphProto) -> None:
+    """Put producers before their readers, and otherwise keep the order. Inner graphs count too."""
+    producers = {name: at for at, node in enumerate(graph.node) for name in node.output if name}
+    waiting = [
+        {producers[name] for name in _reads(node) if name in producers} for node in graph.node
+    ]
+    readers: dict[int, list[int]] = {}
+    for at, needed in enumerate(waiting):
+        for producer in needed:
+            readers.setdefault(producer, []).append(at)
+    ready = [at for at, needed in enumerate(waiting) if not needed]
+    order: list[int] = []
+    while ready:
+        done = heappop(ready)
+        order.append(done)
+        for at in readers.get(done, ()):
+            waiting[at].discard(done)
+            if not waiting[at]:
+                heappush(ready, at)
+    if order != list(range(len(graph.node))):
+        sorted_nodes = [graph.node[at] for at in order]
+        del graph.node[:]
+        graph.node.extend(sorted_nodes)
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """The names that a node reads, its inner graphs' reads of outer values among them."""
+    yield from node.input
+    for attribute in node.attribute:
+        for graph in (attribute.g, *attribute.graphs):
+            for inner in graph.node:
+                yield from _reads(inner)
+            yield from (value.name for value in graph.output)
