@@ -9,9 +9,9 @@ from benchmarks.zoo import fetch
 from edgekit.core.bundle import open_bundle
 
 FOLDER = Path("demo")
-SENTIMENT, DIGITS = "minilm-sentiment", "digits-cnn"
+SENTIMENT, DIGITS, EMBEDDINGS = "minilm-sentiment", "digits-cnn", "minilm"
 # The sentiment classifier is the demo's own.
-_FOLDERS = {SENTIMENT: FOLDER, DIGITS: FOLDER / DIGITS}
+_FOLDERS = {SENTIMENT: FOLDER, DIGITS: FOLDER / DIGITS, EMBEDDINGS: FOLDER / EMBEDDINGS}
 _INPUTS = {DIGITS: ("image=float32:batch,1,28,28",)}
 _DATA = {SENTIMENT: ("movies", "movies.csv"), DIGITS: ("digits", "digits.npz")}
 

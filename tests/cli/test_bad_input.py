@@ -143,6 +143,28 @@ def test_full_disk(classifier_source: Path, small_disk: SmallDisk) -> None:
     assert "disk is full" in error["message"]
 
 
+@pytest.mark.parametrize(
+    ("engine", "kilobytes"),
+    [
+        ("onnxruntime", 16),
+        ("onnxruntime", 96),
+        ("openvino", 16),
+        ("openvino", 96),
+        ("openvino", 480),
+    ],
+)
+def test_full_disk_while_quantizing(
+    classifier: Path, small_disk: SmallDisk, engine: str, kilobytes: int
+) -> None:
+    """Working files, candidates or the bundle itself: wherever it ends, that is told."""
+    small, limit = small_disk(kilobytes)
+    words = ["quantize", classifier, "-o", small / "out", "--engine", engine, "--allow-slower"]
+    code, error = run(*words, before=limit)
+    assert (code, error["kind"]) == (4, "QuantizeError")
+    assert "disk is full" in error["message"]
+    assert list(small.iterdir()) == []
+
+
 @pytest.mark.parametrize("target", ["cpu-x86", "openvino-cpu"])
 def test_full_disk_while_compiling(classifier: Path, small_disk: SmallDisk, target: str) -> None:
     """The engines write their files themselves; a disk too small for them is said all the same."""

@@ -123,3 +123,54 @@ def test_strange_evidence_does_not_hide_the_bundle() -> None:
     evidence = {"accuracy": {"verdict": "pass", "metric": 3}, "size": SIZE, "run_on": "here"}
     assert str(fact("evidence", evidence)).startswith("not readable")
     assert fact("stage", evidence) == "exported"
+
+
+QUANTIZED = Step(
+    "quantize",
+    facts={
+        "recipe": {"scheme": "int8-dynamic", "smooth": 0.75, "levels": {"head": "float32"}},
+        "components": {
+            "model": {
+                "kept_float": [
+                    {"node": f"/{number}/MatMul", "reason": f"reason {number}"}
+                    for number in range(22)
+                ]
+            }
+        },
+        "accuracy": {key: value for key, value in ACCURACY.items() if key != "verdict"},
+        "latency": LATENCY,
+    },
+)
+
+
+def test_quantization_is_told() -> None:
+    """The recipe, the accuracy against PyTorch and the speed against the input, with intervals."""
+    rows = [line.partition("  ") for line in told(steps=(QUANTIZED,))]
+    facts = {key: rest.strip() for key, _, rest in rows}
+    assert facts["quantized"] == "int8-dynamic, smooth 0.75"
+    assert facts["accuracy"].startswith("0.8428, in PyTorch 0.8450: drop 0.26 %")
+    assert facts["accuracy"].endswith("1,200 samples")
+    assert facts["speed"] == "45.20 ms, its input 50.00 ms: 1.11× (0.76–1.42, not resolved)"
+
+
+def test_operators_kept_in_float_are_told_with_reasons() -> None:
+    """As many as a screen holds, and how many more there are."""
+    lines = told(steps=(QUANTIZED, Step("compile")))
+    at = next(number for number, line in enumerate(lines) if line.startswith("kept in float"))
+    shown = [line.split() for line in lines[at:]]
+    assert ["/0/MatMul", "reason", "0"] in shown
+    assert ["/19/MatMul", "reason", "19"] in shown
+    assert ["and", "2", "more", "see", "--json"] in shown
+
+
+def test_strange_facts_of_a_quantization_do_not_hide_the_bundle() -> None:
+    """A step may have been written by anybody."""
+    for facts in (
+        {},
+        {"recipe": "fast", "components": [1], "accuracy": 3},
+        {"recipe": {}, "components": {"model": {"kept_float": [1, {"node": 2}]}}},
+        {"accuracy": {"metric": 3}},
+    ):
+        lines = told(steps=(Step("quantize", facts=facts),))
+        assert any(line.startswith("stage") for line in lines)
+    assert any("not readable" in line for line in lines)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +14,12 @@ from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.errors import ConfigError
 from edgekit.core.lazy import DISTRIBUTION
 from edgekit.core.manifest import Step
+
+if TYPE_CHECKING:
+    from edgekit.core.measurements import Accuracy, Latency
+
+# Operators kept in float that a screen shows; the JSON tells all.
+_KEPT = 20
 
 
 @click.command("inspect")
@@ -55,6 +62,7 @@ def describe(bundle: Bundle) -> str:
         facts.append(("option", f"{option} = {value}"))
     if manifest.runtime.chosen_by:
         facts.append(("chosen", _choice(manifest.runtime.chosen_by)))
+    facts += _quantized(manifest.steps)
     facts += _recorded(bundle)
     width = max(len(key) for key, _ in facts)
     lines = [f"{key.ljust(width)}  {value}" for key, value in facts]
@@ -62,6 +70,9 @@ def describe(bundle: Bundle) -> str:
         lines.append(f"\n{name}: {component.format}, {', '.join(component.files)}")
         lines += [f"  in   {spec}" for spec in component.inputs]
         lines += [f"  out  {spec}" for spec in component.outputs]
+    kept = _kept_float(manifest.steps)
+    if kept:
+        lines.append("\n" + table(("kept in float", "why"), kept))
     if manifest.steps:
         lines.append("\nsteps")
         common = _common_versions(manifest.steps)
@@ -118,6 +129,72 @@ def _choice(chosen_by: Mapping[str, object]) -> str:
     return f"{text}, at {_words(conditions)}" if conditions else text
 
 
+def _quantized(steps: Sequence[Step]) -> list[tuple[str, object]]:
+    """What `quantize` did and found: the recipe, the accuracy and the speed with their intervals.
+
+    It is told from the step, in which compiled bundles have it too.
+    """
+    step = _quantization(steps)
+    if step is None:
+        return []
+    told: list[tuple[str, object]] = []
+    recipe = step.facts.get("recipe")
+    if isinstance(recipe, Mapping):
+        scheme = recipe.get("scheme")
+        rest = {key: v for key, v in recipe.items() if key not in ("scheme", "levels")}
+        told.append(("quantized", f"{scheme}, {_words(rest)}" if rest else str(scheme)))
+    # Only here: most bundles hold none.
+    from edgekit.core.measurements import Accuracy, Latency
+    from edgekit.core.reading import read_record
+
+    accuracy, latency = step.facts.get("accuracy"), step.facts.get("latency")
+    try:
+        if isinstance(accuracy, Mapping):
+            told += _accuracy(read_record(Accuracy, accuracy))
+        if isinstance(latency, Mapping):
+            told.append(("speed", _speed(read_record(Latency, latency), "its input")))
+    except ConfigError as error:
+        told.append(("quantize", f"not readable: {error.message}"))
+    return told
+
+
+def _quantization(steps: Sequence[Step]) -> Step | None:
+    return next((step for step in reversed(steps) if step.step == "quantize"), None)
+
+
+def _kept_float(steps: Sequence[Step]) -> list[tuple[str, str]]:
+    """What could have been quantized and was not: (operator, why)."""
+    step = _quantization(steps)
+    components = None if step is None else step.facts.get("components")
+    found: list[tuple[str, str]] = []
+    for part in components.values() if isinstance(components, Mapping) else ():
+        kept = part.get("kept_float") if isinstance(part, Mapping) else None
+        for one in kept if isinstance(kept, Sequence) else ():
+            if isinstance(one, Mapping):
+                found.append((str(one.get("node")), str(one.get("reason"))))
+    more = len(found) - _KEPT
+    return found if more <= 0 else [*found[:_KEPT], (f"and {more} more", "see --json")]
+
+
+def _accuracy(accuracy: Accuracy) -> list[tuple[str, object]]:
+    from edgekit.reporting import words
+
+    said = (
+        f"{accuracy.candidate:.4f}, in PyTorch {accuracy.reference:.4f}: drop"
+        f" {words.drop(accuracy)}, {words.counted(accuracy.samples, 'sample')}"
+    )
+    return [(accuracy.metric, said)]
+
+
+def _speed(latency: Latency, before: str) -> str:
+    speed = latency.speedup
+    unclear = ", not resolved" if speed.low <= 1 <= speed.high else ""
+    return (
+        f"{latency.candidate_ms:.2f} ms, {before} {latency.reference_ms:.2f} ms:"
+        f" {speed.value:.2f}× ({speed.low:.2f}–{speed.high:.2f}{unclear})"
+    )
+
+
 def _recorded(bundle: Bundle) -> list[tuple[str, object]]:
     """What `validate --record` left: the verdict, the accuracy with its interval, the speed."""
     run_on = bundle.manifest.evidence.get("run_on")
@@ -127,7 +204,6 @@ def _recorded(bundle: Bundle) -> list[tuple[str, object]]:
     if "accuracy" not in bundle.manifest.evidence:
         return told
     # Only here: most bundles hold none.
-    from edgekit.reporting import words
     from edgekit.reporting.reading import evidence_result
 
     try:
@@ -138,23 +214,9 @@ def _recorded(bundle: Bundle) -> list[tuple[str, object]]:
     without = "" if accuracy else ", from tolerance and gates: there was no data"
     told.append(("verdict", f"{result.verdict}{without} (validate --record)"))
     if accuracy is not None:
-        told.append(
-            (
-                accuracy.metric,
-                f"{accuracy.candidate:.4f}, in PyTorch {accuracy.reference:.4f}: drop"
-                f" {words.drop(accuracy)}, {words.counted(accuracy.samples, 'sample')}",
-            )
-        )
+        told += _accuracy(accuracy)
     if latency is not None:
-        speed = latency.speedup
-        unclear = ", not resolved" if speed.low <= 1 <= speed.high else ""
-        told.append(
-            (
-                "speed",
-                f"{latency.candidate_ms:.2f} ms, in PyTorch {latency.reference_ms:.2f} ms:"
-                f" {speed.value:.2f}× ({speed.low:.2f}–{speed.high:.2f}{unclear})",
-            )
-        )
+        told.append(("speed", _speed(latency, "in PyTorch")))
     return told
 
 

@@ -1,0 +1,227 @@
+"""``edgekit quantize``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from edgekit.cli.console import Console, human_bytes, table
+from edgekit.cli.options import BundlePath, common, data, output, pass_console, seed, source_loading
+from edgekit.core.errors import EdgekitError
+from edgekit.core.measurements import QuantizeResult
+from edgekit.reporting import words
+
+# Rows of the terminal's tables; the JSON tells all.
+_KEPT = 8
+_TRIED = 20
+
+
+@click.command("quantize")
+@click.argument("bundle", type=BundlePath())
+@output
+@click.option(
+    "--target",
+    default="host",
+    show_default=True,
+    metavar="NAME|FILE.toml",
+    help="The target profile: its engine and processor decide the recipe; see: edgekit targets.",
+)
+@click.option("--engine", metavar="NAME", help="One of the target's engines; the first by default.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the profile."
+)
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "dynamic", "static", "weight-only", "float16", "bfloat16"]),
+    default="auto",
+    show_default=True,
+    help="auto picks by the target, and with --data by what was measured.",
+)
+@click.option(
+    "--bits", type=click.Choice(["4", "8", "16"]), help="Bits of a weight; the method's own."
+)
+@click.option(
+    "--calibration",
+    metavar="DATA",
+    help="Samples that ranges are taken from, all of them; by default a tenth of --data.",
+)
+@data
+@click.option("--metric", metavar="NAME|MODULE:FUNCTION", help="The metric of the budget.")
+@click.option("--reference", metavar="SOURCE", help="The original PyTorch model; with --data.")
+@click.option(
+    "--max-drop",
+    metavar="DROP",
+    help="The budget: 1% of the reference's metric (the default with --data), or 0.5pt.",
+)
+@click.option(
+    "--exclude", multiple=True, metavar="PATTERN", help="Keep operators of this name in float."
+)
+@click.option("--component", metavar="NAME", help="Quantize this component alone.")
+@click.option(
+    "--sensitivity", is_flag=True, help="Rank what can be quantized by the error it makes."
+)
+@click.option("--allow-slower", is_flag=True, help="Accept a bundle that is slower than its input.")
+@click.option("--keep", is_flag=True, help="Leave the best candidate where the budget is missed.")
+@click.option("--batch", type=click.IntRange(min=1), help="Batch of the workload to measure.")
+@click.option("--length", type=click.IntRange(min=1), help="Tokens of the workload to measure.")
+@click.option("--threads", type=click.IntRange(min=1), help="Threads of the engine.")
+@source_loading
+@seed
+@common
+@pass_console
+def command(
+    console: Console,
+    bundle: Path,
+    output: Path,
+    force: bool,
+    target: str,
+    engine: str | None,
+    overrides: tuple[str, ...],
+    method: str,
+    bits: str | None,
+    calibration: str | None,
+    data: str | None,
+    columns: str | None,
+    metric: str | None,
+    reference: str | None,
+    max_drop: str | None,
+    exclude: tuple[str, ...],
+    component: str | None,
+    sensitivity: bool,
+    allow_slower: bool,
+    keep: bool,
+    batch: int | None,
+    length: int | None,
+    threads: int | None,
+    revision: str | None,
+    trust_remote_code: bool,
+    seed: int,
+) -> None:  # fmt: skip
+    """Turn a bundle's weights and sums into 8, 4 or 16 bits, within an accuracy budget.
+
+    With --data and --reference the metric may drop by --max-drop, proved on rows that no choice has
+    seen: what costs too much accuracy is raised to more bits, until the budget holds. Without them
+    the answers on the golden inputs are held to the tolerance of the precision.
+
+    Exit code 5 means that the budget cannot be met, or that the result is slower than its input.
+    """
+    from edgekit.pipeline.quantizing import quantize
+
+    try:
+        result = quantize(
+            bundle,
+            output,
+            target=target,
+            engine=engine,
+            overrides=overrides,
+            method=method,
+            bits=None if bits is None else int(bits),
+            calibration=calibration,
+            data=data,
+            columns=columns,
+            metric=metric,
+            reference=reference,
+            max_drop=max_drop,
+            exclude=exclude,
+            component=component,
+            sensitivity=sensitivity,
+            allow_slower=allow_slower,
+            keep=keep,
+            batch=batch,
+            length=length,
+            threads=threads,
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            force=force,
+            seed=seed,
+            progress=console.status,
+        )
+    except EdgekitError as error:
+        # With --json the error is told in one object with the result, by whoever catches it.
+        if isinstance(error.result, QuantizeResult) and not console.json_output:
+            console.result(error.result, describe(error.result))
+        raise
+    console.result(result, describe(result))
+
+
+def describe(result: QuantizeResult) -> str:
+    """The verdict first, then what it rests on and what was tried."""
+    lines = [f"verdict: {result.verdict}"]
+    # Without a candidate the error tells why, and what was tried is all there is.
+    lines += _about(result) if result.bits else []
+    lines += [f"note: {note}" for note in result.notes]
+    for shown in (_kept(result), _sensitivity(result), _tried(result)):
+        lines += ["", shown] if shown else []
+    if result.output is not None:
+        lines += ["", f"{result.output}: {result.bundle_id[:12]}"]
+    return "\n".join(lines)
+
+
+def _about(result: QuantizeResult) -> list[str]:
+    """Method, size, accuracy, speed, operators, processor."""
+    share = 1 / result.ratio_to_input if result.ratio_to_input else 0.0
+    lines = [
+        f"method: {result.method}, {result.bits} bits, for {result.engine} on {result.target}",
+        f"size: {human_bytes(result.bytes)}, the input's divided by {words.digits(share)}",
+    ]
+    accuracy = result.accuracy
+    if accuracy is not None:
+        lines += [
+            f"{accuracy.metric}: {words.metric(accuracy.reference)} in PyTorch,"
+            f" {words.metric(accuracy.candidate)} in the bundle, {accuracy.samples:,} samples that"
+            " no choice has seen",
+            f"drop: {words.drop(accuracy)}",
+        ]
+    if result.latency is not None:
+        speed = result.latency.speedup
+        resolved = "" if speed.low > 1 or speed.high < 1 else ", not resolved"
+        lines.append(
+            f"latency: {words.milliseconds(result.latency.reference_ms)} for the input,"
+            f" {words.milliseconds(result.latency.candidate_ms)} for the bundle:"
+            f" {words.times(speed.value)} ({words.interval(speed)}){resolved}"
+        )
+    counts = ", ".join(f"{count} {kind}" for kind, count in result.quantized_ops.items())
+    lines.append(f"quantized: {counts or 'nothing'}")
+    if result.cpu_features:
+        lines.append(f"needs: {', '.join(result.cpu_features)}")
+    return lines
+
+
+def _kept(result: QuantizeResult) -> str:
+    rows = [(kept.node, kept.reason) for kept in result.kept_float[:_KEPT]]
+    more = len(result.kept_float) - len(rows)
+    rows += [(f"and {more} more", "")] if more > 0 else []
+    return table(("kept in float", "why"), rows) if rows else ""
+
+
+def _sensitivity(result: QuantizeResult) -> str:
+    """The groups by the error that each makes alone, and how well these foretell the whole."""
+    found = result.sensitivity
+    if not found:
+        return ""
+    groups = found.get("groups")
+    rows = [
+        (one["group"], one["kind"], f"{one['parameters']:,}", _error(one["error"]),
+         None if one["share"] is None else words.share(one["share"]), one["note"] or "")
+        for one in (groups if isinstance(groups, list) else [])
+    ]  # fmt: skip
+    header = ("quantized alone", "kind", "weights", str(found["measure"]), "share", "")
+    return (
+        f"{table(header, rows)}\nall together: {_error(found['predicted'])} foretold by the sum,"
+        f" {_error(found['verified'])} measured"
+    )
+
+
+def _error(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, (int, float)) else words.NONE
+
+
+def _tried(result: QuantizeResult) -> str:
+    rows = [
+        (tried.name, None if tried.drop is None else f"{tried.drop * 100:.2f}",
+         None if tried.bytes is None else human_bytes(tried.bytes),
+         "taken" if tried.taken else tried.reason)
+        for tried in result.tried[:_TRIED]
+    ]  # fmt: skip
+    return table(("tried", "drop %", "size", ""), rows) if rows else ""

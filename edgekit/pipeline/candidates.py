@@ -1,0 +1,284 @@
+"""Candidates of a quantization: recipes written down as bundles, in a folder of their own."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from edgekit.core import cpu
+from edgekit.core.bundle import Bundle, BundleWriter
+from edgekit.core.errors import (
+    BundleError,
+    ConfigError,
+    QuantizeError,
+    SessionError,
+    disk_errors,
+)
+from edgekit.core.manifest import Golden, Manifest, Requires, RuntimeChoice, Step
+from edgekit.core.profiles import Profile
+from edgekit.core.tolerance import Tolerance, tolerance_for
+from edgekit.pipeline.provenance import created_by, versions
+from edgekit.quantization.recipes import Feeds, Prepared, QuantizedComponent, Recipe
+from edgekit.runtime import load
+from edgekit.runtime.golden import GOLDEN_NAME, distance, read, write
+from edgekit.runtime.model import Model
+from edgekit.runtime.worker import not_finite
+
+# Instructions that 8-bit products are computed with where a processor has them: a target without
+# them is slower than this machine.
+_DOT_PRODUCTS = frozenset(
+    {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm"}
+)
+# The libraries whose version changes what is written.
+_LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "openvino", "nncf", "onnx", "numpy")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A recipe as a bundle on disk, and what its quantizer said of it."""
+
+    recipe: Recipe
+    bundle: Bundle
+    parts: Mapping[str, QuantizedComponent]
+
+    @property
+    def bytes(self) -> int:
+        """Of the bundle's component and weights files."""
+        return self.bundle.bytes()
+
+
+class Workshop:
+    """Writes candidates of one bundle; what it wrote last stays until it is told to forget."""
+
+    def __init__(
+        self,
+        source: Bundle,
+        profile: Profile,
+        prepared: Mapping[str, Prepared],
+        folder: Path,
+        *,
+        rows: Mapping[str, list[str]],
+        options: Mapping[str, object],
+        began: float,
+        held_to: Literal["data", "tolerance"] = "tolerance",
+    ) -> None:
+        """``rows`` are row hashes by role, ``options`` the command's: both for the manifest.
+
+        ``held_to`` says what the answers are judged by.
+        """
+        self.source = source
+        self.profile = profile
+        self._prepared = prepared
+        self.folder = folder
+        self._rows = rows
+        self._options = options
+        self._began = began
+        self._held_to = held_to
+        #: Why speed measured here would not be the target's; None where it is.
+        self.elsewhere = elsewhere(profile)
+        self._made = 0
+        stored = source.manifest.golden
+        self._golden = None if stored is None else read(source.file(stored.file))
+
+    def write(self, recipe: Recipe) -> Candidate:
+        """Write a recipe as a bundle, opened and run on this CPU.
+
+        What its processor must have is asked for in `finish` only, so that candidates for another
+        processor can be judged here: their kernels differ, the integers do not.
+
+        Raises QuantizeError for a recipe that cannot be written, or whose answers are NaN.
+        """
+        self._made += 1
+        path = self.folder / f"candidate-{self._made}"
+        with BundleWriter(path, error=QuantizeError) as writer:
+            parts = {
+                name: prepared.write(recipe, writer.directory)
+                for name, prepared in self._prepared.items()
+            }
+            for part in parts.values():
+                for name, role in part.files.items():
+                    writer.add(name, role)
+            others = set(self.source.manifest.components) - set(parts)
+            for name in sorted(others):
+                for position, file in enumerate(self.source.manifest.components[name].files):
+                    role = "weights" if position else "component"
+                    writer.copy(self.source.file(file), file, role)
+            for entry in self.source.manifest.files:
+                if entry.role in ("processor", "license"):
+                    writer.copy(self.source.file(entry.path), entry.path, entry.role)
+            manifest = self._manifest(recipe, parts)
+            manifest = self._run(writer, manifest)
+            writer.stage(manifest)
+            bundle = writer.commit()
+        return Candidate(recipe, bundle, parts)
+
+    def golden_inputs(self) -> Feeds:
+        """The inputs that every bundle answers. Raises ConfigError for one without any."""
+        if self._golden is None or not self._golden.reference:
+            raise ConfigError(
+                f"{self.source.path} holds no golden answers that a quantized model could be held"
+                " to.",
+                hint="Pass --data DATA and --reference SOURCE.",
+            )
+        return self._golden.inputs
+
+    def open(self, bundle: Bundle, *, threads: int | None = None) -> Model:
+        """A bundle on this CPU, whatever its device is: what judges answers, not speed."""
+        device = None if self.profile.device == "cpu" else "cpu"
+        return load(bundle.path, device=device, threads=threads, check="quick")
+
+    def forget(self, candidate: Candidate) -> None:
+        """Remove a candidate's files: a search would fill the disk with them."""
+        shutil.rmtree(candidate.bundle.path, ignore_errors=True)
+
+    def finish(
+        self, candidate: Candidate, output: Path, *, facts: Mapping[str, object], force: bool
+    ) -> Bundle:
+        """Copy a candidate to where the user wants it, whole or not at all, with more facts."""
+        before = candidate.bundle
+        last = before.manifest.steps[-1]
+        seconds = round(time.monotonic() - self._began, 3)
+        step = replace(last, seconds=seconds, facts={**last.facts, **facts})
+        manifest = replace(
+            before.manifest,
+            name=output.name,
+            requires=self._requires(candidate.parts),
+            steps=(*before.manifest.steps[:-1], step),
+            evidence={"run_on": self._run_on()},
+        )
+        with BundleWriter(output, force=force, error=QuantizeError) as writer:
+            for entry in before.manifest.files:
+                writer.copy(before.file(entry.path), entry.path, entry.role)
+            writer.stage(manifest)
+            return writer.commit()
+
+    def _manifest(self, recipe: Recipe, parts: Mapping[str, QuantizedComponent]) -> Manifest:
+        first = next(iter(parts.values()))
+        facts: dict[str, object] = {
+            "precision": first.precision,
+            "recipe": describe(recipe),
+            "held_to": self._held_to,
+            "components": {
+                name: {
+                    "quantized_ops": dict(part.quantized_ops),
+                    "kept_float": [asdict(kept) for kept in part.kept_float],
+                    **part.facts,
+                }
+                for name, part in parts.items()
+            },
+        }
+        step = Step(
+            "quantize", self._options, self.source.id, versions(_LIBRARIES), 0.0, facts, self._rows
+        )
+        manifest = self.source.manifest
+        options = {"device": self.profile.device, **first.options}
+        return replace(
+            manifest,
+            created_by=created_by(),
+            stage="quantized",
+            components={
+                **manifest.components,
+                **{name: part.component for name, part in parts.items()},
+            },
+            requires=replace(self._requires(parts), arch=None, cpu_features=()),
+            target=self.profile.to_json(),
+            workload=None,
+            runtime=RuntimeChoice(options),
+            steps=(*manifest.steps, step),
+            golden=None,
+            evidence={},
+        )
+
+    def _requires(self, parts: Mapping[str, QuantizedComponent]) -> Requires:
+        """What all parts need, and what the runtime needs besides an engine."""
+        first = next(iter(parts.values())).requires
+        features = {name for part in parts.values() for name in part.requires.cpu_features}
+        others = {
+            name
+            for name in self.source.manifest.requires.extras
+            if name not in ("ort", "cuda", "openvino")
+        }
+        return replace(
+            first,
+            cpu_features=tuple(sorted(features)),
+            extras=tuple(sorted({*first.extras, *others})),
+        )
+
+    def _run_on(self) -> dict[str, object] | None:
+        if self.elsewhere is not None:
+            return None
+        return {"cpu": cpu.cpu_model(), "arch": cpu.arch(), "system": cpu.system()}
+
+    def _run(self, writer: BundleWriter, manifest: Manifest) -> Manifest:
+        """Run the golden inputs in the engine that ships; their answers go into the bundle."""
+        values = self._golden
+        staged = writer.stage(manifest)
+        try:
+            with self.open(staged) as model:
+                if values is None:
+                    return manifest
+                answers = model.run(values.inputs)
+        except (SessionError, BundleError) as error:
+            raise QuantizeError(
+                f"{self.profile.engine} does not run the quantized model: {error.message}",
+                hint="Try another --method.",
+            ) from error
+        wrong = not_finite(answers)
+        if wrong is not None:
+            raise QuantizeError(
+                f"The quantized model answers the golden inputs with NaN or infinity in {wrong}.",
+                hint="Try another --method, or keep the operators at fault with --exclude.",
+            )
+        with disk_errors(QuantizeError, f"writing the golden answers of {writer.output}"):
+            write(writer.add(GOLDEN_NAME, "golden"), values.inputs, values.reference, answers)
+        return replace(manifest, golden=Golden(GOLDEN_NAME, self.profile.tolerance))
+
+
+def elsewhere(profile: Profile) -> str | None:
+    """Why what is timed here says nothing of the target, None where it does."""
+    if profile.device != "cpu":
+        return f"this is no {profile.device}"
+    present = cpu.cpu_features() or frozenset()
+    if not profile.runs_here():
+        lacking = ", ".join(sorted(set(profile.features) - present))
+        return f"this machine is {cpu.arch()}{f' without {lacking}' if lacking else ''}"
+    more = ", ".join(sorted(present & _DOT_PRODUCTS - set(profile.features)))
+    if more and _DOT_PRODUCTS.isdisjoint(profile.features):
+        return f"this processor has {more}, which the target does not promise"
+    return None
+
+
+def describe(recipe: Recipe) -> dict[str, object]:
+    """The recipe as JSON, without what is as by default."""
+    standard = Recipe(recipe.scheme)
+    told = {key: value for key, value in asdict(recipe).items() if value != getattr(standard, key)}
+    return {"scheme": recipe.scheme, **told}
+
+
+def beyond_tolerance(candidate: Candidate, overrides: Mapping[str, Tolerance]) -> str | None:
+    """Why a candidate's golden answers are too far from PyTorch's; None where they are not.
+
+    It is all that can be said of a candidate without DATA.
+    """
+    stored = candidate.bundle.manifest.golden
+    if stored is None:
+        return None
+    precision = next(iter(candidate.parts.values())).precision
+    rule = tolerance_for(precision, overrides)
+    values = read(candidate.bundle.file(stored.file))
+    for name, wanted in values.reference.items():
+        answer = values.expected.get(name)
+        if answer is None or answer.shape != wanted.shape:
+            return f"{name} is not answered in the shape of PyTorch's answer"
+        max_abs, cosine = distance(answer, wanted)
+        scale = float(abs(wanted).max()) if wanted.size else 0.0
+        if not rule.accepts(max_abs=max_abs, max_reference=scale, cosine=cosine):
+            return (
+                f"{name} is off by {max_abs:.3g} (cosine {cosine:.5f}) on the golden inputs,"
+                f" allowed for {precision}: {rule.describe()}"
+            )
+    return None

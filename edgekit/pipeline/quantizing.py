@@ -1,0 +1,288 @@
+"""quantize: a float bundle becomes one of fewer bits for a target, within an accuracy budget."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgekit.core.bundle import Bundle, check_output, open_bundle
+from edgekit.core.errors import BudgetNotMet, ConfigError, QuantizeError, disk_errors
+from edgekit.core.lazy import require
+from edgekit.core.measurements import QuantizeResult
+from edgekit.core.profiles import load_profile
+from edgekit.evaluation.reference import declared_inputs
+from edgekit.evaluation.remembering import remembering
+from edgekit.evaluation.statistics import DEFAULT_DROP, Budget, parse_drop
+from edgekit.pipeline.candidates import Workshop
+from edgekit.pipeline.choosing import Choice, Chosen
+from edgekit.pipeline.fitting import choose_engine
+from edgekit.pipeline.judging import Judge
+from edgekit.pipeline.progress import Progress, silent
+from edgekit.pipeline.rows import calibration_feeds, read_rows
+from edgekit.quantization import find_quantizer
+from edgekit.runtime.engines import find_engine
+
+if TYPE_CHECKING:
+    from edgekit.sources.loaded import LoadedSource
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """The options that decide what becomes of a bundle, as its manifest records them."""
+
+    target: str
+    engine: str | None
+    method: str
+    bits: int | None
+    max_drop: str | None
+    exclude: tuple[str, ...]
+    seed: int
+
+    def to_json(self) -> dict[str, object]:
+        return {**self.__dict__, "exclude": list(self.exclude)}
+
+
+def quantize(
+    bundle: Path | str,
+    output: Path | str,
+    *,
+    target: str = "host",
+    engine: str | None = None,
+    overrides: Sequence[str] = (),
+    method: str = "auto",
+    bits: int | None = None,
+    calibration: str | None = None,
+    data: str | None = None,
+    columns: str | None = None,
+    metric: str | None = None,
+    reference: str | None = None,
+    max_drop: str | None = None,
+    exclude: Sequence[str] = (),
+    component: str | None = None,
+    sensitivity: bool = False,
+    allow_slower: bool = False,
+    keep: bool = False,
+    batch: int | None = None,
+    length: int | None = None,
+    threads: int | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    inputs: Sequence[str] = (),
+    force: bool = False,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> QuantizeResult:
+    """Quantize a bundle for a target into a new bundle at `output`.
+
+    With `data` and `reference` candidates are tried until the metric of the task drops by no more
+    than `max_drop`: chosen on the rows of the role "search", calibrated on those of "calibration",
+    and judged on those of "verdict", which no choice has seen. Without, the answers on the golden
+    inputs must lie within the tolerance of the precision. Where the target is this machine, the
+    result must not be resolved slower than its input.
+
+    Args:
+        target: a profile's name or a .toml file; ``overrides`` are ``key=value`` texts on top.
+        method: ``dynamic``, ``static``, ``weight-only``, ``float16``, ``bfloat16``; ``auto`` tries
+            what the target runs well.
+        bits: 4, 8 or 16 of a weight.
+        calibration: a DATA of which all rows are used for ranges.
+        max_drop: ``1%`` of the reference's metric (the default) or ``0.5pt``, absolute.
+        exclude: patterns (as of a shell) of operators to keep in float.
+        sensitivity: rank the groups by the error each makes alone, as a fact of the step.
+        allow_slower: accept a result that is slower than its input.
+        keep: leave the best candidate at `output` where the budget is missed.
+        batch, length: the workload whose latency counts; the target's by default.
+
+    Raises:
+        ConfigError: options or DATA that do not fit, a target without the method.
+        QuantizeError: the bundle cannot be quantized (any more), or its answers would be NaN.
+        BudgetNotMet: the accuracy is not proved to be within the budget, or the result is slower
+            than its input; ``result`` holds what was found.
+    """
+    began = time.monotonic()
+    budget = _check_options(data, reference, max_drop, columns, calibration, metric)
+    check_output(Path(output), force=force, inputs=[Path(bundle)])
+    source = open_bundle(bundle)
+    _check_source(source, component)
+    profile = choose_engine(load_profile(target, overrides=overrides), engine)
+    if threads is not None:
+        profile = replace(profile, threads=threads)
+    quantizer = find_quantizer(profile.engine)
+    recipes = quantizer.recipes(profile, method, bits)
+    find_engine(profile.engine).version()
+    loaded = None
+    if reference is not None:
+        loaded = _load(source, reference, revision, trust_remote_code, inputs, progress)
+    rows = read_rows(source, loaded, data, columns, calibration, seed=seed)
+    for note in rows.notes:
+        progress(note)
+    asked = _Asked(target, engine, method, bits, max_drop, tuple(exclude), seed)
+    with _workplace(Path(output)) as folder:
+        progress(f"Preparing the graph for {profile.engine} on {profile.name}")
+        feeds = calibration_feeds(source, rows)
+        names = [component] if component is not None else list(source.manifest.components)
+        prepared = {
+            name: quantizer.prepare(
+                source, name, profile, _made(folder / f"work-{name}"), feeds,
+                exclude=exclude, seed=seed, progress=progress,
+            )
+            for name in names
+        }  # fmt: skip
+        workshop = Workshop(
+            source, profile, prepared, folder,
+            rows=rows.roles, options=asked.to_json(), began=began,
+            held_to="tolerance" if budget is None else "data",
+        )  # fmt: skip
+        judge = Judge(
+            workshop, loaded, rows, metric, budget, seed=seed, batch=batch, length=length,
+            threads=threads, allow_slower=allow_slower, progress=progress,
+        )  # fmt: skip
+        choice = Choice(judge, recipes, prepared, progress)
+        try:
+            chosen = choice.make(sensitivity=sensitivity)
+        except KeyboardInterrupt as stop:
+            best = None if choice.search is None else choice.search.best
+            if not keep or best is None:
+                raise
+            workshop.finish(workshop.write(best.recipe), Path(output), facts={}, force=force)
+            raise KeyboardInterrupt(
+                f"Interrupted; the best so far, {best.name}, was left at {output}, not judged."
+            ) from stop
+        return _finish(
+            chosen, workshop, Path(output),
+            force=force, keep=keep, by_data=budget is not None, began=began,
+        )  # fmt: skip
+
+
+@contextmanager
+def _workplace(output: Path) -> Iterator[Path]:
+    """A folder for what is tried, on the disk of the output, gone afterwards."""
+    nearest = next(folder for folder in output.absolute().parents if folder.exists())
+    with disk_errors(QuantizeError, f"making a working folder for {output}"):
+        made = tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=nearest)
+    with made as name:
+        yield Path(name)
+
+
+def _finish(
+    chosen: Chosen,
+    workshop: Workshop,
+    output: Path,
+    *,
+    force: bool,
+    keep: bool,
+    by_data: bool,
+    began: float,
+) -> QuantizeResult:
+    """Put the chosen candidate at the output, or say why there is none."""
+    missed = chosen.missed
+    written = None
+    if chosen.candidate is not None and (missed is None or keep):
+        written = workshop.finish(chosen.candidate, output, facts=chosen.facts, force=force)
+    result = chosen.result(
+        workshop, output if written is not None else None, written, time.monotonic() - began
+    )
+    if missed is None:
+        return result
+    hint = "Allow more with --max-drop, or give --data more rows."
+    if chosen.slower:
+        hint = "Take it all the same with --allow-slower, or choose another --method."
+    elif not by_data:
+        hint = "Judge it by a metric with --data and --reference, or choose another --method."
+    if written is not None:
+        hint = f"{hint} The best candidate was left at {output}."
+    raise BudgetNotMet(missed, hint=hint, result=result)
+
+
+def _check_options(
+    data: str | None,
+    reference: str | None,
+    max_drop: str | None,
+    columns: str | None,
+    calibration: str | None,
+    metric: str | None,
+) -> Budget | None:
+    """The budget, None without data. Raises ConfigError for options that contradict each other."""
+    for option, value in (("--max-drop", max_drop), ("--metric", metric)):
+        if value is not None and data is None:
+            raise ConfigError(
+                f"{option} needs --data, got {option} {value} without it.",
+                hint="Pass --data DATA and --reference SOURCE, or leave it out: then the tolerance"
+                " of the precision decides.",
+            )
+    if (data is None) != (reference is None):
+        given, lacking = (
+            ("--data", "--reference") if reference is None else ("--reference", "--data")
+        )
+        raise ConfigError(
+            f"{given} needs {lacking}: the budget is a drop from the original model.",
+            hint=f"Pass {lacking} as well.",
+        )
+    if columns is not None and data is None and calibration is None:
+        raise ConfigError("--columns names columns of --data, which is not given.")
+    return None if data is None else parse_drop(max_drop or DEFAULT_DROP)
+
+
+def _check_source(source: Bundle, component: str | None) -> None:
+    """Only what is float, was made for no engine and has one component can be quantized."""
+    stage = source.manifest.stage
+    if stage == "quantized":
+        raise QuantizeError(
+            f"{source.path} is already quantized.",
+            hint="Quantize the exported bundle it came from.",
+        )
+    if stage == "compiled":
+        raise QuantizeError(
+            f"{source.path} is compiled for {source.manifest.requires.engine}.",
+            hint="Quantize the exported bundle it came from, then compile.",
+        )
+    if set(source.manifest.components) != {"model"}:
+        raise QuantizeError(
+            f"{source.path} has the components {', '.join(source.manifest.components)}; quantize"
+            " takes bundles of one.",
+            hint="Compile it as it is.",
+        )
+    if component is not None and component not in source.manifest.components:
+        raise ConfigError(
+            f"{source.path} has no component {component!r}.",
+            hint=f"It has {', '.join(source.manifest.components)}.",
+        )
+
+
+def _load(
+    source: Bundle,
+    reference: str,
+    revision: str | None,
+    trust_remote_code: bool,
+    inputs: Sequence[str],
+    progress: Progress,
+) -> LoadedSource:
+    require("torch", "build")
+    from edgekit.sources.opening import open_source
+
+    progress(f"Loading the reference {reference}")
+    loaded = open_source(
+        reference,
+        task=source.manifest.task,
+        revision=revision,
+        trust_remote_code=trust_remote_code,
+        inputs=tuple(inputs) or declared_inputs(source.manifest),
+    )
+    known = source.manifest.source
+    if known is not None and known.origin.sha256 != loaded.sha256:
+        raise ConfigError(
+            f"{loaded.id} has other weights (state dict {loaded.sha256[:12]}…) than the origin of"
+            f" {source.path}, {known.origin.id} ({known.origin.sha256[:12]}…).",
+            hint="Pass the original model.",
+        )
+    return remembering(loaded)
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True)
+    return folder

@@ -1,0 +1,127 @@
+"""The rows that a step takes of DATA, each for one purpose."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgekit.core.bundle import Bundle, open_bundle
+from edgekit.core.errors import ConfigError
+from edgekit.core.manifest import Step
+from edgekit.pipeline.rows import Rows, calibration_feeds, read_rows
+from tests.pipeline.quantizable import Small, make_small, rows
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Small:
+    """The small classifier and its 1,000 rows."""
+    return make_small(tmp_path)
+
+
+def read(small: Small, data: str | None = None, calibration: str | None = None) -> Rows:
+    """The rows of DATA, without a reference: it matters for texts only."""
+    return read_rows(open_bundle(small.bundle), None, data, None, calibration, seed=0)
+
+
+def save(path: Path, x: np.ndarray, label: np.ndarray) -> str:
+    """Rows as a file."""
+    np.savez(path, x=x, label=label)
+    return str(path)
+
+
+def test_one_file_has_rows_for_everything(small: Small) -> None:
+    """A tenth calibrates, a fifth chooses, the rest judges; no row does two of them."""
+    found = read(small, small.data)
+    assert found.calibration is not None
+    assert found.search is not None
+    assert found.verdict is not None
+    sets = [set(one.row_hashes) for one in (found.calibration, found.search, found.verdict)]
+    assert sum(map(len, sets)) == len(set().union(*sets)) == 1000
+    assert len(sets[2]) > len(sets[1]) > len(sets[0]) > 30
+    assert set(found.roles) == {"calibration", "search"}
+    assert found.notes == ()
+
+
+def test_own_calibration_is_used_whole_and_never_judges(small: Small) -> None:
+    """Rows of --calibration are dropped from the others, and that is told with their number."""
+    x, label = rows(1000)
+    own = save(small.folder / "own.npz", x[:100], label[:100])
+    alone, both = read(small, small.data), read(small, small.data, own)
+    assert both.calibration is not None
+    assert len(both.calibration) == 100
+    assert alone.verdict is not None
+    assert both.verdict is not None
+    dropped = len(alone.verdict) - len(both.verdict)
+    assert dropped > 0
+    assert not set(both.verdict.row_hashes) & set(both.calibration.row_hashes)
+    assert any(note.startswith(f"{dropped} rows of") for note in both.notes)
+
+
+def test_calibration_on_all_rows_leaves_none_to_judge_by(small: Small) -> None:
+    """It is told that they were used, not that there are none."""
+    with pytest.raises(ConfigError, match="used before"):
+        read(small, small.data, small.data)
+
+
+def test_rows_of_earlier_steps_do_not_judge(small: Small) -> None:
+    """What another step has seen is dropped, as its manifest tells."""
+    before = read(small, small.data)
+    assert before.verdict is not None
+    spent = list(before.verdict.row_hashes[:200])
+    opened = open_bundle(small.bundle)
+    manifest = replace(opened.manifest, steps=(Step("prune", data={"recovery": spent}),))
+    after = read_rows(Bundle(opened.path, manifest), None, small.data, None, None, seed=0)
+    assert after.verdict is not None
+    assert len(after.verdict) == len(before.verdict) - 200
+    assert any(note.startswith("200 rows") for note in after.notes)
+
+
+def test_without_data_the_golden_samples_calibrate(small: Small) -> None:
+    """With a warning, for they are few."""
+    found = read(small)
+    assert (found.calibration, found.search, found.verdict) == (None, None, None)
+    assert any("--calibration" in note for note in found.notes)
+    feeds = calibration_feeds(open_bundle(small.bundle), found)
+    assert [one["x"].shape for one in feeds] == [(4, 16)]
+
+
+def test_calibration_is_one_call_a_row(small: Small) -> None:
+    """Rows of different lengths can then calibrate without padding."""
+    own = save(small.folder / "own.npz", *rows(7))
+    feeds = calibration_feeds(open_bundle(small.bundle), read(small, None, own))
+    assert [one["x"].shape for one in feeds] == [(1, 16)] * 7
+
+
+def test_nan_in_calibration(small: Small) -> None:
+    """A row that no range can be found in is named."""
+    x, label = rows(9)
+    x[4, 3] = np.nan
+    own = save(small.folder / "own.npz", x, label)
+    with pytest.raises(ConfigError, match=r"Row 5 of the calibration data has NaN .* in x"):
+        calibration_feeds(open_bundle(small.bundle), read(small, None, own))
+
+
+@pytest.mark.parametrize("role", ["calibration", "data"])
+def test_empty_file(small: Small, role: str) -> None:
+    """No rows are wrong DATA."""
+    empty = save(small.folder / "empty.npz", *rows(0))
+    with pytest.raises(ConfigError, match=r"empty\.npz"):
+        read(small, **{role: empty})
+
+
+@pytest.mark.parametrize("role", ["calibration", "data"])
+def test_wrong_columns(small: Small, role: str) -> None:
+    """An input that the data lacks is named."""
+    np.savez(small.folder / "other.npz", y=np.ones((50, 16), dtype=np.float32))
+    with pytest.raises(ConfigError, match="x"):
+        read(small, **{role: str(small.folder / "other.npz")})
+
+
+def test_too_few_rows(small: Small) -> None:
+    """Each purpose needs some."""
+    few = save(small.folder / "few.npz", *rows(8))
+    with pytest.raises(ConfigError, match=r"at least 30|no rows for"):
+        read(small, few)
