@@ -33,8 +33,10 @@ if TYPE_CHECKING:
         StepError,
     )
     from edgekit.pipeline.benching import bench
+    from edgekit.pipeline.building import build
     from edgekit.pipeline.compiling import compile
     from edgekit.pipeline.exporting import export
+    from edgekit.pipeline.quantizing import quantize
     from edgekit.pipeline.validating import validate
     from edgekit.pipeline.verifying import verify
     from edgekit.runtime import load
@@ -49,9 +51,11 @@ _ERRORS = (
 _HOMES: dict[str, str] = {
     **dict.fromkeys(_ERRORS, "edgekit.core.errors"),
     "bench": "edgekit.pipeline.benching",
+    "build": "edgekit.pipeline.building",
     "compile": "edgekit.pipeline.compiling",
     "export": "edgekit.pipeline.exporting",
     "load": "edgekit.runtime",
+    "quantize": "edgekit.pipeline.quantizing",
     "validate": "edgekit.pipeline.validating",
     "verify": "edgekit.pipeline.verifying",
 }
@@ -76,9 +80,11 @@ __all__ = [
     "SourceError",
     "StepError",
     "bench",
+    "build",
     "compile",
     "export",
     "load",
+    "quantize",
     "validate",
     "verify",
 ]

@@ -37,6 +37,7 @@ _WRITING = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC")
 _PATH = re.compile(r'(?:(?:AT_FDCWD|\d+)<(?P<folder>[^>]*)>, )?"(?P<path>(?:[^"\\]|\\.)*)"')
 
 _BRIEFLY = ("--processes", "2", "--budget", "1", "--length", "16")
+_STATIC = ("--target", "cpu-arm64", "--engine", "openvino", "--method", "static")
 COMMANDS: Mapping[str, tuple[str, ...]] = {
     "verify-onnxruntime": ("verify", "{onnxruntime}"),
     "verify-openvino": ("verify", "{openvino}"),
@@ -47,6 +48,8 @@ COMMANDS: Mapping[str, tuple[str, ...]] = {
     "bench": ("bench", "{onnxruntime}", "{openvino}", "--reference", "{source}", *_BRIEFLY),
     "compile-onnxruntime": ("compile", "{onnxruntime}", "-o", "{output}", "--target", "cpu-x86"),
     "compile-openvino": ("compile", "{onnxruntime}", "-o", "{output}", "--target", "openvino-cpu"),
+    # NNCF's import and its calibration; for another architecture, so that nothing is timed.
+    "quantize-openvino": ("quantize", "{onnxruntime}", "-o", "{output}", *_STATIC),
 }
 # What proves that the watch sees: it writes under the home folder and sends to this very machine.
 LEAK = """

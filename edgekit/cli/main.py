@@ -18,14 +18,17 @@ from edgekit.core.version import __version__
 # command is called, so that help and shell completion stay as quick as click itself.
 COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("exporting", "Turn a PyTorch model into a bundle, compared with PyTorch."),
+    "quantize": ("quantizing", "Give a bundle fewer bits, within an accuracy budget."),
     "compile": ("compiling", "Turn a bundle into what a target's engine loads fastest."),
     "validate": ("validating", "Judge a bundle's accuracy and speed against the original model."),
     "bench": ("benching", "Compare latency and memory of bundles and the original, fairly."),
     "report": ("reporting", "Render a result, or a bundle's evidence, as a page to send."),
+    "build": ("building", "From a PyTorch model to the best bundle for a target, in one go."),
     "run": ("running", "Predict from the shell."),
     "inspect": ("inspecting", "Tell what a bundle is, without loading its model."),
     "verify": ("verifying", "Check a bundle's files and its golden answers on this device."),
     "targets": ("targets", "List the target profiles."),
+    "cache": ("caching", "List or clear what builds have kept."),
     "doctor": ("doctor", "Tell what this machine can do, and how to mend what it cannot."),
 }
 
@@ -90,8 +93,8 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """Take a PyTorch or Hugging Face model to an edge device, with proof.
 
-    export → compile → validate → bench → embed with `edgekit.load`. Nothing is called a success
-    that was not measured against the original model.
+    export → quantize → compile → validate → bench → embed with `edgekit.load`. Nothing is called
+    a success that was not measured against the original model.
     """
 
 
@@ -124,9 +127,11 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         console.fail(ConfigError(error.format_message(), hint=hint))
     except click.exceptions.Exit as leave:
         code = leave.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as stop:
         code = 130
-        console.interrupted("Interrupted; nothing was left behind.", code)
+        # click puts its own exception in the place of ours, which may say what was left.
+        told = str(stop.__cause__ or stop)
+        console.interrupted(told or "Interrupted; nothing was left behind.", code)
     except Terminated:
         code = 143
         console.interrupted("Terminated; nothing was left behind.", code)

@@ -1,9 +1,10 @@
-"""What validate and bench find: verdicts, contenders, ratios and how quiet the machine was."""
+"""What is measured: the results of validate, bench and quantize."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 Verdict = Literal["pass", "fail", "inconclusive"]
@@ -270,3 +271,99 @@ class BenchResult:
     attached: tuple[Attached, ...] = ()
     #: The command that makes this result again.
     command: str | None = None
+
+
+@dataclass(frozen=True)
+class KeptFloat:
+    """An operator that stayed in floating point though it could have been quantized, and why."""
+
+    node: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Tried:
+    """A candidate of a search: what it was, what came of it, why it was or was not taken.
+
+    ``drop`` is the metric's on the search rows, in the unit of the budget; None where the candidate
+    never got so far.
+    """
+
+    name: str
+    drop: float | None
+    bytes: int | None
+    taken: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class QuantizeResult:
+    """What `quantize` made.
+
+    ``latency`` is the bundle against its input on the target's engine, ``accuracy`` that against
+    the original on rows that no choice saw; each is None where it was not asked for or cannot be
+    measured here. ``kept_float`` tells what could have been quantized and was not.
+    """
+
+    output: Path | None
+    bundle_id: str
+    method: str
+    bits: int
+    target: str
+    engine: str
+    quantized_ops: Mapping[str, int]
+    kept_float: tuple[KeptFloat, ...]
+    bytes: int
+    ratio_to_input: float
+    latency: Latency | None
+    accuracy: Accuracy | None
+    verdict: Verdict
+    recipe: Mapping[str, object]
+    cpu_features: tuple[str, ...] = ()
+    run_on: Mapping[str, object] | None = None
+    tried: tuple[Tried, ...] = ()
+    evaluations: int = 0
+    sensitivity: Mapping[str, object] | None = None
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class BuildStep:
+    """A step of a build; ``cached``: its result was found and not made anew."""
+
+    step: str
+    what: str
+    seconds: float
+    cached: bool
+    bundle_id: str | None
+
+
+@dataclass(frozen=True)
+class BuildCandidate:
+    """An engine at a precision, as far as it came, and why it was or was not chosen.
+
+    ``accuracy`` and ``latency`` are against the original; None where it was not validated.
+    """
+
+    name: str
+    verdict: Verdict
+    accuracy: Accuracy | None
+    latency: Latency | None
+    bytes: int | None
+    chosen: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """What `build` made: the steps it took, the candidates and the one that it chose."""
+
+    output: Path | None
+    bundle_id: str | None
+    steps: tuple[BuildStep, ...]
+    candidates: tuple[BuildCandidate, ...]
+    chosen: str | None
+    verdict: Verdict
+    validation: ValidateResult | None
+    seconds: float

@@ -1,0 +1,418 @@
+"""build: from a PyTorch source to the bundle that is best on a target, the budget enforced."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from edgekit.core.bundle import Bundle, BundleWriter, check_output, open_bundle
+from edgekit.core.cachefolder import cache_folder
+from edgekit.core.errors import BudgetNotMet, ConfigError, EdgekitError, StepError, disk_errors
+from edgekit.core.measurements import (
+    BuildCandidate,
+    BuildResult,
+    BuildStep,
+    ValidateResult,
+)
+from edgekit.core.profiles import Profile, load_profile
+from edgekit.core.results import to_json
+from edgekit.evaluation.statistics import DEFAULT_DROP, parse_drop
+from edgekit.pipeline.compiling import compile
+from edgekit.pipeline.exporting import export
+from edgekit.pipeline.fitting import choose_engine
+from edgekit.pipeline.keys import (
+    bundle_key,
+    data_key,
+    host_key,
+    metric_key,
+    source_key,
+    versions_key,
+)
+from edgekit.pipeline.progress import Progress, silent
+from edgekit.pipeline.quantizing import quantize
+from edgekit.pipeline.ranking import Rung, Speeds, rank
+from edgekit.pipeline.store import Kept, Store
+from edgekit.pipeline.validating import validate
+from edgekit.reporting import render_html, require_reporting
+from edgekit.reporting.writing import RESULT_NAME
+
+Goal = Literal["latency", "throughput", "size"]
+GOALS: tuple[Goal, ...] = ("latency", "throughput", "size")
+
+# From the most exact to the least: what is not faster than the one before it is not worth it.
+_EXACT_FIRST = ("fp32", "bf16", "fp16", "int8", "int4")
+_REPORT = "report.html"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What all steps of a build are given."""
+
+    source: str
+    target: str
+    overrides: tuple[str, ...]
+    task: str | None
+    data: str | None
+    columns: str | None
+    metric: str | None
+    max_drop: str | None
+    calibration: str | None
+    batch: int | None
+    length: int | None
+    threads: int | None
+    revision: str | None
+    trust_remote_code: bool
+    inputs: tuple[str, ...]
+    seed: int
+
+    def told(self, *names: str) -> dict[str, object]:
+        """Some of them, as a key of the cache holds them."""
+        found = to_json({name: getattr(self, name) for name in names})
+        return dict(found) if isinstance(found, dict) else {}
+
+
+@dataclass
+class _Job:
+    """A build under way: what was run, and what came of each candidate."""
+
+    options: Options
+    store: Store
+    progress: Progress
+    steps: list[BuildStep] = field(default_factory=list)
+    candidates: dict[str, BuildCandidate] = field(default_factory=dict)
+    errors: list[EdgekitError] = field(default_factory=list)
+
+    def run(self, name: str, what: str, kept: Kept, began: float) -> Bundle:
+        """Note a step that was run, or found again."""
+        self.steps.append(
+            BuildStep(name, what, round(time.monotonic() - began, 3), kept.cached, kept.bundle.id)
+        )
+        if kept.cached:
+            self.progress(f"{what}: found in the cache")
+        return kept.bundle
+
+
+def build(
+    source: str,
+    output: Path | str,
+    *,
+    target: str = "host",
+    engine: str | None = None,
+    overrides: Sequence[str] = (),
+    task: str | None = None,
+    data: str | None = None,
+    columns: str | None = None,
+    metric: str | None = None,
+    max_drop: str | None = None,
+    optimize_for: Goal = "latency",
+    calibration: str | None = None,
+    batch: int | None = None,
+    length: int | None = None,
+    threads: int | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    inputs: Sequence[str] = (),
+    cache: bool = True,
+    force: bool = False,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> BuildResult:
+    """Export, quantize, compile and validate a source for a target; the best bundle at `output`.
+
+    Every precision that the target runs, on each of its engines, is a candidate: it has to keep
+    the accuracy budget, and to be faster than the next more exact one. Where the target is this
+    machine they are measured together; elsewhere the profile's order of precisions decides, and
+    speed is said to be unmeasured. The chosen one is validated against the source and carries the
+    evidence, ``report.html`` and the whole result.
+
+    Args:
+        engine: one of the target's engines; all of them by default.
+        max_drop: ``1%`` of the reference's metric (the default with `data`), or ``0.5pt``.
+        optimize_for: ``latency`` of one request at a time, ``throughput``, or ``size``.
+        cache: take what an earlier build has made of the same things (see ``edgekit cache``).
+
+    Raises:
+        ConfigError: options or DATA that do not fit.
+        StepError: the source cannot be exported.
+        BudgetNotMet: no candidate keeps the budget; ``result`` holds what was tried.
+    """
+    began = time.monotonic()
+    if optimize_for not in GOALS:
+        raise ConfigError(
+            f"--optimize-for is {', '.join(GOALS[:-1])} or {GOALS[-1]}, got {optimize_for!r}."
+        )
+    for option, value in (("--max-drop", max_drop), ("--metric", metric)):
+        if value is not None and data is None:
+            raise ConfigError(
+                f"{option} needs --data, got {option} {value} without it.", hint="Pass --data DATA."
+            )
+    if columns is not None and data is None and calibration is None:
+        raise ConfigError("--columns names columns of --data, which is not given.")
+    parse_drop(max_drop or DEFAULT_DROP)
+    check_output(Path(output), force=force)
+    profile = choose_engine(load_profile(target, overrides=overrides), engine)
+    engines = (engine,) if engine is not None else profile.engines
+    options = Options(
+        source, target, tuple(overrides), task, data, columns, metric, max_drop, calibration,
+        batch, length, threads, revision, trust_remote_code, tuple(inputs), seed,
+    )  # fmt: skip
+    with _workplace(Path(output)) as folder:
+        require_reporting(folder / _REPORT, None)
+        job = _Job(options, Store(cache_folder() if cache else None, folder), progress)
+        exported = _export(job)
+        rungs = [
+            rung for name in engines for rung in _rungs(job, exported, choose_engine(profile, name))
+        ]
+        if not rungs and not any(isinstance(error, BudgetNotMet) for error in job.errors):
+            raise StepError(
+                f"No candidate for {profile.name} could be made: {job.errors[0].message}",
+                hint=job.errors[0].hint,
+            )
+        speeds = rank(rungs, profile, optimize_for, options, progress)
+        for name, reason in speeds.rejected.items():
+            job.candidates[name] = replace(job.candidates[name], reason=reason)
+        found = _validate(job, speeds, folder)
+        if found is None:
+            raise BudgetNotMet(
+                f"None of {len(job.candidates)} candidates for {profile.name} can be proved within"
+                " the budget.",
+                hint="Allow more with --max-drop, or give --data more rows.",
+                result=_result(job, None, None, began),
+            )
+        rung, bundle, validation = found
+        written = _write(bundle, validation, Path(output), force=force)
+        return _result(job, written, (rung, validation), began)
+
+
+@contextmanager
+def _workplace(output: Path) -> Iterator[Path]:
+    """A folder for all that is made on the way, on the disk of the output; gone afterwards."""
+    nearest = next(folder for folder in output.absolute().parents if folder.is_dir())
+    with disk_errors(StepError, f"making a working folder for {output}"):
+        made = tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=nearest)
+    with made as name:
+        yield Path(name)
+
+
+def _export(job: _Job) -> Bundle:
+    options = job.options
+    began = time.monotonic()
+    key = source_key(options.source, options.revision)
+    if key is not None:
+        told = options.told("task", "inputs", "trust_remote_code", "seed")
+        key = {**key, **told, **versions_key()}
+
+    def make(path: Path) -> Mapping[str, object]:
+        export(
+            options.source, path, task=options.task, inputs=options.inputs,
+            revision=options.revision, trust_remote_code=options.trust_remote_code,
+            seed=options.seed, progress=job.progress,
+        )  # fmt: skip
+        return {}
+
+    return job.run("export", "export", job.store.step("export", key, make), began)
+
+
+def _rungs(job: _Job, exported: Bundle, profile: Profile) -> list[Rung]:
+    """The candidates of one engine that could be made, the most exact first."""
+    wanted = [name for name in _EXACT_FIRST if name in {*profile.precisions, "fp32"}]
+    found: list[Rung] = []
+    for precision in wanted:
+        name = f"{profile.engine} {precision}"
+        job.progress(f"Candidate {name}")
+        try:
+            rung = _rung(job, exported, profile, name, precision)
+        except ConfigError:
+            raise
+        except EdgekitError as error:
+            job.errors.append(error)
+            accuracy = getattr(error.result, "accuracy", None)
+            job.candidates[name] = BuildCandidate(
+                name, "fail", accuracy, None, None, False, error.message.rstrip(".")
+            )
+            continue
+        if rung is None:
+            continue
+        found.append(rung)
+        job.candidates[name] = BuildCandidate(
+            name, "inconclusive", None, None, rung.bundle.bytes(), False, "not judged"
+        )
+    return found
+
+
+def _rung(job: _Job, exported: Bundle, profile: Profile, name: str, precision: str) -> Rung | None:
+    """One candidate, compiled; None for a precision that this engine has no use for."""
+    before, overrides = exported, list(job.options.overrides)
+    if precision in ("int8", "int4"):
+        before = _quantized(job, exported, profile, name, precision)
+    elif precision in ("bf16", "fp16"):
+        if profile.engine == "onnxruntime" and profile.device == "cpu":
+            # Its CPU kernels compute in float32 whatever is stored.
+            return None
+        if profile.engine == "openvino":
+            hint = {"bf16": "bf16", "fp16": "f16"}[precision]
+            overrides.append(f"options.openvino.precision_hint={hint}")
+        else:
+            overrides.append(f"options.onnxruntime.precision={precision}")
+    elif profile.engine == "openvino":
+        overrides.append("options.openvino.precision_hint=f32")
+    options = job.options
+    began = time.monotonic()
+    key = {
+        **bundle_key(before),
+        "engine": profile.engine,
+        "target": profile.to_json(),
+        "overrides": overrides,
+        **options.told("batch", "length", "threads", "seed"),
+        **versions_key(),
+        **host_key(),
+    }
+
+    def make(path: Path) -> Mapping[str, object]:
+        compile(
+            before.path, path, target=options.target, engine=profile.engine, overrides=overrides,
+            batch=options.batch, length=options.length, threads=options.threads,
+            seed=options.seed, progress=job.progress,
+        )  # fmt: skip
+        return {}
+
+    bundle = job.run("compile", name, job.store.step("compile", key, make), began)
+    return Rung(name, profile.engine, precision, bundle)
+
+
+def _quantized(job: _Job, exported: Bundle, profile: Profile, name: str, precision: str) -> Bundle:
+    options = job.options
+    began = time.monotonic()
+    bits = {"int8": 8, "int4": 4}[precision]
+    reference = options.source if options.data is not None else None
+    key = None
+    known = data_key(options.data), data_key(options.calibration), metric_key(options.metric)
+    if None not in known:
+        key = {
+            **bundle_key(exported),
+            "engine": profile.engine,
+            "target": profile.to_json(),
+            "data": list(known),
+            "bits": bits,
+            **options.told(
+                "columns",
+                "max_drop",
+                "batch",
+                "length",
+                "threads",
+                "overrides",
+                "trust_remote_code",
+                "seed",
+            ),
+            **versions_key(),
+            **host_key(),
+        }
+
+    def make(path: Path) -> Mapping[str, object]:
+        result = quantize(
+            exported.path, path, target=options.target, engine=profile.engine,
+            overrides=options.overrides, bits=bits, calibration=options.calibration,
+            data=options.data, columns=options.columns, metric=options.metric,
+            reference=reference, max_drop=options.max_drop, batch=options.batch,
+            length=options.length, threads=options.threads, revision=options.revision,
+            trust_remote_code=options.trust_remote_code, inputs=options.inputs,
+            seed=options.seed, progress=job.progress,
+        )  # fmt: skip
+        plain = to_json(result)
+        return plain if isinstance(plain, dict) else {}
+
+    return job.run("quantize", name, job.store.step("quantize", key, make), began)
+
+
+def _validate(
+    job: _Job, speeds: Speeds, folder: Path
+) -> tuple[Rung, Bundle, ValidateResult] | None:
+    """The first of the ranked candidates that passes, with its evidence recorded."""
+    options = job.options
+    others = iter(speeds.order)
+    for rung in others:
+        # A cached bundle is never written to.
+        path = folder / f"validated-{rung.engine}-{rung.precision}"
+        with disk_errors(StepError, f"copying {rung.name} to validate it"):
+            shutil.copytree(rung.bundle.path, path)
+        job.progress(f"Validating {rung.name}")
+        began = time.monotonic()
+        problem = None
+        try:
+            result = validate(
+                path, reference=options.source, data=options.data, columns=options.columns,
+                metric=options.metric, max_drop=options.max_drop, batch=options.batch,
+                length=options.length, threads=options.threads, latency=speeds.measured,
+                record=True, revision=options.revision,
+                trust_remote_code=options.trust_remote_code, inputs=options.inputs,
+                seed=options.seed, progress=job.progress,
+            )  # fmt: skip
+        except BudgetNotMet as missed:
+            if not isinstance(missed.result, ValidateResult):
+                raise
+            result, problem = missed.result, missed.message.rstrip(".")
+        job.steps.append(
+            BuildStep("validate", rung.name, round(time.monotonic() - began, 3), False, None)
+        )
+        job.candidates[rung.name] = BuildCandidate(
+            rung.name, result.verdict, result.accuracy, result.latency, rung.bundle.bytes(),
+            problem is None, problem or speeds.reasons.get(rung.name, "the best that passes"),
+        )  # fmt: skip
+        if problem is None:
+            for other in others:
+                job.candidates[other.name] = replace(
+                    job.candidates[other.name], reason=speeds.reasons.get(other.name, "not needed")
+                )
+            tried = tuple(
+                f"{one.name}: {'chosen, ' if one.chosen else 'not chosen, '}{one.reason}."
+                for one in job.candidates.values()
+            )
+            return (
+                rung,
+                open_bundle(path, check="quick"),
+                replace(result, notes=(*tried, *result.notes)),
+            )
+    return None
+
+
+def _write(bundle: Bundle, validation: ValidateResult, output: Path, *, force: bool) -> Bundle:
+    """The bundle at the output, with the report and the whole result inside."""
+    plain = to_json(validation)
+    found = plain if isinstance(plain, dict) else {}
+    with BundleWriter(output, force=force, error=StepError) as writer:
+        for entry in bundle.manifest.files:
+            writer.copy(bundle.file(entry.path), entry.path, entry.role)
+        for name, text in ((_REPORT, render_html(found)), (RESULT_NAME, _json(found))):
+            with disk_errors(StepError, f"writing {name} of {output}"):
+                writer.add(name, "evidence").write_text(text, encoding="utf-8")
+        writer.stage(replace(bundle.manifest, name=output.name))
+        return Bundle(output, writer.commit().manifest)
+
+
+def _json(value: Mapping[str, object]) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def _result(
+    job: _Job,
+    written: Bundle | None,
+    found: tuple[Rung, ValidateResult] | None,
+    began: float,
+) -> BuildResult:
+    return BuildResult(
+        output=None if written is None else written.path,
+        bundle_id=None if written is None else written.id,
+        steps=tuple(job.steps),
+        candidates=tuple(job.candidates.values()),
+        chosen=None if found is None else found[0].name,
+        verdict="fail" if found is None else found[1].verdict,
+        validation=None if found is None else found[1],
+        seconds=round(time.monotonic() - began, 3),
+    )

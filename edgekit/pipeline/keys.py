@@ -1,0 +1,82 @@
+"""What the results of steps depend on, as keys of the cache."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgekit.core import cpu
+from edgekit.core.bundle import Bundle
+from edgekit.core.errors import StepError, disk_errors
+from edgekit.core.hashing import sha256_file
+from edgekit.pipeline.provenance import LIBRARIES, versions
+
+Json = dict[str, object]
+
+
+def source_key(source: str, revision: str | None) -> Json | None:
+    """The content of a checkpoint's folder; None for what may change without a sign of it.
+
+    A factory is code that may import any other, and a name on a hub may mean another model
+    tomorrow: their exports are made anew.
+    """
+    folder = Path(source).expanduser()
+    if not folder.is_dir():
+        return None
+    return {"source": _tree(folder), "revision": revision}
+
+
+def data_key(data: str | None) -> object:
+    """The content of a DATA file or folder ("" where none is given); None for a data set id."""
+    if data is None:
+        return ""
+    name, _, split = data.partition("#")
+    path = Path(name).expanduser()
+    if path.is_file():
+        with disk_errors(StepError, f"reading {path}"):
+            return [sha256_file(path), split]
+    return [_tree(path), split] if path.is_dir() else None
+
+
+def metric_key(metric: str | None) -> str | None:
+    """The metric's name ("" for the task's own); None for a function, whose code may change."""
+    if metric is None:
+        return ""
+    return None if ":" in metric else metric
+
+
+def bundle_key(bundle: Bundle) -> Json:
+    """What a bundle answers and which original it is held to."""
+    source = bundle.manifest.source
+    return {
+        "input": bundle.id,
+        "task": bundle.manifest.task,
+        "origin": None if source is None else source.origin.sha256,
+    }
+
+
+def versions_key() -> Json:
+    """The libraries that can change what a step writes."""
+    return {"versions": dict(versions((*LIBRARIES, "nncf")))}
+
+
+def host_key() -> Json:
+    """The machine, for steps that choose by measuring on it."""
+    features = cpu.cpu_features() or frozenset()
+    return {
+        "host": {
+            "cpu": cpu.cpu_model(),
+            "arch": cpu.arch(),
+            "features": sorted(features),
+            "threads": cpu.available_threads(),
+        }
+    }
+
+
+def _tree(folder: Path) -> Mapping[str, str]:
+    with disk_errors(StepError, f"reading {folder}"):
+        return {
+            path.relative_to(folder).as_posix(): sha256_file(path)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }

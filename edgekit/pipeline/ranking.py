@@ -1,0 +1,138 @@
+"""Which candidate of a build comes first: by measurement, where the target is this machine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from edgekit.core.bundle import Bundle
+from edgekit.core.measurements import BenchResult
+from edgekit.core.profiles import Profile
+from edgekit.evaluation.latency import bench
+from edgekit.evaluation.measuring import Measuring
+from edgekit.pipeline.candidates import elsewhere
+from edgekit.pipeline.fitting import workload_for
+from edgekit.pipeline.progress import Progress
+from edgekit.reporting import words
+from edgekit.runtime.scenarios import make_scenario
+
+if TYPE_CHECKING:
+    from edgekit.pipeline.building import Goal, Options
+
+_BUDGET_SECONDS = 20.0
+_PROCESSES = 6
+
+
+@dataclass(frozen=True)
+class Rung:
+    """A compiled candidate: an engine at a precision."""
+
+    name: str
+    engine: str
+    precision: str
+    bundle: Bundle
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """The candidates in the order in which they are to be validated.
+
+    ``rejected`` says why others are not among them, ``reasons`` why each stands where it does;
+    ``measured`` is False where this machine is not the target.
+    """
+
+    order: tuple[Rung, ...]
+    measured: bool
+    rejected: Mapping[str, str] = field(default_factory=dict)
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+def rank(
+    rungs: Sequence[Rung], profile: Profile, goal: Goal, options: Options, progress: Progress
+) -> Speeds:
+    """The candidates, the best for the goal first; a less exact one has to be the faster one."""
+    here = elsewhere(profile)
+    if goal == "size":
+        order = sorted(rungs, key=lambda rung: rung.bundle.bytes())
+        unmeasured = "" if here is None else f"; speed not measured: {here}"
+        reasons = {rung.name: f"{words.size(rung.bundle.bytes())}{unmeasured}" for rung in rungs}
+        return Speeds(tuple(order), here is None, reasons=reasons)
+    if here is not None:
+        places = {name: place for place, name in enumerate(profile.precisions)}
+        order = sorted(rungs, key=lambda rung: places.get(rung.precision, len(places)))
+        reasons = {rung.name: f"by the profile's order; not measured: {here}" for rung in rungs}
+        return Speeds(tuple(order), False, reasons=reasons)
+    if len(rungs) < 2:
+        return Speeds(tuple(rungs), True)
+    progress("Measuring the candidates against each other")
+    found = _measure(rungs, profile, goal, options, progress)
+    error = found.contenders[0].error
+    if error is None:
+        return _by_speed(rungs, found)
+    # Nothing was compared with the first one: the others need another measure.
+    others = rank(rungs[1:], profile, goal, options, progress)
+    return replace(others, rejected={rungs[0].name: _unmeasured(error), **others.rejected})
+
+
+def _measure(
+    rungs: Sequence[Rung], profile: Profile, goal: Goal, options: Options, progress: Progress
+) -> BenchResult:
+    workload = workload_for(profile, rungs[0].bundle, options.batch, options.length)
+    length = workload.get("length")
+    measuring = Measuring(
+        batches=(workload["batch"],),
+        lengths=None if length is None else (length,),
+        threads=options.threads or profile.threads or None,
+        budget=_BUDGET_SECONDS,
+        processes=_PROCESSES,
+        seed=options.seed,
+        scenario=make_scenario("offline" if goal == "throughput" else "single-stream"),
+    )
+    return bench([rung.bundle.path for rung in rungs], None, measuring, progress=progress)
+
+
+def _unmeasured(error: str) -> str:
+    return f"could not be measured: {error}".rstrip(".")
+
+
+def _by_speed(rungs: Sequence[Rung], found: BenchResult) -> Speeds:
+    """By the ratio to the first candidate; what failed to be measured is out.
+
+    A less exact one must be faster by the bad end of its interval: exactness is given away for a
+    gain that is there, not for one that may be.
+    """
+    names = list(dict.fromkeys(row.name for row in found.contenders))
+    failed = {row.name: row.error for row in found.contenders if row.error is not None}
+    ratios = {one.b: one for one in found.ratios}
+    speeds: dict[str, float] = {}
+    least: dict[str, float] = {}
+    reasons: dict[str, str] = {}
+    rejected: dict[str, str] = {}
+    for rung, name in zip(rungs, names, strict=True):
+        if name in failed:
+            rejected[rung.name] = _unmeasured(failed[name])
+            continue
+        one = ratios.get(name)
+        speeds[rung.name] = 1.0 if one is None else one.value
+        least[rung.name] = 1.0 if one is None else one.low
+        reasons[rung.name] = (
+            "the measure of the others"
+            if one is None
+            else f"{words.times(one.value)} {rungs[0].name} ({words.interval(one)})"
+        )
+    kept: list[Rung] = []
+    for rung in rungs:
+        if rung.name not in speeds:
+            continue
+        before = [one for one in kept if one.engine == rung.engine]
+        exact = max(before, key=lambda one: speeds[one.name], default=None)
+        if exact is not None and least[rung.name] <= speeds[exact.name]:
+            shown = "not faster" if speeds[rung.name] <= speeds[exact.name] else "not surely faster"
+            rejected[rung.name] = (
+                f"{shown} than {exact.name}, which is more exact: {reasons[rung.name]}"
+            )
+            continue
+        kept.append(rung)
+    kept.sort(key=lambda rung: -speeds[rung.name])
+    return Speeds(tuple(kept), True, rejected, reasons)

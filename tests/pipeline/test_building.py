@@ -1,0 +1,391 @@
+"""build: what is chosen, why the others are not, what is left and what is done again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import edgekit
+from edgekit.core.bundle import open_bundle
+from edgekit.core.cachefolder import VARIABLE
+from edgekit.core.errors import BudgetNotMet, CompileError, ConfigError, StepError
+from edgekit.core.measurements import (
+    BenchResult,
+    BuildCandidate,
+    BuildResult,
+    Contender,
+    Noise,
+    Ratio,
+    ValidateResult,
+)
+from edgekit.pipeline import building, ranking
+from edgekit.pipeline.building import build
+from edgekit.pipeline.store import entries
+from edgekit.reporting.writing import load_result
+from tests.pipeline.quantizable import Small, make_small, speed
+
+ORT, OV = "onnxruntime", "openvino"
+FAR = "far.toml"
+# One that this machine is not, without limits: they would ask for a measurement.
+PROFILE = """
+name = "far"
+engines = ["onnxruntime", "openvino"]
+device = "cpu"
+arch = "arm64"
+features = ["neon"]
+precisions = ["int8", "fp32"]
+"""
+
+
+@pytest.fixture
+def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Small:
+    """The small classifier, already exported, with a cache of its own.
+
+    Every comparison with the original comes out as 1.75 times as fast.
+    """
+    monkeypatch.setenv(VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    Path(FAR).write_text(PROFILE)
+    made = make_small(tmp_path)
+    speed(monkeypatch)
+    monkeypatch.setattr(
+        building, "export", lambda _, output, **__: shutil.copytree(made.bundle, output)
+    )
+    return made
+
+
+def built(small: Small, **options: object) -> BuildResult:
+    """With data, for a target that is not this machine, on one engine, whatever the verdict."""
+    given: Mapping[str, object] = {
+        "target": FAR, "engine": ORT, "data": small.data, "max_drop": "5%", **options,
+    }  # fmt: skip
+    try:
+        return build(small.reference, small.output, **given)  # type: ignore[arg-type]
+    except BudgetNotMet as error:
+        result = error.result
+    assert isinstance(result, BuildResult)
+    return result
+
+
+def measured(patch: pytest.MonkeyPatch, *speeds: float) -> None:
+    """Let the target be this machine, on which the candidates, in order, are so fast."""
+
+    def bench(paths: Sequence[Path], *_: object, **__: object) -> BenchResult:
+        contenders = tuple(
+            Contender(
+                path.name, ORT, 1, None, 1.0, None, None, None, None, None, None, None, None, None,
+                60, 6,
+            )
+            for path in paths
+        )  # fmt: skip
+        ratios = tuple(
+            Ratio(paths[0].name, path.name, 1, None, value, value, value, 1.0, "faster")
+            for path, value in zip(paths, speeds, strict=True)
+            if path != paths[0]
+        )
+        return BenchResult({}, {}, {}, contenders, ratios, Noise(1.0, 0.99, 1.01, "quiet", ()))
+
+    patch.setattr(ranking, "bench", bench)
+    patch.setattr(ranking, "elsewhere", lambda _: None)
+
+
+def failing(patch: pytest.MonkeyPatch, *names: str) -> None:
+    """Let the validation of these precisions find too much of a drop."""
+
+    def validate(path: Path, **options: object) -> ValidateResult:
+        result = edgekit.validate(path, **options)  # type: ignore[arg-type]
+        if not path.name.endswith(names):
+            return result
+        raise BudgetNotMet("It drops too much.", result=replace(result, verdict="fail"))
+
+    patch.setattr(building, "validate", validate)
+
+
+def candidate(result: BuildResult, name: str) -> BuildCandidate:
+    """The one of that name."""
+    (found,) = (one for one in result.candidates if one.name == name)
+    return found
+
+
+def ran(result: BuildResult) -> list[str]:
+    """The steps that were not found in the cache, but for the export and the validation."""
+    return [
+        f"{one.step} {one.what}"
+        for one in result.steps
+        if not one.cached and one.step in ("quantize", "compile")
+    ]
+
+
+def test_fastest_is_chosen(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is validated against the original, with its speed, and lies at the output."""
+    measured(monkeypatch, 1.0, 3.0)
+    result = built(small)
+    assert (result.verdict, result.chosen) == ("pass", f"{ORT} int8")
+    assert result.output == small.output
+    best, other = candidate(result, f"{ORT} int8"), candidate(result, f"{ORT} fp32")
+    assert (best.chosen, best.verdict, other.chosen) == (True, "pass", False)
+    assert best.reason.startswith(f"3.00× {ORT} fp32")
+    assert best.accuracy is not None
+    assert best.accuracy.drop_upper_95 <= 0.05
+    assert best.latency is not None
+    assert other.accuracy is None
+    assert best.bytes is not None
+    assert other.bytes is not None
+    assert best.bytes < other.bytes
+    assert [one.step for one in result.steps] == [
+        "export", "compile", "quantize", "compile", "validate",
+    ]  # fmt: skip
+
+
+def test_what_lies_at_the_output(small: Small) -> None:
+    """A whole bundle with its evidence, the whole result and a page, that answers and verifies."""
+    result = built(small)
+    bundle = open_bundle(small.output)
+    assert (bundle.id, bundle.manifest.name) == (result.bundle_id, "q")
+    assert bundle.manifest.stage == "compiled"
+    accuracy = bundle.manifest.evidence["accuracy"]
+    assert isinstance(accuracy, dict)
+    assert accuracy["samples"] > 600
+    assert bundle.manifest.evidence["run_on"] is None
+    assert {entry.path for entry in bundle.manifest.files if entry.role == "evidence"} == {
+        "report.html", "report.json",
+    }  # fmt: skip
+    page = bundle.file("report.html").read_text(encoding="utf-8")
+    report = json.loads(bundle.file("report.json").read_bytes())
+    assert report == load_result(small.output)
+    assert report["verdict"] == "pass"
+    for one in result.candidates:
+        assert one.name in page
+        assert any(note.startswith(f"{one.name}: ") for note in report["notes"])
+    assert edgekit.verify(small.output).passed
+
+
+def test_not_faster(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A less exact candidate that gains nothing is rejected with what was measured."""
+    measured(monkeypatch, 1.0, 0.9)
+    result = built(small)
+    assert result.chosen == f"{ORT} fp32"
+    rejected = candidate(result, f"{ORT} int8")
+    assert rejected.reason.startswith(f"not faster than {ORT} fp32, which is more exact: 0.900×")
+    assert (rejected.verdict, rejected.chosen) == ("inconclusive", False)
+
+
+def test_falls_back_to_the_more_exact_one(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the fastest does not pass, the next one is validated."""
+    measured(monkeypatch, 1.0, 3.0)
+    failing(monkeypatch, "int8")
+    result = built(small)
+    assert (result.verdict, result.chosen) == ("pass", f"{ORT} fp32")
+    missed = candidate(result, f"{ORT} int8")
+    assert (missed.verdict, missed.chosen, missed.reason) == ("fail", False, "It drops too much")
+    assert [one.what for one in result.steps if one.step == "validate"] == [
+        f"{ORT} int8", f"{ORT} fp32",
+    ]  # fmt: skip
+
+
+def test_both_engines(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every engine of the target has its candidates; the best of all is chosen."""
+    measured(monkeypatch, 1.0, 2.0, 4.0, 3.0)
+    result = built(small, engine=None, data=None, max_drop=None)
+    assert [one.name for one in result.candidates] == [
+        f"{ORT} fp32", f"{ORT} int8", f"{OV} fp32", f"{OV} int8",
+    ]  # fmt: skip
+    assert result.chosen == f"{OV} fp32"
+    assert candidate(result, f"{OV} int8").reason.startswith(f"not faster than {OV} fp32")
+    assert open_bundle(small.output).manifest.requires.engine == OV
+
+
+def test_impossible_budget(small: Small) -> None:
+    """It is exit 5 with all that was tried, and nothing is left."""
+    before = sorted(small.folder.iterdir())
+    with pytest.raises(BudgetNotMet, match="None of 2 candidates") as caught:
+        build(small.reference, small.output, target=FAR, engine=ORT, data=small.data,
+              max_drop="0.0001%", cache=False)  # fmt: skip
+    result = caught.value.result
+    assert isinstance(result, BuildResult)
+    assert (result.verdict, result.output, result.chosen, result.bundle_id) == (
+        "fail", None, None, None,
+    )  # fmt: skip
+    assert {one.verdict for one in result.candidates} <= {"fail", "inconclusive"}
+    assert all(one.reason and not one.chosen for one in result.candidates)
+    assert sorted(small.folder.iterdir()) == before
+
+
+def test_target_that_is_not_this_machine(small: Small) -> None:
+    """The profile's order decides, and speed is said to be unmeasured, in the bundle too."""
+    result = built(small)
+    assert result.chosen == f"{ORT} int8"
+    best = candidate(result, f"{ORT} int8")
+    assert best.latency is None
+    assert best.reason.startswith("by the profile's order; not measured: this machine is")
+    assert any("not measured: this machine" in note for note in load_result(small.output)["notes"])  # type: ignore[attr-defined]
+    assert "latency" not in open_bundle(small.output).manifest.evidence
+
+
+def test_for_size(small: Small) -> None:
+    """The smallest that passes is chosen, whatever its speed."""
+    result = built(small, optimize_for="size", engine=None)
+    smallest = min(result.candidates, key=lambda one: one.bytes or 0)
+    assert (smallest.chosen, smallest.name) == (True, result.chosen)
+
+
+def test_for_throughput(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The goal reaches the ranking."""
+    seen: list[str] = []
+
+    def rank(*given: object) -> ranking.Speeds:
+        seen.append(str(given[2]))
+        return ranking.rank(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(building, "rank", rank)
+    built(small, optimize_for="throughput")
+    assert seen == ["throughput"]
+
+
+def test_without_data(small: Small) -> None:
+    """The tolerance of the precision decides, and the result says so."""
+    result = built(small, data=None, max_drop=None)
+    assert (result.verdict, result.chosen) == ("pass", f"{ORT} int8")
+    assert candidate(result, f"{ORT} int8").accuracy is None
+    assert result.validation is not None
+    assert result.validation.numerics["logits"].cosine is not None
+
+
+def test_again_only_what_changed(small: Small) -> None:
+    """The same build again makes nothing; a changed option, what depends on it."""
+    first = built(small)
+    assert ran(first) == [f"compile {ORT} fp32", f"quantize {ORT} int8", f"compile {ORT} int8"]
+    again = built(small, force=True)
+    assert (ran(again), again.bundle_id) == ([], first.bundle_id)
+    assert ran(built(small, force=True, optimize_for="size")) == []
+    budget = built(small, force=True, max_drop="6%")
+    assert ran(budget)[:1] == [f"quantize {ORT} int8"]
+    assert f"compile {ORT} fp32" not in ran(budget)
+    more = built(small, force=True, engine=None)
+    assert all(OV in step for step in ran(more))
+
+
+def test_other_data_are_other_candidates(small: Small) -> None:
+    """Only what was chosen by the rows is made again when they change."""
+    built(small)
+    rows = Path(small.data).read_bytes()
+    copy = small.folder / "copy.npz"
+    copy.write_bytes(rows)
+    assert ran(built(small, data=str(copy), force=True)) == []
+    with np.load(small.data) as stored:
+        np.savez(copy, x=stored["x"][:900], label=stored["label"][:900])
+    assert ran(built(small, data=str(copy), force=True))[0] == f"quantize {ORT} int8"
+
+
+def test_own_metric_is_never_from_the_cache(small: Small) -> None:
+    """The code of a function may change while its name stays."""
+    own = small.folder / "own.py"
+    own.write_text(
+        "def score(predictions, labels):\n"
+        "    return float((predictions.argmax(axis=-1) == labels).mean())\n"
+    )
+    for force in (False, True):
+        result = built(small, metric=f"{own}:score", force=force)
+        assert f"quantize {ORT} int8" in ran(result)
+
+
+def test_without_the_cache(small: Small) -> None:
+    """Nothing is kept, and nothing is taken."""
+    built(small, cache=False)
+    assert entries() == []
+    built(small, force=True)
+    assert f"compile {ORT} fp32" in ran(built(small, cache=False, force=True))
+
+
+def test_failures_are_not_kept(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A candidate that could not be made is tried again the next time."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise CompileError("The engine crashed.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(building, "quantize", fail)
+        first = built(small)
+    assert candidate(first, f"{ORT} int8") == BuildCandidate(
+        f"{ORT} int8", "fail", None, None, None, False, "The engine crashed"
+    )
+    assert first.chosen == f"{ORT} fp32"
+    assert built(small, force=True).chosen == f"{ORT} int8"
+
+
+def test_no_candidate_can_be_made(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """That is a failed step with its reason, not a missed budget."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise CompileError("The engine crashed.", hint="Mend it.")
+
+    monkeypatch.setattr(building, "quantize", fail)
+    monkeypatch.setattr(building, "compile", fail)
+    with pytest.raises(StepError, match="could be made: The engine crashed") as caught:
+        build(small.reference, small.output, target=FAR, engine=ORT)
+    assert caught.value.hint == "Mend it."
+    assert small.nothing_left()
+
+
+def test_interrupted(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C leaves nothing beside the output."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(building, "validate", stop)
+    with pytest.raises(KeyboardInterrupt):
+        build(small.reference, small.output, target=FAR, engine=ORT)
+    assert small.nothing_left()
+
+
+def test_kept_bundles_are_not_written_to(small: Small) -> None:
+    """The evidence goes into the output alone: what is cached stays as it was made."""
+    built(small)
+    kept = [open_bundle(entry.path / "bundle") for entry in entries()]
+    assert len(kept) == 3
+    assert all("accuracy" not in one.manifest.evidence for one in kept if one.manifest.target)
+    built(small, force=True)
+    assert [open_bundle(one.path).manifest for one in kept] == [one.manifest for one in kept]
+
+
+def test_output_in_a_folder_that_is_not_there(small: Small) -> None:
+    """It is made."""
+    output = small.folder / "new" / "er" / "q"
+    result = build(small.reference, output, target=FAR, engine=ORT)
+    assert result.output == output
+    assert open_bundle(output).id == result.bundle_id
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"max_drop": "1%"}, "--max-drop needs --data"),
+        ({"metric": "f1"}, "--metric needs --data"),
+        ({"columns": "text=review"}, "--columns"),
+        ({"data": "d.npz", "max_drop": "many"}, "many"),
+        ({"optimize_for": "beauty"}, "--optimize-for"),
+        ({"target": "cpu-x68"}, "cpu-x86"),
+        ({"engine": "tensorrt"}, "tensorrt"),
+        ({"overrides": ("precission=fp32",)}, "precission"),
+    ],
+)
+def test_wrong_options(
+    small: Small, monkeypatch: pytest.MonkeyPatch, options: Mapping[str, object], told: str
+) -> None:
+    """They are refused before anything is exported."""
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("exported")
+
+    monkeypatch.setattr(building, "export", never)
+    with pytest.raises(ConfigError) as caught:
+        build(small.reference, small.output, **options)  # type: ignore[arg-type]
+    assert told in f"{caught.value.message} {caught.value.hint}"
+    assert small.nothing_left()

@@ -1,0 +1,115 @@
+"""What the results of steps depend on."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgekit.core import cpu
+from edgekit.core.bundle import Bundle
+from edgekit.core.errors import ConfigError
+from edgekit.core.hashing import canonical_json
+from edgekit.core.manifest import Origin, Source
+from edgekit.pipeline import keys
+from edgekit.pipeline.keys import (
+    bundle_key,
+    data_key,
+    host_key,
+    metric_key,
+    source_key,
+    versions_key,
+)
+from tests.runtime.conftest import linear_graph, write_bundle
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    """Something like a checkpoint's folder."""
+    folder = tmp_path / "checkpoint"
+    (folder / "1_Pooling").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "1_Pooling" / "config.json").write_text("{}")
+    return folder
+
+
+def test_source_is_its_content(checkpoint: Path) -> None:
+    """Where the folder lies means nothing; every file of it, and the revision, does."""
+    first = source_key(str(checkpoint), None)
+    moved = checkpoint.rename(checkpoint.with_name("elsewhere"))
+    assert source_key(str(moved), None) == first
+    assert source_key(str(moved), "main") != first
+    (moved / "1_Pooling" / "config.json").write_text("{ }")
+    assert source_key(str(moved), None) != first
+
+
+@pytest.mark.parametrize("source", ["module.py:make", "package.module:make", "some/model"])
+def test_source_that_may_change_without_a_sign(source: str) -> None:
+    """Code and names on a hub have no key."""
+    assert source_key(source, None) is None
+
+
+def test_data_is_its_content(tmp_path: Path) -> None:
+    """A copy is the same DATA; another row or another split is not."""
+    first, copy = tmp_path / "a.csv", tmp_path / "b.csv"
+    first.write_text("text,label\na,0\n")
+    copy.write_text("text,label\na,0\n")
+    assert data_key(str(first)) == data_key(str(copy))
+    assert data_key(f"{first}#test") != data_key(str(first))
+    copy.write_text("text,label\na,1\n")
+    assert data_key(str(first)) != data_key(str(copy))
+
+
+def test_data_in_a_folder(checkpoint: Path) -> None:
+    """A folder's files count."""
+    before = data_key(str(checkpoint))
+    (checkpoint / "more.jsonl").write_text("{}")
+    assert data_key(str(checkpoint)) != before is not None
+
+
+def test_no_data_and_data_elsewhere() -> None:
+    """No DATA is a key of its own; a data set's name is none."""
+    assert data_key(None) == ""
+    assert data_key("some/dataset#validation") is None
+
+
+def test_unreadable(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file that may not be read is told as such."""
+
+    def refuse(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(keys, "sha256_file", refuse)
+    for ask in (source_key, lambda name, _: data_key(name)):
+        with pytest.raises(ConfigError, match="No permission"):
+            ask(str(checkpoint), None)
+    with pytest.raises(ConfigError, match="No permission"):
+        data_key(str(checkpoint / "model.safetensors"))
+
+
+def test_metric() -> None:
+    """A function of one's own may change while its name stays."""
+    assert metric_key(None) == ""
+    assert metric_key("f1") == "f1"
+    assert metric_key("mine.py:score") is None
+
+
+def test_bundle_and_its_original(tmp_path: Path) -> None:
+    """The same answers, held to another original, are another input."""
+    bundle = write_bundle(tmp_path / "b", linear_graph(), task="custom")
+    made = Source("factory", "m:f", None, "aa", "Net", 1, "float32", None, Origin("m:f", "aa"))
+    one = Bundle(bundle.path, replace(bundle.manifest, source=made))
+    other = Bundle(bundle.path, replace(one.manifest, source=replace(made, origin=Origin("", "b"))))
+    assert one.id == other.id == bundle.id
+    assert len({canonical_json(bundle_key(each)) for each in (bundle, one, other)}) == 3
+
+
+def test_libraries_and_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Versions and processor are told, as JSON that can be hashed."""
+    versions = versions_key()["versions"]
+    assert isinstance(versions, dict)
+    assert {"edgekit", "python", "torch", "onnxruntime", "openvino", "nncf"} <= set(versions)
+    before = canonical_json(host_key())
+    monkeypatch.setattr(cpu, "available_threads", lambda: 77)
+    assert canonical_json(host_key()) != before
