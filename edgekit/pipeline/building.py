@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal
 
-from edgekit.core.bundle import Bundle, BundleWriter, check_output, open_bundle
+from edgekit.core.bundle import Bundle, check_output
 from edgekit.core.cachefolder import cache_folder
 from edgekit.core.errors import BudgetNotMet, ConfigError, EdgekitError, StepError, disk_errors
 from edgekit.core.measurements import (
     BuildCandidate,
     BuildResult,
-    BuildStep,
     ValidateResult,
 )
 from edgekit.core.profiles import Profile, load_profile
@@ -27,6 +23,7 @@ from edgekit.evaluation.statistics import DEFAULT_DROP, parse_drop
 from edgekit.pipeline.compiling import compile
 from edgekit.pipeline.exporting import export
 from edgekit.pipeline.fitting import choose_engine
+from edgekit.pipeline.jobs import GOALS, Goal, Job, Options
 from edgekit.pipeline.keys import (
     bundle_key,
     data_key,
@@ -36,67 +33,14 @@ from edgekit.pipeline.keys import (
     versions_key,
 )
 from edgekit.pipeline.progress import Progress, silent
+from edgekit.pipeline.proving import REPORT, prove, write_proved
 from edgekit.pipeline.quantizing import quantize
-from edgekit.pipeline.ranking import Rung, Speeds, rank
-from edgekit.pipeline.store import Kept, Store
-from edgekit.pipeline.validating import validate
-from edgekit.reporting import render_html, require_reporting
-from edgekit.reporting.writing import RESULT_NAME
-
-Goal = Literal["latency", "throughput", "size"]
-GOALS: tuple[Goal, ...] = ("latency", "throughput", "size")
+from edgekit.pipeline.ranking import Rung, rank
+from edgekit.pipeline.store import Store
+from edgekit.reporting import require_reporting
 
 # From the most exact to the least: what is not faster than the one before it is not worth it.
 _EXACT_FIRST = ("fp32", "bf16", "fp16", "int8", "int4")
-_REPORT = "report.html"
-
-
-@dataclass(frozen=True)
-class Options:
-    """What all steps of a build are given."""
-
-    source: str
-    target: str
-    overrides: tuple[str, ...]
-    task: str | None
-    data: str | None
-    columns: str | None
-    metric: str | None
-    max_drop: str | None
-    calibration: str | None
-    batch: int | None
-    length: int | None
-    threads: int | None
-    revision: str | None
-    trust_remote_code: bool
-    inputs: tuple[str, ...]
-    seed: int
-
-    def told(self, *names: str) -> dict[str, object]:
-        """Some of them, as a key of the cache holds them."""
-        found = to_json({name: getattr(self, name) for name in names})
-        return dict(found) if isinstance(found, dict) else {}
-
-
-@dataclass
-class _Job:
-    """A build under way: what was run, and what came of each candidate."""
-
-    options: Options
-    store: Store
-    progress: Progress
-    steps: list[BuildStep] = field(default_factory=list)
-    candidates: dict[str, BuildCandidate] = field(default_factory=dict)
-    errors: list[EdgekitError] = field(default_factory=list)
-
-    def run(self, name: str, what: str, kept: Kept, began: float) -> Bundle:
-        """Note a step that was run, or found again."""
-        self.steps.append(
-            BuildStep(name, what, round(time.monotonic() - began, 3), kept.cached, kept.bundle.id)
-        )
-        if kept.cached:
-            self.progress(f"{what}: found in the cache")
-        return kept.bundle
 
 
 def build(
@@ -164,8 +108,8 @@ def build(
         batch, length, threads, revision, trust_remote_code, tuple(inputs), seed,
     )  # fmt: skip
     with _workplace(Path(output)) as folder:
-        require_reporting(folder / _REPORT, None)
-        job = _Job(options, Store(cache_folder() if cache else None, folder), progress)
+        require_reporting(folder / REPORT, None)
+        job = Job(options, Store(cache_folder() if cache else None, folder), progress)
         exported = _export(job)
         rungs = [
             rung for name in engines for rung in _rungs(job, exported, choose_engine(profile, name))
@@ -178,7 +122,7 @@ def build(
         speeds = rank(rungs, profile, optimize_for, options, progress)
         for name, reason in speeds.rejected.items():
             job.candidates[name] = replace(job.candidates[name], reason=reason)
-        found = _validate(job, speeds, folder)
+        found = prove(job, speeds, folder, Path(output).name)
         if found is None:
             raise BudgetNotMet(
                 f"None of {len(job.candidates)} candidates for {profile.name} can be proved within"
@@ -187,7 +131,7 @@ def build(
                 result=_result(job, None, None, began),
             )
         rung, bundle, validation = found
-        written = _write(bundle, validation, Path(output), force=force)
+        written = write_proved(bundle, validation, Path(output), force=force)
         return _result(job, written, (rung, validation), began)
 
 
@@ -201,7 +145,7 @@ def _workplace(output: Path) -> Iterator[Path]:
         yield Path(name)
 
 
-def _export(job: _Job) -> Bundle:
+def _export(job: Job) -> Bundle:
     options = job.options
     began = time.monotonic()
     key = source_key(options.source, options.revision)
@@ -220,7 +164,7 @@ def _export(job: _Job) -> Bundle:
     return job.run("export", "export", job.store.step("export", key, make), began)
 
 
-def _rungs(job: _Job, exported: Bundle, profile: Profile) -> list[Rung]:
+def _rungs(job: Job, exported: Bundle, profile: Profile) -> list[Rung]:
     """The candidates of one engine that could be made, the most exact first."""
     wanted = [name for name in _EXACT_FIRST if name in {*profile.precisions, "fp32"}]
     found: list[Rung] = []
@@ -247,7 +191,7 @@ def _rungs(job: _Job, exported: Bundle, profile: Profile) -> list[Rung]:
     return found
 
 
-def _rung(job: _Job, exported: Bundle, profile: Profile, name: str, precision: str) -> Rung | None:
+def _rung(job: Job, exported: Bundle, profile: Profile, name: str, precision: str) -> Rung | None:
     """One candidate, compiled; None for a precision that this engine has no use for."""
     before, overrides = exported, list(job.options.overrides)
     if precision in ("int8", "int4"):
@@ -287,7 +231,7 @@ def _rung(job: _Job, exported: Bundle, profile: Profile, name: str, precision: s
     return Rung(name, profile.engine, precision, bundle)
 
 
-def _quantized(job: _Job, exported: Bundle, profile: Profile, name: str, precision: str) -> Bundle:
+def _quantized(job: Job, exported: Bundle, profile: Profile, name: str, precision: str) -> Bundle:
     options = job.options
     began = time.monotonic()
     bits = {"int8": 8, "int4": 4}[precision]
@@ -331,77 +275,8 @@ def _quantized(job: _Job, exported: Bundle, profile: Profile, name: str, precisi
     return job.run("quantize", name, job.store.step("quantize", key, make), began)
 
 
-def _validate(
-    job: _Job, speeds: Speeds, folder: Path
-) -> tuple[Rung, Bundle, ValidateResult] | None:
-    """The first of the ranked candidates that passes, with its evidence recorded."""
-    options = job.options
-    others = iter(speeds.order)
-    for rung in others:
-        # A cached bundle is never written to.
-        path = folder / f"validated-{rung.engine}-{rung.precision}"
-        with disk_errors(StepError, f"copying {rung.name} to validate it"):
-            shutil.copytree(rung.bundle.path, path)
-        job.progress(f"Validating {rung.name}")
-        began = time.monotonic()
-        problem = None
-        try:
-            result = validate(
-                path, reference=options.source, data=options.data, columns=options.columns,
-                metric=options.metric, max_drop=options.max_drop, batch=options.batch,
-                length=options.length, threads=options.threads, latency=speeds.measured,
-                record=True, revision=options.revision,
-                trust_remote_code=options.trust_remote_code, inputs=options.inputs,
-                seed=options.seed, progress=job.progress,
-            )  # fmt: skip
-        except BudgetNotMet as missed:
-            if not isinstance(missed.result, ValidateResult):
-                raise
-            result, problem = missed.result, missed.message.rstrip(".")
-        job.steps.append(
-            BuildStep("validate", rung.name, round(time.monotonic() - began, 3), False, None)
-        )
-        job.candidates[rung.name] = BuildCandidate(
-            rung.name, result.verdict, result.accuracy, result.latency, rung.bundle.bytes(),
-            problem is None, problem or speeds.reasons.get(rung.name, "the best that passes"),
-        )  # fmt: skip
-        if problem is None:
-            for other in others:
-                job.candidates[other.name] = replace(
-                    job.candidates[other.name], reason=speeds.reasons.get(other.name, "not needed")
-                )
-            tried = tuple(
-                f"{one.name}: {'chosen, ' if one.chosen else 'not chosen, '}{one.reason}."
-                for one in job.candidates.values()
-            )
-            return (
-                rung,
-                open_bundle(path, check="quick"),
-                replace(result, notes=(*tried, *result.notes)),
-            )
-    return None
-
-
-def _write(bundle: Bundle, validation: ValidateResult, output: Path, *, force: bool) -> Bundle:
-    """The bundle at the output, with the report and the whole result inside."""
-    plain = to_json(validation)
-    found = plain if isinstance(plain, dict) else {}
-    with BundleWriter(output, force=force, error=StepError) as writer:
-        for entry in bundle.manifest.files:
-            writer.copy(bundle.file(entry.path), entry.path, entry.role)
-        for name, text in ((_REPORT, render_html(found)), (RESULT_NAME, _json(found))):
-            with disk_errors(StepError, f"writing {name} of {output}"):
-                writer.add(name, "evidence").write_text(text, encoding="utf-8")
-        writer.stage(replace(bundle.manifest, name=output.name))
-        return Bundle(output, writer.commit().manifest)
-
-
-def _json(value: Mapping[str, object]) -> str:
-    return json.dumps(value, ensure_ascii=False, allow_nan=False)
-
-
 def _result(
-    job: _Job,
+    job: Job,
     written: Bundle | None,
     found: tuple[Rung, ValidateResult] | None,
     began: float,

@@ -18,7 +18,7 @@ from edgekit.reporting import words
 from edgekit.runtime.scenarios import make_scenario
 
 if TYPE_CHECKING:
-    from edgekit.pipeline.building import Goal, Options
+    from edgekit.pipeline.jobs import Goal, Options
 
 _BUDGET_SECONDS = 20.0
 _PROCESSES = 6
@@ -117,7 +117,7 @@ def _by_speed(rungs: Sequence[Rung], found: BenchResult) -> Speeds:
         speeds[rung.name] = 1.0 if one is None else one.value
         least[rung.name] = 1.0 if one is None else one.low
         reasons[rung.name] = (
-            "the measure of the others"
+            "what the speed of the others is measured by"
             if one is None
             else f"{words.times(one.value)} {rungs[0].name} ({words.interval(one)})"
         )

@@ -24,7 +24,7 @@ from edgekit.core.measurements import (
     Ratio,
     ValidateResult,
 )
-from edgekit.pipeline import building, ranking
+from edgekit.pipeline import building, proving, ranking
 from edgekit.pipeline.building import build
 from edgekit.pipeline.store import entries
 from edgekit.reporting.writing import load_result
@@ -100,11 +100,12 @@ def failing(patch: pytest.MonkeyPatch, *names: str) -> None:
 
     def validate(path: Path, **options: object) -> ValidateResult:
         result = edgekit.validate(path, **options)  # type: ignore[arg-type]
-        if not path.name.endswith(names):
+        steps = [step.step for step in open_bundle(path, check="quick").manifest.steps]
+        if ("int8" if "quantize" in steps else "fp32") not in names:
             return result
         raise BudgetNotMet("It drops too much.", result=replace(result, verdict="fail"))
 
-    patch.setattr(building, "validate", validate)
+    patch.setattr(proving, "validate", validate)
 
 
 def candidate(result: BuildResult, name: str) -> BuildCandidate:
@@ -339,7 +340,7 @@ def test_interrupted(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(building, "validate", stop)
+    monkeypatch.setattr(proving, "validate", stop)
     with pytest.raises(KeyboardInterrupt):
         build(small.reference, small.output, target=FAR, engine=ORT)
     assert small.nothing_left()

@@ -14,7 +14,7 @@ from edgekit.core.measurements import BenchResult, Contender, Noise, Ratio
 from edgekit.core.profiles import Profile, load_profile
 from edgekit.evaluation.measuring import Measuring
 from edgekit.pipeline import ranking
-from edgekit.pipeline.building import Goal, Options
+from edgekit.pipeline.jobs import Goal, Options
 from edgekit.pipeline.progress import silent
 from edgekit.pipeline.ranking import Rung, Speeds, rank
 from edgekit.reporting import words
