@@ -106,7 +106,7 @@ def test_fastest_first(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     assert names(found) == [f"{OV} int8", f"{ORT} int8", f"{OV} fp32", f"{ORT} fp32"]
     assert (found.measured, found.rejected) == (True, {})
     assert found.reasons[f"{OV} int8"] == f"3.00× {ORT} fp32 (2.70× to 3.30×)"
-    assert found.reasons[f"{ORT} fp32"] == "the measure of the others"
+    assert found.reasons[f"{ORT} fp32"] == "what the speed of the others is measured by"
 
 
 def test_less_exact_has_to_be_faster(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
