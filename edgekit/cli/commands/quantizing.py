@@ -224,4 +224,6 @@ def _tried(result: QuantizeResult) -> str:
          "taken" if tried.taken else tried.reason)
         for tried in result.tried[:_TRIED]
     ]  # fmt: skip
-    return table(("tried", "drop %", "size", ""), rows) if rows else ""
+    points = result.accuracy is not None and result.accuracy.drop_unit == "points"
+    drop = "drop, points" if points else "drop %"
+    return table(("tried", drop, "size", ""), rows) if rows else ""
