@@ -411,7 +411,7 @@ def test_progress_is_told(ready: Prepare, tmp_path: Path) -> None:
     told: list[str] = []
     ready(attention_model(), sentences(2), progress=told.append).write(STATIC, tmp_path / "out")
     assert told[0] == "Converting model to OpenVINO's graph"
-    assert "Running the float graph on sample 2 of 2" in told
+    assert "Ran the float graph on 1 of 2 samples" in told
     assert "Calibrating with NNCF: pass 1, sample 1 of 2" in told
 
 
