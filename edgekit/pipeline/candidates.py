@@ -126,6 +126,12 @@ class Workshop:
             )
         return self._golden.inputs
 
+    @property
+    def golden_rows(self) -> int:
+        """How many samples the golden answers are of, by the first axis of their inputs."""
+        arrays = [] if self._golden is None else [*self._golden.inputs.values()]
+        return max((len(array) for array in arrays if array.ndim), default=0)
+
     def open(self, bundle: Bundle, *, threads: int | None = None) -> Model:
         """A bundle on this CPU, whatever its device is: what judges answers, not speed."""
         device = None if self.profile.device == "cpu" else "cpu"

@@ -128,7 +128,10 @@ class Choice:
         """Choose; what was tried is told whatever comes of it."""
         budget = self._judge.budget
         chosen = self._by_tolerance() if budget is None else self._by_budget(budget)
-        chosen.notes += self._judge.rows.notes
+        recipe = None if chosen.candidate is None else chosen.candidate.recipe
+        if self._judge.rows.calibration is not None or (recipe and recipe.needs_calibration):
+            # The other notes are of ranges that were taken from the golden samples.
+            chosen.notes += self._judge.rows.notes
         if sensitivity and chosen.sensitivity is None and chosen.candidate is not None:
             recipe = replace(chosen.candidate.recipe, levels={})
             chosen.sensitivity = self._rank(recipe)
@@ -180,7 +183,9 @@ class Choice:
                 self._note(name, candidate, None)
                 chosen.tried = tuple(self._tried)
                 chosen.notes.append(
-                    "No DATA was given: only the golden answers were compared with PyTorch's."
+                    "No DATA was given: this rests on the golden answers alone, of"
+                    f" {words.counted(self._workshop.golden_rows, 'sample')}. Pass --data and"
+                    " --reference for a verdict on accuracy."
                 )
                 return chosen
             self._note(name, candidate, chosen.missed)

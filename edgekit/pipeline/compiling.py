@@ -78,7 +78,7 @@ def compile(
     source = open_bundle(bundle)
     stored = source.manifest.golden
     golden = None if stored is None else read(source.file(stored.file))
-    profile = choose_engine(load_profile(target, overrides=overrides), engine)
+    profile = _choose_engine(load_profile(target, overrides=overrides), engine, source)
     if threads is not None:
         # The compiler writes them into the options: the bundle is tuned for this number.
         profile = replace(profile, threads=threads)
@@ -323,6 +323,13 @@ def _manifest(
         golden=None,
         evidence={"run_on": None},
     )
+
+
+def _choose_engine(profile: Profile, engine: str | None, source: Bundle) -> Profile:
+    """The profile with its engine first; of a quantized bundle the one it was quantized for."""
+    own = source.manifest.requires.engine
+    quantized = source.manifest.stage == "quantized" and own in profile.engines
+    return choose_engine(profile, own if engine is None and quantized else engine)
 
 
 def _carried(before: Manifest, options: Mapping[str, object]) -> dict[str, object]:

@@ -59,8 +59,10 @@ def prove(
         )  # fmt: skip
         if problem is None:
             for other in others:
+                why = speeds.reasons.get(other.name)
                 job.candidates[other.name] = replace(
-                    job.candidates[other.name], reason=speeds.reasons.get(other.name, "not needed")
+                    job.candidates[other.name],
+                    reason="not needed, a better one passed" + (f": {why}" if why else ""),
                 )
             tried = tuple(
                 f"{one.name}: {'chosen, ' if one.chosen else 'not chosen, '}{one.reason}."

@@ -131,6 +131,10 @@ def validate(
             f"--max-drop needs --data, got --max-drop {max_drop} without it.",
             hint="Pass --data DATA, or leave it out: then the tolerance of the precision decides.",
         )
+    if limit is not None and data is None:
+        raise ConfigError(
+            f"--limit needs --data, got --limit {limit} without it.", hint="Pass --data DATA."
+        )
     limits = Limits(min_speedup, max_latency_ms, max_size_mb, max_rss_mb)
     if limits.need_timing and not latency:
         raise ConfigError(

@@ -147,7 +147,7 @@ def test_result_for_a_person() -> None:
     assert lines[-1] == "q: onnxruntime int8, q/report.html"
     text = "\n".join(" ".join(line.split()) for line in lines)
     for part in (
-        "onnxruntime fp32 inconclusive 90.9 MB slow",
+        "onnxruntime fp32 not judged 90.9 MB slow",
         "onnxruntime int8 chosen 23.0 MB quick",
         "NNCF crashed",
         "export export 12.3 s",

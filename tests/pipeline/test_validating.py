@@ -542,3 +542,9 @@ def test_figures_that_are_no_numbers_fit_the_schema(linear: Path) -> None:
     assert plain["accuracy"]["drop_upper_95"] is None
     assert plain["layers"][0]["sqnr_db"] is None
     assert plain["worst"][0]["distance"] is None
+
+
+def test_a_limit_is_of_data() -> None:
+    """Ignored, it would look as if it had been kept to."""
+    with pytest.raises(ConfigError, match="--limit needs --data"):
+        edgekit.validate("nowhere", reference="nothing", limit=5)

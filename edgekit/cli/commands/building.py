@@ -10,7 +10,7 @@ import click
 from edgekit.cli.console import Console, human_bytes, table
 from edgekit.cli.options import common, data, output, pass_console, seed, source_loading
 from edgekit.core.errors import EdgekitError
-from edgekit.core.measurements import BuildResult
+from edgekit.core.measurements import BuildCandidate, BuildResult
 from edgekit.reporting import words
 
 
@@ -146,8 +146,7 @@ def describe(result: BuildResult) -> str:
             f" {words.times(speed.value)} ({words.interval(speed)})"
         )
     rows = [
-        (one.name, "chosen" if one.chosen else one.verdict, human_bytes(one.bytes), one.reason)
-        for one in result.candidates
+        (one.name, _became(one), human_bytes(one.bytes), one.reason) for one in result.candidates
     ]
     lines += ["", table(("candidate", "", "size", "why"), rows)] if rows else []
     steps = [
@@ -158,3 +157,11 @@ def describe(result: BuildResult) -> str:
     if result.output is not None:
         lines += ["", f"{result.output}: {result.chosen}, {result.output / 'report.html'}"]
     return "\n".join(lines)
+
+
+def _became(candidate: BuildCandidate) -> str:
+    """What became of a candidate; one that was made and not validated has no verdict to tell."""
+    if candidate.chosen:
+        return "chosen"
+    judged = candidate.verdict == "fail" or candidate.accuracy is not None
+    return candidate.verdict if judged else "not judged"

@@ -225,5 +225,5 @@ def _tried(result: QuantizeResult) -> str:
         for tried in result.tried[:_TRIED]
     ]  # fmt: skip
     points = result.accuracy is not None and result.accuracy.drop_unit == "points"
-    drop = "drop, points" if points else "drop %"
-    return table(("tried", drop, "size", ""), rows) if rows else ""
+    drop = "drop on search rows, points" if points else "drop on search rows, %"
+    return table(("tried", drop, "size", "why"), rows) if rows else ""
