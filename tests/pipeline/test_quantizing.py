@@ -58,6 +58,14 @@ def test_without_data_the_tolerance_decides(small: Small, engine: str) -> None:
 
 
 @pytest.mark.parametrize("engine", ENGINES)
+def test_it_is_compiled_for_the_engine_it_was_quantized_for(small: Small, engine: str) -> None:
+    """The first engine of the target may not even read it."""
+    quantized(small, engine=engine)
+    found = edgekit.compile(small.output, small.folder / "compiled", target="host")
+    assert found.engine == engine
+
+
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_budget_is_proved_on_rows_that_nothing_chose_by(small: Small, engine: str) -> None:
     """The verdict's rows are of no other role, and the manifest names those that are spent."""
     result = judged(small, engine=engine)
