@@ -79,7 +79,7 @@ def drop_of(result: Mapping[str, object]) -> float:
     """The upper end of the drop's interval."""
     accuracy = result["accuracy"]
     assert isinstance(accuracy, Mapping)
-    assert accuracy["samples"] > 700
+    assert accuracy["samples"] > 500
     return float(accuracy["drop_upper_95"])
 
 
