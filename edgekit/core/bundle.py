@@ -234,6 +234,12 @@ class BundleWriter:
             shutil.copyfile(source, path)
         return path
 
+    def copy_from(self, bundle: Bundle, *roles: str) -> None:
+        """Copy a bundle's files of some roles, all of them by default, under their own names."""
+        for entry in bundle.manifest.files:
+            if not roles or entry.role in roles:
+                self.copy(bundle.file(entry.path), entry.path, entry.role)
+
     def stage(self, manifest: Manifest) -> Bundle:
         """The bundle as it would be committed, opened in the temporary folder to be tried.
 

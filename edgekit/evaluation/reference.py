@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 
+from edgekit.core.bundle import Bundle
 from edgekit.core.cpu import available_threads
-from edgekit.core.errors import InputMismatch, MeasurementError
+from edgekit.core.errors import ConfigError, InputMismatch, MeasurementError
 from edgekit.core.manifest import Manifest
 from edgekit.runtime.session import Array
 
@@ -230,6 +231,18 @@ def _array(value: torch.Tensor) -> Array:
         value = value.float()
     array: Array = value.numpy()
     return array
+
+
+def check_origin(bundle: Bundle, source: LoadedSource, *, hint: str) -> None:
+    """Raise ConfigError unless a source has the weights that the bundle comes from."""
+    known = bundle.manifest.source
+    if known is None or known.origin.sha256 == source.sha256:
+        return
+    raise ConfigError(
+        f"{source.id} has other weights (state dict {source.sha256[:12]}…) than the origin of"
+        f" {bundle.path}, {known.origin.id} ({known.origin.sha256[:12]}…).",
+        hint=hint,
+    )
 
 
 def declared_inputs(manifest: Manifest) -> tuple[str, ...]:

@@ -107,9 +107,7 @@ class Workshop:
                 for position, file in enumerate(self.source.manifest.components[name].files):
                     role = "weights" if position else "component"
                     writer.copy(self.source.file(file), file, role)
-            for entry in self.source.manifest.files:
-                if entry.role in ("processor", "license"):
-                    writer.copy(self.source.file(entry.path), entry.path, entry.role)
+            writer.copy_from(self.source, "processor", "license")
             manifest = self._manifest(recipe, parts)
             manifest = self._run(writer, manifest)
             writer.stage(manifest)
@@ -157,8 +155,7 @@ class Workshop:
             evidence={"run_on": self._run_on()},
         )
         with BundleWriter(output, force=force, error=QuantizeError) as writer:
-            for entry in before.manifest.files:
-                writer.copy(before.file(entry.path), entry.path, entry.role)
+            writer.copy_from(before)
             writer.stage(manifest)
             return writer.commit()
 

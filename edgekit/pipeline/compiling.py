@@ -95,9 +95,7 @@ def compile(
             for name, role in part.files.items():
                 writer.add(name, role)
         check_size(writer.directory, profile, parts)
-        for entry in source.manifest.files:
-            if entry.role in ("processor", "license"):
-                writer.copy(source.file(entry.path), entry.path, entry.role)
+        writer.copy_from(source, "processor", "license")
         manifest = _manifest(Path(output).name, source, profile, parts)
         job = _Job(writer, source, golden, profile, compiler, parts, progress)
         reason = _not_here(writer.stage(manifest), profile, threads)

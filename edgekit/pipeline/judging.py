@@ -18,7 +18,6 @@ from edgekit.core.measurements import BenchResult
 from edgekit.evaluation import latency as timing
 from edgekit.evaluation.accuracy import Evaluation, evaluate, problem_of
 from edgekit.evaluation.measuring import Measuring
-from edgekit.evaluation.numerics import likelihood_of
 from edgekit.evaluation.pairs import sample_feeds
 from edgekit.evaluation.statistics import Budget
 from edgekit.pipeline.candidates import Candidate, Workshop
@@ -92,8 +91,9 @@ class Judge:
     def measure(self) -> Measure:
         """See `Trial`."""
         self._prepare()
-        outputs = self.workshop.source.manifest.components["model"].outputs
-        return "KL" if any(likelihood_of(one.name, self._problem) for one in outputs) else "NMSE"
+        told = OutputError(self._problem)
+        told.add(self._exact[0], self._exact[0])
+        return told.measure
 
     def error(self, recipe: Recipe) -> float:
         """See `Trial`."""
@@ -220,8 +220,7 @@ class Judge:
         if path.exists():
             return open_bundle(path, check="quick")
         with BundleWriter(path, error=QuantizeError) as writer:
-            for entry in manifest.files:
-                writer.copy(source.file(entry.path), entry.path, entry.role)
+            writer.copy_from(source)
             extras = {*manifest.requires.extras} - {"ort", "cuda"} | {engine}
             requires = replace(manifest.requires, engine=engine, extras=tuple(sorted(extras)))
             runtime = RuntimeChoice(dict(find_engine(engine).EXACT_OPTIONS))

@@ -81,8 +81,7 @@ def _copy(bundle: Bundle, path: Path) -> None:
     with disk_errors(StepError, f"making {path.parent}"):
         path.parent.mkdir()
     with BundleWriter(path, error=StepError) as writer:
-        for entry in bundle.manifest.files:
-            writer.copy(bundle.file(entry.path), entry.path, entry.role)
+        writer.copy_from(bundle)
         writer.stage(replace(bundle.manifest, name=path.name))
         writer.commit()
 
@@ -94,8 +93,7 @@ def write_proved(
     plain = to_json(validation)
     found = plain if isinstance(plain, dict) else {}
     with BundleWriter(output, force=force, error=StepError) as writer:
-        for entry in bundle.manifest.files:
-            writer.copy(bundle.file(entry.path), entry.path, entry.role)
+        writer.copy_from(bundle)
         for name, text in ((REPORT, render_html(found)), (RESULT_NAME, _json(found))):
             with disk_errors(StepError, f"writing {name} of {output}"):
                 writer.add(name, "evidence").write_text(text, encoding="utf-8")

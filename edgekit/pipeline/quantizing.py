@@ -15,7 +15,7 @@ from edgekit.core.errors import BudgetNotMet, ConfigError, QuantizeError, disk_e
 from edgekit.core.lazy import require
 from edgekit.core.measurements import QuantizeResult
 from edgekit.core.profiles import load_profile
-from edgekit.evaluation.reference import declared_inputs
+from edgekit.evaluation.reference import check_origin, declared_inputs
 from edgekit.evaluation.remembering import remembering
 from edgekit.evaluation.statistics import DEFAULT_DROP, Budget, parse_drop
 from edgekit.pipeline.candidates import Workshop
@@ -273,13 +273,7 @@ def _load(
         trust_remote_code=trust_remote_code,
         inputs=tuple(inputs) or declared_inputs(source.manifest),
     )
-    known = source.manifest.source
-    if known is not None and known.origin.sha256 != loaded.sha256:
-        raise ConfigError(
-            f"{loaded.id} has other weights (state dict {loaded.sha256[:12]}…) than the origin of"
-            f" {source.path}, {known.origin.id} ({known.origin.sha256[:12]}…).",
-            hint="Pass the original model.",
-        )
+    check_origin(source, loaded, hint="Pass the original model.")
     return remembering(loaded)
 
 

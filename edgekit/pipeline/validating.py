@@ -29,7 +29,7 @@ from edgekit.evaluation.layers import SAMPLES, check_layers, layer_errors
 from edgekit.evaluation.measuring import DEFAULT_PROCESSES
 from edgekit.evaluation.numerics import distances_on
 from edgekit.evaluation.pairs import sample_feeds
-from edgekit.evaluation.reference import Reference, declared_inputs
+from edgekit.evaluation.reference import Reference, check_origin, declared_inputs
 from edgekit.evaluation.statistics import DEFAULT_DROP, Budget, parse_drop
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import versions
@@ -168,7 +168,9 @@ def validate(
         trust_remote_code=trust_remote_code,
         inputs=declared,
     )
-    _check_origin(opened, source, allowed=allow_other_reference)
+    if not allow_other_reference:
+        hint = "Pass the original model, or --allow-other-reference to compare all the same."
+        check_origin(opened, source, hint=hint)
     samples = None if data is None else _read(opened, source, data, columns, limit, seed)
     with open_model(opened, threads=threads) as model:
         if samples is None:
@@ -279,18 +281,6 @@ def _with_data(
     if samples.excluded:
         notes = (f"{samples.excluded:,} rows that earlier steps have used are left out.", *notes)
     return _Found(found.verdict, found.accuracy, found.numerics, found.problem, notes, found.worst)
-
-
-def _check_origin(bundle: Bundle, source: LoadedSource, *, allowed: bool) -> None:
-    """The reference must be the model that the bundle comes from, by its weights."""
-    known = bundle.manifest.source
-    if known is None or allowed or known.origin.sha256 == source.sha256:
-        return
-    raise ConfigError(
-        f"{source.id} has other weights (state dict {source.sha256[:12]}…) than the origin of"
-        f" {bundle.path}, {known.origin.id} ({known.origin.sha256[:12]}…).",
-        hint="Pass the original model, or --allow-other-reference to compare all the same.",
-    )
 
 
 def _check_kind(bundle: Bundle, spec: str) -> None:

@@ -18,7 +18,7 @@ from edgekit.quantization.graphs.finding import Finder
 from edgekit.quantization.graphs.grouping import Grouping, find_groups
 from edgekit.quantization.graphs.reading import Graph, read_graph
 from edgekit.quantization.graphs.writing import Written, choose_modes, write_candidate
-from edgekit.quantization.recipes import Feeds, Group, QuantizedComponent, Recipe
+from edgekit.quantization.recipes import Feeds, Group, QuantizedComponent, Recipe, better_static
 from edgekit.runtime.engines.onnxruntime import import_onnxruntime
 
 ENGINE = "onnxruntime"
@@ -163,19 +163,8 @@ class OnnxPrepared:
         return self.grouping.groups
 
     def unsuited(self, recipe: Recipe) -> str | None:
-        """Why a recipe is not worth a trial on this graph, None for one that is.
-
-        Ranges found at run time leave convolutions in float: a network of them needs static ones.
-        """
-        if recipe.scheme != "int8-dynamic":
-            return None
-        convolutions = sum(group.kind == "convolution" for group in self.groups)
-        if 2 * convolutions < len(self.groups):
-            return None
-        return (
-            f"{convolutions} of {len(self.groups)} groups are convolutions, which stay in float"
-            " when ranges are found at run time"
-        )
+        """See `recipes.Prepared.unsuited`."""
+        return better_static(recipe, self.groups, "which stay in float")
 
     def supports(self, recipe: Recipe) -> bool:
         """See `recipes.Prepared.supports`."""

@@ -54,7 +54,15 @@ from edgekit.quantization.openvino_nncf import (
     quantize_activations,
 )
 from edgekit.quantization.openvino_recipes import features_of, recipes, refusal
-from edgekit.quantization.recipes import Feeds, Group, KeptFloat, Level, QuantizedComponent, Recipe
+from edgekit.quantization.recipes import (
+    Feeds,
+    Group,
+    KeptFloat,
+    Level,
+    QuantizedComponent,
+    Recipe,
+    better_static,
+)
 from edgekit.runtime.engines.openvino import import_openvino, short_reason
 
 if TYPE_CHECKING:
@@ -147,15 +155,7 @@ class OpenVinoPrepared:
 
     def unsuited(self, recipe: Recipe) -> str | None:
         """See `recipes.Prepared.unsuited`."""
-        if recipe.scheme != "int8-dynamic":
-            return None
-        convolutions = sum(group.kind == "convolution" for group in self.groups)
-        if 2 * convolutions < len(self.groups):
-            return None
-        return (
-            f"{convolutions} of {len(self.groups)} groups are convolutions, whose weights are"
-            " widened when ranges are found at run time"
-        )
+        return better_static(recipe, self.groups, "whose weights are widened")
 
     def supports(self, recipe: Recipe) -> bool:
         """See `recipes.Prepared.supports`."""

@@ -77,6 +77,22 @@ class Group:
     parameters: int
 
 
+def better_static(recipe: Recipe, groups: Sequence[Group], fate: str) -> str | None:
+    """Why ranges found at run time do not suit a graph, mostly of convolutions; None where they do.
+
+    `fate` says what becomes of convolutions then: they want ranges that are known beforehand.
+    """
+    if recipe.scheme != "int8-dynamic":
+        return None
+    convolutions = sum(group.kind == "convolution" for group in groups)
+    if 2 * convolutions < len(groups):
+        return None
+    return (
+        f"{convolutions} of {len(groups)} groups are convolutions, {fate} when ranges are found at"
+        " run time"
+    )
+
+
 @dataclass(frozen=True)
 class QuantizedComponent:
     """One component as it was written; ``files`` gives the role of each in the manifest.
