@@ -22,7 +22,7 @@ from edgekit.compilers.checks import (
 )
 from edgekit.compilers.inspection import GraphSummary, load_graph, summarise
 from edgekit.compilers.records import Candidate, CompiledComponent
-from edgekit.compilers.rewriting import INLINE_BYTES, fix_sizes, halve, save, strip_traces
+from edgekit.compilers.rewriting import fix_sizes, halve, save, strip_traces
 from edgekit.core import cpu
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import CompileError, ConfigError, disk_errors
@@ -30,7 +30,7 @@ from edgekit.core.lazy import require
 from edgekit.core.manifest import Component, Requires
 from edgekit.core.profiles import Profile, float_precision, nearest
 from edgekit.core.versions import release, version_key
-from edgekit.graph.disk import raise_if_full
+from edgekit.graph.disk import INLINE_BYTES, raise_if_full
 from edgekit.runtime.engines.onnxruntime import (
     PROVIDER_OPTIONS,
     SESSION_ENTRIES,

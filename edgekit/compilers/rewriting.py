@@ -14,8 +14,6 @@ from edgekit.graph import onnx_half
 if TYPE_CHECKING:
     import onnx
 
-# Weights up to here stay inside the file; a protobuf message ends at 2 GiB.
-INLINE_BYTES = 1_500_000_000
 _EXTERNAL_FROM = 1024
 
 

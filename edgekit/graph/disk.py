@@ -8,6 +8,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+# Beyond, weights go beside the graph: one protobuf message holds less than 2 GiB.
+INLINE_BYTES = 1_500_000_000
 # What a failed write may leave free: the tail of a buffer.
 _ALMOST_NOTHING = 1 << 20
 

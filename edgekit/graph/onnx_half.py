@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.core.lazy import require
+from edgekit.graph.disk import INLINE_BYTES
 
 if TYPE_CHECKING:
     import onnx
 
-# Weights up to here stay inside the file; a protobuf message ends at 2 GiB.
-INLINE_BYTES = 1_500_000_000
 _EXTERNAL_FROM = 1024
 
 

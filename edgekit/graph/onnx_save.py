@@ -16,11 +16,11 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 import onnx_ir as ir
 
+from edgekit.graph.disk import INLINE_BYTES
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-# A protobuf message ends at 2 GiB; below this a model stays one file.
-INLINE_LIMIT = 1_500_000_000
 # Smaller tensors stay in the message: they are shapes, scalars and biases.
 _SMALL = 1024
 # Engines map external weights into memory by pages.
@@ -43,7 +43,7 @@ class _Weight:
         return len(self.header) + len(_tag(_RAW_DATA, self.size)) + self.size
 
 
-def save_model(model: ir.Model, path: Path, *, inline_limit: int = INLINE_LIMIT) -> tuple[str, ...]:
+def save_model(model: ir.Model, path: Path, *, inline_limit: int = INLINE_BYTES) -> tuple[str, ...]:
     """Write the model to `path`; the names of the files, graph first.
 
     Weights of more than `inline_limit` bytes together go to `<name>.data` beside it.

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from edgekit.core.bundle import Bundle, check_output
 from edgekit.core.cachefolder import cache_folder
-from edgekit.core.errors import BudgetNotMet, ConfigError, EdgekitError, StepError, disk_errors
+from edgekit.core.errors import BudgetNotMet, ConfigError, EdgekitError, StepError
 from edgekit.core.measurements import (
     BuildCandidate,
     BuildResult,
@@ -37,6 +35,7 @@ from edgekit.pipeline.proving import REPORT, prove, write_proved
 from edgekit.pipeline.quantizing import quantize
 from edgekit.pipeline.ranking import Rung, rank
 from edgekit.pipeline.store import Store
+from edgekit.pipeline.workplace import workplace
 from edgekit.reporting import require_reporting
 
 # From the most exact to the least: what is not faster than the one before it is not worth it.
@@ -107,7 +106,7 @@ def build(
         source, target, tuple(overrides), task, data, columns, metric, max_drop, calibration,
         batch, length, threads, revision, trust_remote_code, tuple(inputs), seed,
     )  # fmt: skip
-    with _workplace(Path(output)) as folder:
+    with workplace(Path(output), StepError) as folder:
         require_reporting(folder / REPORT, None)
         job = Job(options, Store(cache_folder() if cache else None, folder), progress)
         exported = _export(job)
@@ -133,16 +132,6 @@ def build(
         rung, bundle, validation = found
         written = write_proved(bundle, validation, Path(output), force=force)
         return _result(job, written, (rung, validation), began)
-
-
-@contextmanager
-def _workplace(output: Path) -> Iterator[Path]:
-    """A folder for all that is made on the way, on the disk of the output; gone afterwards."""
-    nearest = next(folder for folder in output.absolute().parents if folder.is_dir())
-    with disk_errors(StepError, f"making a working folder for {output}"):
-        made = tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=nearest)
-    with made as name:
-        yield Path(name)
 
 
 def _export(job: Job) -> Bundle:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.core.bundle import Bundle, check_output, open_bundle
-from edgekit.core.errors import BudgetNotMet, ConfigError, QuantizeError, disk_errors
+from edgekit.core.errors import BudgetNotMet, ConfigError, QuantizeError
 from edgekit.core.lazy import require
 from edgekit.core.measurements import QuantizeResult
 from edgekit.core.profiles import load_profile
@@ -24,6 +22,7 @@ from edgekit.pipeline.fitting import choose_engine
 from edgekit.pipeline.judging import Judge
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.rows import calibration_feeds, read_rows
+from edgekit.pipeline.workplace import workplace
 from edgekit.quantization import find_quantizer
 from edgekit.runtime.engines import find_engine
 
@@ -122,7 +121,7 @@ def quantize(
     for note in rows.notes:
         progress(note)
     asked = _Asked(target, engine, method, bits, max_drop, tuple(exclude), seed)
-    with _workplace(Path(output)) as folder:
+    with workplace(Path(output), QuantizeError) as folder:
         progress(f"Preparing the graph for {profile.engine} on {profile.name}")
         feeds = calibration_feeds(source, rows)
         names = [component] if component is not None else list(source.manifest.components)
@@ -157,16 +156,6 @@ def quantize(
             chosen, workshop, Path(output),
             force=force, keep=keep, by_data=budget is not None, began=began,
         )  # fmt: skip
-
-
-@contextmanager
-def _workplace(output: Path) -> Iterator[Path]:
-    """A folder for what is tried, on the disk of the output, gone afterwards."""
-    nearest = next(folder for folder in output.absolute().parents if folder.exists())
-    with disk_errors(QuantizeError, f"making a working folder for {output}"):
-        made = tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=nearest)
-    with made as name:
-        yield Path(name)
 
 
 def _finish(

@@ -13,6 +13,7 @@ from edgekit.core.lazy import require
 from edgekit.core.manifest import Requires
 from edgekit.core.profiles import Profile, nearest
 from edgekit.core.versions import version_key
+from edgekit.graph.disk import INLINE_BYTES
 from edgekit.graph.onnx_half import halve, save_halved
 from edgekit.quantization.graphs.finding import Finder
 from edgekit.quantization.graphs.grouping import Grouping, find_groups
@@ -221,7 +222,7 @@ class OnnxPrepared:
         held = [
             one.node for one in kept if one.node in self.grouping.sites and one.node not in modes
         ]
-        large = self.graph.bytes > 1_500_000_000
+        large = self.graph.bytes > INLINE_BYTES
         model = require("onnx", "build").load(str(self.graph.path))
         try:
             model = halve(model, large=large, keep=held)

@@ -10,14 +10,13 @@ import numpy as np
 
 from edgekit.core.errors import QuantizeError, disk_errors
 from edgekit.core.lazy import require
+from edgekit.graph.disk import INLINE_BYTES
 from edgekit.quantization.graphs.folding import inner_reads
 from edgekit.quantization.graphs.reading import Floats, Graph, Ints
 
 if TYPE_CHECKING:
     import onnx
 
-# A protobuf message ends at 2 GiB; below this a model stays one file.
-INLINE_LIMIT = 1_500_000_000
 _EXTERNAL_FROM = 1024
 _MICROSOFT = "com.microsoft"
 
@@ -87,7 +86,7 @@ class Draft:
         size = sum(len(one.raw_data) for one in model.graph.initializer)
         with disk_errors(QuantizeError, f"writing {path.name}"):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if size <= INLINE_LIMIT:
+            if size <= INLINE_BYTES:
                 path.write_bytes(model.SerializeToString())
                 return (path.name,)
             data = f"{path.name}.data"

@@ -62,7 +62,7 @@ def test_large_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """Beyond the limit the weights go beside the graph, also over an older candidate."""
     bundle = bundle_of(encoder(), tmp_path / "b")
     graph = read_graph(bundle.path / "model.onnx", tmp_path / "work")
-    monkeypatch.setattr(drafting, "INLINE_LIMIT", 1000)
+    monkeypatch.setattr(drafting, "INLINE_BYTES", 1000)
     for _ in range(2):
         draft = Draft(graph)
         for node in graph.model.graph.node:

@@ -1,0 +1,23 @@
+"""Where a step keeps what it makes on the way."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from edgekit.core.errors import StepError, disk_errors
+
+
+@contextmanager
+def workplace(output: Path, error: type[StepError]) -> Iterator[Path]:
+    """A folder on the disk of the output, which need not have a folder yet; gone afterwards.
+
+    Raises `error` when the disk is full, ConfigError where nothing may be written.
+    """
+    nearest = next(folder for folder in output.absolute().parents if folder.is_dir())
+    with disk_errors(error, f"making a working folder for {output}"):
+        made = tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=nearest)
+    with made as name:
+        yield Path(name)
