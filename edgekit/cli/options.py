@@ -92,6 +92,50 @@ def output(function: F) -> F:
     )(function)  # fmt: skip
 
 
+def target(*, what: str = "see: edgekit targets.", engine: str = "the first") -> Callable[[F], F]:
+    """``--target``, ``--engine`` and ``--set``: what a bundle is made for.
+
+    `what` ends the help of the target; `engine` says which of its engines are the default.
+    """
+    made = [
+        click.option(
+            "--target", default="host", show_default=True, metavar="NAME|FILE.toml",
+            help=f"The target profile; {what}",
+        ),
+        click.option(
+            "--engine", metavar="NAME", help=f"One of the target's engines; {engine} by default."
+        ),
+        click.option(
+            "--set", "overrides", multiple=True, metavar="KEY=VALUE",
+            help="Change a key of the profile, e.g. options.openvino.streams=2.",
+        ),
+    ]  # fmt: skip
+
+    def add(function: F) -> F:
+        for option in reversed(made):
+            function = option(function)
+        return function
+
+    return add
+
+
+def workload(function: F) -> F:
+    """``--batch``, ``--length`` and ``--threads`` of the commands that choose by measuring."""
+    for option in reversed(
+        [
+            click.option(
+                "--batch", type=click.IntRange(min=1), help="Batch of the workload to choose for."
+            ),
+            click.option(
+                "--length", type=click.IntRange(min=1), help="Tokens of the workload to choose for."
+            ),
+            click.option("--threads", type=click.IntRange(min=1), help="Threads of the engine."),
+        ]
+    ):
+        function = option(function)
+    return function
+
+
 def source_loading(function: F) -> F:
     """How a PyTorch source is loaded."""
     for option in reversed(
@@ -118,7 +162,7 @@ def reference_inputs(function: F) -> F:
 def timing(*, budget: float, sweep: bool) -> Callable[[F], F]:
     """What is timed, and for how long; with `sweep` several batches and lengths."""
     if sweep:
-        workload = [
+        sizes = [
             click.option(
                 "--batch", "batches", type=click.IntRange(min=1), multiple=True, default=(1,),
                 show_default=True, help="Rows of a workload; may be repeated.",
@@ -130,7 +174,7 @@ def timing(*, budget: float, sweep: bool) -> Callable[[F], F]:
             ),
         ]  # fmt: skip
     else:
-        workload = [
+        sizes = [
             click.option(
                 "--batch", type=click.IntRange(min=1), help="Batch of the timing; the bundle's own."
             ),
@@ -143,7 +187,7 @@ def timing(*, budget: float, sweep: bool) -> Callable[[F], F]:
     def add(function: F) -> F:
         for option in reversed(
             [
-                *workload,
+                *sizes,
                 click.option(
                     "--threads", type=click.IntRange(min=1), help="Threads of every model."
                 ),

@@ -8,7 +8,16 @@ from typing import Literal
 import click
 
 from edgekit.cli.console import Console, human_bytes, table
-from edgekit.cli.options import common, data, output, pass_console, seed, source_loading
+from edgekit.cli.options import (
+    common,
+    data,
+    output,
+    pass_console,
+    seed,
+    source_loading,
+    target,
+    workload,
+)
 from edgekit.core.errors import EdgekitError
 from edgekit.core.measurements import BuildCandidate, BuildResult
 from edgekit.reporting import words
@@ -17,17 +26,7 @@ from edgekit.reporting import words
 @click.command("build")
 @click.argument("source")
 @output
-@click.option(
-    "--target",
-    default="host",
-    show_default=True,
-    metavar="NAME|FILE.toml",
-    help="The target profile; see: edgekit targets.",
-)
-@click.option("--engine", metavar="NAME", help="One of the target's engines; all by default.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the profile."
-)
+@target(engine="all")
 @click.option("--task", help="The task; inferred from the source by default.")
 @click.option(
     "--input",
@@ -49,9 +48,7 @@ from edgekit.reporting import words
     show_default=True,
     help="What the best is best at.",
 )
-@click.option("--batch", type=click.IntRange(min=1), help="Batch of the workload to choose for.")
-@click.option("--length", type=click.IntRange(min=1), help="Tokens of the workload to choose for.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the engine.")
+@workload
 @click.option("--no-cache", is_flag=True, help="Make every step anew, and keep none.")
 @source_loading
 @seed

@@ -7,31 +7,24 @@ from pathlib import Path
 import click
 
 from edgekit.cli.console import Console, human_bytes
-from edgekit.cli.options import BundlePath, common, output, pass_console, seed, static_dimensions
+from edgekit.cli.options import (
+    BundlePath,
+    common,
+    output,
+    pass_console,
+    seed,
+    static_dimensions,
+    target,
+    workload,
+)
 
 
 @click.command("compile")
 @click.argument("bundle", type=BundlePath())
 @output
-@click.option(
-    "--target",
-    default="host",
-    show_default=True,
-    metavar="NAME|FILE.toml",
-    help="The target profile; see: edgekit targets.",
-)
-@click.option("--engine", metavar="NAME", help="One of the target's engines; the first by default.")
+@target(engine="a quantized bundle's own, else the first,")
 @click.option("--static", multiple=True, metavar="DIM=N", help="Fix a dimension that varies.")
-@click.option(
-    "--set",
-    "overrides",
-    multiple=True,
-    metavar="KEY=VALUE",
-    help="Change a key of the profile, e.g. options.openvino.streams=2.",
-)
-@click.option("--batch", type=click.IntRange(min=1), help="Batch of the workload to choose for.")
-@click.option("--length", type=click.IntRange(min=1), help="Tokens of the workload to choose for.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the engine.")
+@workload
 @seed
 @common
 @pass_console

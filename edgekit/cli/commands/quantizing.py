@@ -7,7 +7,17 @@ from pathlib import Path
 import click
 
 from edgekit.cli.console import Console, human_bytes, table
-from edgekit.cli.options import BundlePath, common, data, output, pass_console, seed, source_loading
+from edgekit.cli.options import (
+    BundlePath,
+    common,
+    data,
+    output,
+    pass_console,
+    seed,
+    source_loading,
+    target,
+    workload,
+)
 from edgekit.core.errors import EdgekitError
 from edgekit.core.measurements import QuantizeResult
 from edgekit.reporting import words
@@ -20,17 +30,7 @@ _TRIED = 20
 @click.command("quantize")
 @click.argument("bundle", type=BundlePath())
 @output
-@click.option(
-    "--target",
-    default="host",
-    show_default=True,
-    metavar="NAME|FILE.toml",
-    help="The target profile: its engine and processor decide the recipe; see: edgekit targets.",
-)
-@click.option("--engine", metavar="NAME", help="One of the target's engines; the first by default.")
-@click.option(
-    "--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Change a key of the profile."
-)
+@target(what="its engine and processor decide the recipe; see: edgekit targets.")
 @click.option(
     "--method",
     type=click.Choice(["auto", "dynamic", "static", "weight-only", "float16", "bfloat16"]),
@@ -63,9 +63,7 @@ _TRIED = 20
 )
 @click.option("--allow-slower", is_flag=True, help="Accept a bundle that is slower than its input.")
 @click.option("--keep", is_flag=True, help="Leave the best candidate where the budget is missed.")
-@click.option("--batch", type=click.IntRange(min=1), help="Batch of the workload to measure.")
-@click.option("--length", type=click.IntRange(min=1), help="Tokens of the workload to measure.")
-@click.option("--threads", type=click.IntRange(min=1), help="Threads of the engine.")
+@workload
 @source_loading
 @seed
 @common
