@@ -11,7 +11,7 @@ import click
 
 from edgekit.cli.console import WORDS, Console, Outlet, ReaderGone, outlet
 from edgekit.core.errors import ConfigError, EdgekitError, StepError
-from edgekit.core.signals import Terminated, sigterm_raises
+from edgekit.core.signals import Terminated, stops_raise
 from edgekit.core.version import __version__
 
 # name → (module that holds it, the line of `edgekit --help`). A module is imported when its
@@ -115,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     console = Console(json_output="--json" in words)
     code = 0
     try:
-        with sigterm_raises():
+        with stops_raise():
             cli.main(args=words, prog_name="edgekit", standalone_mode=False, obj=console)
     except EdgekitError as error:
         code = error.exit_code

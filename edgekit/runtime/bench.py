@@ -23,7 +23,7 @@ from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.errors import ConfigError, EdgekitError, MeasurementError, StepError
 from edgekit.core.measurements import BenchResult, Noise
 from edgekit.core.results import to_json
-from edgekit.core.signals import Terminated, sigterm_raises
+from edgekit.core.signals import Terminated, stops_raise
 from edgekit.core.tolerance import Tolerance, tolerance_for
 from edgekit.core.version import __version__
 from edgekit.runtime import machine
@@ -263,7 +263,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         contender = make_contender(given.bundle, given.threads, read_options(given.options))
         return serve(contender, given.worker, sys.stdin, replies, threads=given.threads)
     try:
-        with sigterm_raises():
+        with stops_raise():
             result = measure_alone(
                 given.bundle,
                 batches=given.batch or (1,),
