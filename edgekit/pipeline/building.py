@@ -18,11 +18,8 @@ from edgekit.core.measurements import (
 from edgekit.core.profiles import Profile, load_profile
 from edgekit.core.results import to_json
 from edgekit.evaluation.statistics import DEFAULT_DROP, parse_drop
-from edgekit.pipeline.compiling import compile
-from edgekit.pipeline.exporting import export
-from edgekit.pipeline.fitting import choose_engine
-from edgekit.pipeline.jobs import GOALS, Goal, Job, Options
-from edgekit.pipeline.keys import (
+from edgekit.pipeline.builds.jobs import GOALS, Goal, Job, Options
+from edgekit.pipeline.builds.keys import (
     bundle_key,
     data_key,
     host_key,
@@ -30,11 +27,14 @@ from edgekit.pipeline.keys import (
     source_key,
     versions_key,
 )
+from edgekit.pipeline.builds.proving import REPORT, prove, write_proved
+from edgekit.pipeline.builds.ranking import Rung, rank
+from edgekit.pipeline.builds.store import Store
+from edgekit.pipeline.compiling import compile
+from edgekit.pipeline.exporting import export
+from edgekit.pipeline.fitting import choose_engine
 from edgekit.pipeline.progress import Progress, silent
-from edgekit.pipeline.proving import REPORT, prove, write_proved
 from edgekit.pipeline.quantizing import quantize
-from edgekit.pipeline.ranking import Rung, rank
-from edgekit.pipeline.store import Store
 from edgekit.pipeline.workplace import workplace
 from edgekit.reporting import require_reporting
 

@@ -16,12 +16,12 @@ from edgekit.core.profiles import load_profile
 from edgekit.evaluation.reference import check_origin, declared_inputs
 from edgekit.evaluation.remembering import remembering
 from edgekit.evaluation.statistics import DEFAULT_DROP, Budget, parse_drop
-from edgekit.pipeline.candidates import Workshop
-from edgekit.pipeline.choosing import Choice, Chosen
+from edgekit.pipeline.choices.candidates import Workshop
+from edgekit.pipeline.choices.choosing import Choice, Chosen
+from edgekit.pipeline.choices.judging import Judge
+from edgekit.pipeline.choices.rows import calibration_feeds, read_rows
 from edgekit.pipeline.fitting import choose_engine
-from edgekit.pipeline.judging import Judge
 from edgekit.pipeline.progress import Progress, silent
-from edgekit.pipeline.rows import calibration_feeds, read_rows
 from edgekit.pipeline.workplace import workplace
 from edgekit.quantization import find_quantizer
 from edgekit.runtime.engines import find_engine

@@ -24,9 +24,10 @@ from edgekit.core.measurements import (
     Ratio,
     ValidateResult,
 )
-from edgekit.pipeline import building, proving, ranking
+from edgekit.pipeline import building
 from edgekit.pipeline.building import build
-from edgekit.pipeline.store import entries
+from edgekit.pipeline.builds import proving, ranking
+from edgekit.pipeline.builds.store import entries
 from edgekit.reporting.writing import load_result
 from tests.pipeline.quantizable import Small, make_small, speed
 

@@ -15,8 +15,8 @@ from edgekit.core.bundle import open_bundle
 from edgekit.core.errors import BudgetNotMet, ConfigError, EdgekitError, QuantizeError
 from edgekit.core.measurements import KeptFloat, QuantizeResult, Tried
 from edgekit.core.results import to_json
-from edgekit.pipeline.candidates import Workshop
-from edgekit.pipeline.judging import Judge
+from edgekit.pipeline.choices.candidates import Workshop
+from edgekit.pipeline.choices.judging import Judge
 from edgekit.quantization.recipes import Recipe
 from edgekit.quantization.sensitivity import GroupError, Sensitivity
 from edgekit.quantization.trials import Measured

@@ -21,7 +21,7 @@ def command() -> None:
 def list_entries(console: Console) -> None:
     """What the cache holds, the least recently used first."""
     from edgekit.core.cachefolder import cache_folder
-    from edgekit.pipeline.store import entries
+    from edgekit.pipeline.builds.store import entries
 
     found = entries()
     rows = [
@@ -48,7 +48,7 @@ def list_entries(console: Console) -> None:
 @pass_console
 def clear_entries(console: Console, older_than: float) -> None:
     """Remove what the cache holds."""
-    from edgekit.pipeline.store import clear
+    from edgekit.pipeline.builds.store import clear
 
     count, size = clear(older_than_days=older_than)
     console.result(

@@ -11,14 +11,14 @@ from edgekit.core.measurements import BenchResult
 from edgekit.core.profiles import Profile
 from edgekit.evaluation.latency import bench
 from edgekit.evaluation.measuring import Measuring
-from edgekit.pipeline.candidates import elsewhere
+from edgekit.pipeline.choices.candidates import elsewhere
 from edgekit.pipeline.fitting import workload_for
 from edgekit.pipeline.progress import Progress
 from edgekit.reporting import words
 from edgekit.runtime.scenarios import make_scenario
 
 if TYPE_CHECKING:
-    from edgekit.pipeline.jobs import Goal, Options
+    from edgekit.pipeline.builds.jobs import Goal, Options
 
 _BUDGET_SECONDS = 20.0
 _PROCESSES = 6

@@ -12,8 +12,8 @@ from edgekit.core.bundle import open_bundle
 from edgekit.core.errors import QuantizeError
 from edgekit.core.profiles import Profile, load_profile
 from edgekit.core.tolerance import Tolerance
-from edgekit.pipeline import candidates
-from edgekit.pipeline.candidates import Workshop, beyond_tolerance, describe
+from edgekit.pipeline.choices import candidates
+from edgekit.pipeline.choices.candidates import Workshop, beyond_tolerance, describe
 from edgekit.quantization import onnxruntime
 from edgekit.quantization.recipes import Recipe
 from tests.pipeline.quantizable import Small, make_small, rows

@@ -12,8 +12,8 @@ from edgekit.core.bundle import Bundle, BundleWriter, open_bundle
 from edgekit.core.errors import BudgetNotMet, StepError, disk_errors
 from edgekit.core.measurements import BuildCandidate, BuildStep, ValidateResult
 from edgekit.core.results import to_json
-from edgekit.pipeline.jobs import Job
-from edgekit.pipeline.ranking import Rung, Speeds
+from edgekit.pipeline.builds.jobs import Job
+from edgekit.pipeline.builds.ranking import Rung, Speeds
 from edgekit.pipeline.validating import validate
 from edgekit.reporting import render_html
 from edgekit.reporting.writing import RESULT_NAME

@@ -13,10 +13,10 @@ from edgekit.core.manifest import FileEntry
 from edgekit.core.measurements import BenchResult, Contender, Noise, Ratio
 from edgekit.core.profiles import Profile, load_profile
 from edgekit.evaluation.measuring import Measuring
-from edgekit.pipeline import ranking
-from edgekit.pipeline.jobs import Goal, Options
+from edgekit.pipeline.builds import ranking
+from edgekit.pipeline.builds.jobs import Goal, Options
+from edgekit.pipeline.builds.ranking import Rung, Speeds, rank
 from edgekit.pipeline.progress import silent
-from edgekit.pipeline.ranking import Rung, Speeds, rank
 from edgekit.reporting import words
 from tests.runtime.conftest import linear_graph, write_bundle
 

@@ -11,7 +11,7 @@ import pytest
 from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import Step
-from edgekit.pipeline.rows import Rows, calibration_feeds, read_rows
+from edgekit.pipeline.choices.rows import Rows, calibration_feeds, read_rows
 from tests.pipeline.quantizable import Small, make_small, rows
 
 

@@ -12,8 +12,8 @@ from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError
 from edgekit.core.hashing import canonical_json
 from edgekit.core.manifest import Origin, Source
-from edgekit.pipeline import keys
-from edgekit.pipeline.keys import (
+from edgekit.pipeline.builds import keys
+from edgekit.pipeline.builds.keys import (
     bundle_key,
     data_key,
     host_key,

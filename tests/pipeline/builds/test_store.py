@@ -15,8 +15,8 @@ import pytest
 from edgekit.core.bundle import open_bundle
 from edgekit.core.cachefolder import VARIABLE
 from edgekit.core.errors import ConfigError, StepError
-from edgekit.pipeline import store as keeping
-from edgekit.pipeline.store import Kept, Store, clear, entries
+from edgekit.pipeline.builds import store as keeping
+from edgekit.pipeline.builds.store import Kept, Store, clear, entries
 from tests.runtime.conftest import linear_graph, write_bundle
 
 KEY: Mapping[str, object] = {"input": "ab", "options": {"seed": 0, "bits": [8, 4]}}

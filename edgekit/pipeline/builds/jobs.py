@@ -10,8 +10,8 @@ from edgekit.core.bundle import Bundle
 from edgekit.core.errors import EdgekitError
 from edgekit.core.measurements import BuildCandidate, BuildStep
 from edgekit.core.results import to_json
+from edgekit.pipeline.builds.store import Kept, Store
 from edgekit.pipeline.progress import Progress
-from edgekit.pipeline.store import Kept, Store
 
 Goal = Literal["latency", "throughput", "size"]
 GOALS: tuple[Goal, ...] = ("latency", "throughput", "size")

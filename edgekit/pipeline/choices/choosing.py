@@ -12,8 +12,8 @@ from edgekit.core.measurements import Accuracy, Latency, QuantizeResult, Tried, 
 from edgekit.core.results import to_json
 from edgekit.evaluation import latency as timing
 from edgekit.evaluation.statistics import Budget
-from edgekit.pipeline.candidates import Candidate, Workshop, beyond_tolerance, describe
-from edgekit.pipeline.judging import Judge
+from edgekit.pipeline.choices.candidates import Candidate, Workshop, beyond_tolerance, describe
+from edgekit.pipeline.choices.judging import Judge
 from edgekit.pipeline.progress import Progress
 from edgekit.quantization.latency_table import latency_table
 from edgekit.quantization.moves import Costs, levels_above

@@ -20,10 +20,10 @@ from edgekit.evaluation.accuracy import Evaluation, evaluate, problem_of
 from edgekit.evaluation.measuring import Measuring
 from edgekit.evaluation.pairs import sample_feeds
 from edgekit.evaluation.statistics import Budget
-from edgekit.pipeline.candidates import Candidate, Workshop
+from edgekit.pipeline.choices.candidates import Candidate, Workshop
+from edgekit.pipeline.choices.rows import Rows
 from edgekit.pipeline.fitting import workload_for
 from edgekit.pipeline.progress import Progress
-from edgekit.pipeline.rows import Rows
 from edgekit.quantization.distances import Measure, OutputError
 from edgekit.quantization.recipes import Feeds, Recipe
 from edgekit.quantization.sensitivity import give_up

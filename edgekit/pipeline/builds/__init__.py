@@ -1,0 +1,1 @@
+"""What build keeps, ranks and proves: jobs by content, rungs by speed, a verdict for the best."""

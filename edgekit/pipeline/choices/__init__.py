@@ -1,0 +1,1 @@
+"""What quantize tries, judges and takes: candidates, rows and the choice among them."""
