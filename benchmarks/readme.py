@@ -1,7 +1,8 @@
 """Writes the generated tables of README.md: ``python -m benchmarks.readme``.
 
-The targets come from the profiles; the measured results from what the other benchmarks left in
-``demo/``, and stay as they are where a benchmark has not been run.
+The targets come from the profiles; the checks of the measurements from the results kept beside
+them; the measured results from what the other benchmarks left in ``demo/``, and stay as they are
+where a benchmark has not been run.
 """
 
 from __future__ import annotations
@@ -11,10 +12,15 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measurement import table
 from edgekit.core.profiles import list_profiles
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BENCH = Path("demo") / "bench"
+_QUANTIZED = """\
+What `quantize` gains and costs on the same machine, beside what the libraries' own functions make
+of the same model; cosines are against PyTorch's vectors, on texts that nothing was calibrated
+with:"""
 
 
 def markdown(header: tuple[str, ...], rows: list[tuple[object, ...]]) -> str:
@@ -105,10 +111,17 @@ def main() -> None:
     results = figures("results")
     if results:
         text = between(text, "results", str(results["markdown"]))
+    quantized = figures("quantization")
+    if quantized:
+        text = between(text, "quantization", f"{_QUANTIZED}\n\n{quantized['markdown']}")
     costs = cost_rows()
     if costs:
         header = ("cost", "measured", "aim", "command")
         text = between(text, "costs", markdown(header, costs))
+    checks = table.rows()
+    if checks:
+        header = ("check", "found", "aim", "command")
+        text = between(text, "trust", f"{markdown(header, checks)}\n\n{table.where()}")
     README.write_text(text, encoding="utf-8")
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.core.errors import CompileError
 from edgekit.core.lazy import require
+from edgekit.graph.onnx_nodes import all_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -86,18 +87,9 @@ def summarise(model: onnx.ModelProto) -> GraphSummary:
 
 def nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     """Every node of the model: of its graph, of functions and of the graphs inside nodes."""
-    yield from _walk(model.graph.node)
+    yield from all_nodes(model.graph.node)
     for function in model.functions:
-        yield from _walk(function.node)
-
-
-def _walk(found: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
-    for node in found:
-        yield node
-        for attribute in node.attribute:
-            yield from _walk(attribute.g.node)
-            for graph in attribute.graphs:
-                yield from _walk(graph.node)
+        yield from all_nodes(function.node)
 
 
 def _half_precision() -> int:

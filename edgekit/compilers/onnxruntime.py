@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from types import ModuleType
 
 from edgekit.compilers.checks import (
@@ -22,15 +22,17 @@ from edgekit.compilers.checks import (
 )
 from edgekit.compilers.inspection import GraphSummary, load_graph, summarise
 from edgekit.compilers.records import Candidate, CompiledComponent
-from edgekit.compilers.rewriting import fix_sizes, halve, save, strip_traces
+from edgekit.compilers.rewriting import fix_sizes, halve, strip_traces
 from edgekit.core import cpu
 from edgekit.core.bundle import Bundle
+from edgekit.core.cpu import VNNI
 from edgekit.core.errors import CompileError, ConfigError, disk_errors
 from edgekit.core.lazy import require
 from edgekit.core.manifest import Component, Requires
 from edgekit.core.profiles import Profile, float_precision, nearest
 from edgekit.core.versions import release, version_key
 from edgekit.graph.disk import INLINE_BYTES, raise_if_full
+from edgekit.graph.onnx_files import save_proto
 from edgekit.runtime.engines.onnxruntime import (
     PROVIDER_OPTIONS,
     SESSION_ENTRIES,
@@ -51,7 +53,6 @@ _SESSION_OPTIONS = {
     "cuda": ("allow_spinning", "provider_options", "threads"),
 }
 _PRECISIONS = ("fp32", "fp16")
-_VNNI = frozenset({"avx512_vnni", "avx_vnni"})
 _LAYOUT_DOMAINS = ("com.microsoft.nchwc:", "com.ms.internal.nhwc:")
 _QUIET = 4  # only fatal messages: everything else comes back as an exception
 
@@ -121,7 +122,8 @@ def compile_component(
             fix_sizes(edited, sizes)
             strip_traces(edited)
             current = Path(scratch) / target.name if optimised else target
-            files = save(edited, current, part.files[0], large=large)
+            folder = PurePosixPath(part.files[0]).parent
+            files = tuple(str(folder / name) for name in save_proto(edited, current))
         elif not optimised:
             for file in files:
                 shutil.copyfile(source.file(file), directory / file)
@@ -311,8 +313,7 @@ def _entries(profile: Profile, summary: GraphSummary) -> dict[str, str]:
     if not isinstance(given, Mapping):
         raise ConfigError(f"options.onnxruntime.session is a table, got {given!r}.")
     entries = {}
-    exact = _VNNI.isdisjoint(profile.features)
-    if summary.quantized and profile.device == "cpu" and profile.arch == "x86_64" and exact:
+    if summary.quantized and profile.device == "cpu" and profile.may_lack(VNNI):
         # Without VNNI the sum of two 8-bit products saturates at 16 bits.
         entries["session.x64quantprecision"] = "1"
     return entries | {str(key): str(value) for key, value in given.items()}

@@ -44,6 +44,10 @@ _SESSION_OPTIONS = {
 }
 
 PERFORMANCE_HINTS = ("latency", "throughput")
+# The kinds of constants that a precision is stored in.
+_STORED = {
+    "int4": {"i4", "u4"}, "int8": {"i8", "u8"}, "bf16": {"bf16"}, "fp16": {"f16"},
+}  # fmt: skip
 _COMPUTED = {hint: precision for precision, hint in PRECISION_HINTS.items()}
 
 
@@ -201,21 +205,19 @@ def _asked(profile: Profile) -> object:
 
 def _stored_precision(hint: str, summary: GraphSummary | None, xml: Path) -> str:
     """What the weights are: what the device computes in is a matter of the hint."""
-    quantized = _quantized(xml) if summary is None else summary.quantized
-    return quantized or ("fp16" if hint == PRECISION_HINTS["fp16"] else "fp32")
+    fewer = _fewer_bits(xml) if summary is None else summary.quantized
+    return fewer or ("fp16" if hint == PRECISION_HINTS["fp16"] else "fp32")
 
 
-def _quantized(xml: Path) -> str | None:
-    """Whether an IR holds weights of 4 or 8 bits."""
+def _fewer_bits(xml: Path) -> str | None:
+    """What an IR holds weights of that is less than float32, the fewest bits first."""
     model = import_openvino().Core().read_model(str(xml))
     kinds = {
         str(node.get_output_element_type(0).get_type_name())
         for node in model.get_ops()
         if node.get_type_name() == "Constant" and len(node.get_output_shape(0)) > 1
     }
-    if kinds & {"i4", "u4"}:
-        return "int4"
-    return "int8" if kinds & {"i8", "u8"} else None
+    return next((precision for precision, of in _STORED.items() if kinds & of), None)
 
 
 def _needed(profile: Profile, converted: Converted) -> str:

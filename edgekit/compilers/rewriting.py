@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.compilers.inspection import nodes
 from edgekit.core.errors import CompileError
-from edgekit.core.lazy import require
 from edgekit.graph import onnx_half
 
 if TYPE_CHECKING:
     import onnx
-
-_EXTERNAL_FROM = 1024
 
 
 def halve(model: onnx.ModelProto, *, large: bool) -> onnx.ModelProto:
@@ -55,22 +51,3 @@ def strip_traces(model: onnx.ModelProto) -> None:
     for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
         del value.metadata_props[:]
         value.doc_string = ""
-
-
-def save(model: onnx.ModelProto, path: Path, file: str, *, large: bool) -> tuple[str, ...]:
-    """Write the model to `path`, with its weights beside it when `large`.
-
-    `file` is the graph's name in the bundle; returned are the names of all files there.
-    """
-    package = require("onnx", "build")
-    if not large:
-        package.save(model, str(path))
-        return (file,)
-    package.save(
-        model,
-        str(path),
-        save_as_external_data=True,
-        location=f"{path.name}.data",
-        size_threshold=_EXTERNAL_FROM,
-    )
-    return (file, f"{file}.data")

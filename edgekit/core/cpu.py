@@ -37,6 +37,11 @@ _LINUX_FLAGS = {
 }
 
 KNOWN_FEATURES = frozenset(_LINUX_FLAGS.values())
+# Of x86: adds four products of 8 bits in 32. Without it pairs of them are added in 16 bits, where
+# unsigned times signed may saturate.
+VNNI = ("avx512_vnni", "avx_vnni")
+# What computes 8-bit products in one instruction, of any architecture.
+DOT_PRODUCTS = frozenset({*VNNI, "amx_int8", "dotprod", "i8mm"})
 
 _ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "aarch64": "arm64", "armv8l": "arm64"}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import importlib.util
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -80,6 +80,10 @@ class Profile:
             return False
         present = cpu.cpu_features()
         return present is None or set(self.features) <= present
+
+    def may_lack(self, features: Iterable[str]) -> bool:
+        """Whether the target may be an x86 processor that has none of some CPU features."""
+        return self.arch in (None, "x86_64") and not set(features) & set(self.features)
 
     def to_json(self) -> dict[str, object]:
         """The profile as the manifest's ``target`` holds it."""

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from heapq import heappop, heappush
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.core.lazy import require
-from edgekit.graph.disk import INLINE_BYTES
+from edgekit.graph.onnx_nodes import reads
 
 if TYPE_CHECKING:
     import onnx
-
-_EXTERNAL_FROM = 1024
 
 
 def halve(model: onnx.ModelProto, *, large: bool, keep: Sequence[str] = ()) -> onnx.ModelProto:
@@ -43,32 +40,11 @@ def halve(model: onnx.ModelProto, *, large: bool, keep: Sequence[str] = ()) -> o
     return converted
 
 
-def save_halved(model: onnx.ModelProto, path: Path) -> tuple[str, ...]:
-    """Write the model to `path`, large weights beside it; the names of the files."""
-    package = require("onnx", "build")
-    size = sum(len(one.raw_data) for one in model.graph.initializer)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if size <= INLINE_BYTES:
-        package.save(model, str(path))
-        return (path.name,)
-    data = f"{path.name}.data"
-    # onnx appends to what is there.
-    (path.parent / data).unlink(missing_ok=True)
-    package.save(
-        model,
-        str(path),
-        save_as_external_data=True,
-        location=data,
-        size_threshold=_EXTERNAL_FROM,
-    )
-    return (path.name, data)
-
-
 def sort_nodes(graph: onnx.GraphProto) -> None:
     """Put producers before their readers, and otherwise keep the order. Inner graphs count too."""
     producers = {name: at for at, node in enumerate(graph.node) for name in node.output if name}
     waiting = [
-        {producers[name] for name in _reads(node) if name in producers} for node in graph.node
+        {producers[name] for name in reads(node) if name in producers} for node in graph.node
     ]
     readers: dict[int, list[int]] = {}
     for at, needed in enumerate(waiting):
@@ -87,13 +63,3 @@ def sort_nodes(graph: onnx.GraphProto) -> None:
         sorted_nodes = [graph.node[at] for at in order]
         del graph.node[:]
         graph.node.extend(sorted_nodes)
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    """The names that a node reads, its inner graphs' reads of outer values among them."""
-    yield from node.input
-    for attribute in node.attribute:
-        for graph in (attribute.g, *attribute.graphs):
-            for inner in graph.node:
-                yield from _reads(inner)
-            yield from (value.name for value in graph.output)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from edgekit.core.errors import ConfigError
-from edgekit.core.profiles import nearest
 from edgekit.quantization.recipes import Group
+
+# Names that a message proposes.
+_NEAREST = 3
 
 
 def excluded(
@@ -27,7 +30,7 @@ def excluded(
         titles: by operator what the user sees it called, where that is not the name in `nodes`.
         kept: operators that stay in float anyway; naming them is no mistake.
 
-    Raises ConfigError for a pattern that matches nothing, with the nearest name.
+    Raises ConfigError for a pattern that matches nothing, with the nearest names.
     """
     shown = titles or {}
     names = {
@@ -44,10 +47,22 @@ def excluded(
             raise ConfigError(
                 f"--exclude {pattern!r} is the name of no group and of no operator that could be"
                 " quantized.",
-                hint=nearest(pattern, sorted({*offered, *kept})),
+                hint=_near(pattern, sorted({*offered, *kept})),
             )
         found |= matched
     return frozenset(found)
+
+
+def _near(pattern: str, names: Sequence[str]) -> str:
+    """The few names that a pattern may have meant, and what lists all."""
+    close = get_close_matches(pattern, names, n=_NEAREST, cutoff=0.4)
+    inside = [name for name in names if pattern.strip("*?/").casefold() in name.casefold()]
+    few = list(dict.fromkeys([*close, *inside]))[:_NEAREST] or names[:_NEAREST]
+    told = "Near it" if close or inside else "Among them"
+    return (
+        f"{told}: {', '.join(map(repr, few))}. All groups are listed by: edgekit quantize BUNDLE -o"
+        " OUTPUT --sensitivity"
+    )
 
 
 def _is(name: str, pattern: str) -> bool:

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from edgekit.core import cpu
 from edgekit.core.bundle import Bundle
+from edgekit.core.cpu import VNNI
 from edgekit.core.errors import ConfigError, QuantizeError, disk_errors
 from edgekit.core.lazy import require
 from edgekit.core.manifest import Requires
 from edgekit.core.profiles import Profile, nearest
 from edgekit.core.versions import version_key
 from edgekit.graph.disk import INLINE_BYTES
-from edgekit.graph.onnx_half import halve, save_halved
+from edgekit.graph.onnx_files import save_proto
+from edgekit.graph.onnx_half import halve
 from edgekit.quantization.graphs.finding import Finder
 from edgekit.quantization.graphs.grouping import Grouping, find_groups
 from edgekit.quantization.graphs.reading import Graph, read_graph
@@ -27,7 +29,6 @@ METHODS = ("dynamic", "static", "weight-only", "float16", "auto")
 
 # The strength of SmoothQuant that each tensor's own is looked for around.
 _SMOOTH = 0.75
-_VNNI = ("avx512_vnni", "avx_vnni")
 _ENGINE_EXTRAS = frozenset({"ort", "cuda", "openvino"})
 # Where U8 × S8 would saturate, the engine turns the weights into U8 when it loads them.
 _EXACT = {"session.x64quantprecision": "1"}
@@ -83,7 +84,7 @@ def _static(profile: Profile) -> tuple[Recipe, ...]:
 
 def _by_isa(profile: Profile, *offered: Recipe) -> tuple[Recipe, ...]:
     """The recipes, and where sums of two products may saturate one of 7-bit weights."""
-    if not _saturates(profile):
+    if not profile.may_lack(VNNI):
         return offered
     return (*offered, replace(offered[0], reduce_range=True))
 
@@ -100,11 +101,6 @@ _RECIPES: Mapping[str, Callable[[Profile], tuple[Recipe, ...]]] = {
     "weight-only": _weight_only,
     "float16": lambda profile: (Recipe("float16"),),
 }
-
-
-def _saturates(profile: Profile) -> bool:
-    """Whether the target may be an x86 processor that adds pairs of products in 16 bits."""
-    return profile.arch in (None, "x86_64") and not set(_VNNI) & set(profile.features)
 
 
 def _may_saturate(recipe: Recipe) -> bool:
@@ -169,7 +165,7 @@ class OnnxPrepared:
 
     def supports(self, recipe: Recipe) -> bool:
         """See `recipes.Prepared.supports`."""
-        if recipe.scheme == "bfloat16" or recipe.correction == "full":
+        if recipe.scheme == "bfloat16":
             return False
         # Ranges found at run time are what they are.
         return recipe.scheme != "int8-dynamic" or (
@@ -196,7 +192,7 @@ class OnnxPrepared:
         files = tuple((folder / file).as_posix() for file in written.files)
         precision = _precision(recipe, written)
         eight = any(mode in ("dynamic", "static") for mode in written.modes.values())
-        exact = eight and _saturates(self.profile) and _may_saturate(recipe)
+        exact = eight and self.profile.may_lack(VNNI) and _may_saturate(recipe)
         return QuantizedComponent(
             component=replace(part, files=files),
             files={files[0]: "component", **dict.fromkeys(files[1:], "weights")},
@@ -232,7 +228,7 @@ class OnnxPrepared:
                 hint="Use --method static or dynamic, or leave the node out with --exclude.",
             ) from error
         with disk_errors(QuantizeError, f"writing {path.name}"):
-            files = save_halved(model, path)
+            files = save_proto(model, path)
         reasons = [one for one in kept if one.node not in modes]
         operators: dict[str, int] = {}
         for node in modes:
@@ -245,7 +241,7 @@ class OnnxPrepared:
         asked = before.engine_min_version if before.engine == ENGINE else None
         versions = filter(None, (self.profile.engine_min_version, asked))
         others = tuple(item for item in before.extras if item not in _ENGINE_EXTRAS)
-        feature = next((name for name in _VNNI if name in self.profile.features), None)
+        feature = next((name for name in VNNI if name in self.profile.features), None)
         needed = vnni and feature is not None
         features = (*before.cpu_features, *([feature] if needed and feature else []))
         return Requires(

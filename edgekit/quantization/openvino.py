@@ -126,10 +126,10 @@ def prepare(
         )
     groups, kept = find_groups(model, exclude)
     if not groups:
+        reasons = "; ".join(sorted({one.reason for one in kept}))
         raise QuantizeError(
-            f"Component {name} of {source.path} has no operator that can be quantized: no matrix"
-            " multiplication, convolution or embedding with weights of its own"
-            + (" that --exclude leaves." if kept else "."),
+            f"Component {name} of {source.path} has no operator that can be quantized:"
+            f" {reasons or 'no product, convolution or embedding has weights of its own'}.",
             hint="Compile the bundle as it is.",
         )
     _refuse_nan(model, samples, progress)

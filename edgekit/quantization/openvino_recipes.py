@@ -9,15 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+from edgekit.core.cpu import VNNI
 from edgekit.core.errors import ConfigError
 from edgekit.core.profiles import Profile, nearest
 from edgekit.quantization.recipes import Calibrator, Recipe
 
-# What rounds activations at each call: the plugin's kernels for that are written with VNNI, and
-# without it the weights are widened instead.
-VNNI = ("avx512_vnni", "avx_vnni")
 # What multiplies 8-bit integers without sums of two products overflowing 16 bits.
-DOT_PRODUCTS = (*VNNI, "amx_int8")
+EXACT_PRODUCTS = (*VNNI, "amx_int8")
 # What multiplies bfloat16. With AVX-512 alone the plugin would imitate it, slower than float32.
 BFLOAT16 = ("avx512_bf16", "amx_bf16")
 # NNCF's range estimators, by our names; "auto" leaves the choice to it, kind of quantizer by kind.
@@ -71,7 +69,7 @@ def features_of(recipe: Recipe, profile: Profile, *, static: bool) -> tuple[str,
     elif recipe.scheme == "int8-dynamic":
         wanted = VNNI
     elif static and not recipe.reduce_range:
-        wanted = DOT_PRODUCTS
+        wanted = EXACT_PRODUCTS
     return tuple(name for name in wanted if name in profile.features)[:1]
 
 
@@ -142,7 +140,8 @@ def _auto(profile: Profile, bits: int | None) -> tuple[Recipe, ...]:
     first = _bfloat16(profile) if native and "amx_bf16" in profile.features else ()
     if bits == 4:
         return _weight_only(profile)
-    # Without VNNI "dynamic" would be files of 8 bits that compute in float32, slower than before.
+    # The plugin's kernels that round activations at each call are written with VNNI. Without it
+    # "dynamic" would be files of 8 bits that compute in float32, slower than before.
     dynamic = _dynamic(profile) if _lacks(profile, "dynamic") is None else ()
     return (*first, *dynamic[:1], *_static(profile)[:1])
 
@@ -158,7 +157,7 @@ def _lacks(profile: Profile, method: str) -> tuple[str, str] | None:
             )
         # Refused, and not written with a feature that the manifest requires: a bundle for a target
         # that could not load it is for nobody.
-        if _may_be_x86(profile) and not set(VNNI) & set(profile.features):
+        if profile.may_lack(VNNI):
             return (
                 f"OpenVINO rounds activations at each call with VNNI ({' or '.join(VNNI)}), which"
                 f" the target {profile.name} does not promise.",
@@ -219,9 +218,4 @@ _OFFERS: Mapping[str, Callable[[Profile], tuple[Recipe, ...]]] = {
 
 def _saturates(profile: Profile) -> bool:
     """Whether the target may have an x86 processor whose 8-bit products overflow 16-bit sums."""
-    exact = set(DOT_PRODUCTS) & set(profile.features)
-    return profile.device == "cpu" and _may_be_x86(profile) and not exact
-
-
-def _may_be_x86(profile: Profile) -> bool:
-    return profile.arch in (None, "x86_64")
+    return profile.device == "cpu" and profile.may_lack(EXACT_PRODUCTS)

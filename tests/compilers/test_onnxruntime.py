@@ -18,6 +18,7 @@ from edgekit.core.errors import CompileError, ConfigError, EngineUnavailable
 from edgekit.core.hashing import sha256_file
 from edgekit.core.manifest import Component
 from edgekit.core.profiles import load_profile
+from edgekit.graph import onnx_files
 from edgekit.runtime.engines import find_engine
 from tests.compilers.conftest import (
     Builder,
@@ -276,7 +277,8 @@ def test_large_weights_go_beside_the_graph(
     build: Builder, out: Path, monkeypatch: pytest.MonkeyPatch, target: str
 ) -> None:
     """Above the limit of one file the weights are external data, listed as the component's."""
-    monkeypatch.setattr(compiler, "INLINE_BYTES", 1000)
+    for module in (compiler, onnx_files):
+        monkeypatch.setattr(module, "INLINE_BYTES", 1000)
     model, component = attention_model()
     model.graph.doc_string = "has to be rewritten"
     made = compile_for(build((model, component)), out, target)

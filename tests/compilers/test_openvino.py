@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -16,7 +17,10 @@ from edgekit.core.errors import CompileError, ConfigError
 from edgekit.core.hashing import sha256_file
 from edgekit.core.manifest import Requires, RuntimeChoice
 from edgekit.core.profiles import load_profile
+from edgekit.quantization.openvino_groups import weighted
+from edgekit.quantization.openvino_levels import store_half
 from edgekit.runtime.engines import find_engine
+from edgekit.runtime.engines.openvino import import_openvino
 from tests.compilers.conftest import Builder, attention_model, conv_model, feeds, quantized_model
 
 
@@ -158,24 +162,50 @@ def test_quantized_graph_keeps_its_precision(build: Builder, out: Path) -> None:
     bundle = build(quantized_model())
     first = compile_for(bundle, out, "openvino-cpu")
     assert first.precision == "int8"
-    with BundleWriter(bundle.path.with_name("quantized")) as writer:
-        for name, role in first.files.items():
-            writer.copy(out / name, name, role)
-        writer.stage(
-            replace(
-                bundle.manifest,
-                stage="quantized",
-                components={"model": first.component},
-                requires=first.requires,
-            )
-        )
-        quantized = writer.commit()
+    quantized = as_quantized(bundle, first, out)
     again = quantized.path.with_name("again")
     again.mkdir()
     second = compile_for(quantized, again, "openvino-cpu", static={"batch": 3})
     assert second.precision == "int8"
     assert second.component.inputs[0].shape == (3, 8)
     assert sha256_file(again / "model.bin") == sha256_file(out / "model.bin")
+
+
+@pytest.mark.parametrize(("kind", "precision"), [("f16", "fp16"), ("bf16", "bf16")])
+def test_weights_of_half_the_bits_are_a_precision(
+    build: Builder, out: Path, kind: Literal["f16", "bf16"], precision: str
+) -> None:
+    """Answers are not held to float32's tolerance where the device computes in float32 itself."""
+    bundle = build(conv_model())
+    first = compile_for(bundle, out, "openvino-cpu")
+    model = import_openvino().Core().read_model(str(out / "model.xml"))
+    names = [found.name for node in model.get_ops() if (found := weighted(node)) is not None]
+    assert sum(store_half(model, names, kind).values()) == len(names) > 0
+    # Its own weights are mapped into memory.
+    half = out.with_name("half")
+    half.mkdir()
+    import_openvino().save_model(model, str(half / "model.xml"), compress_to_fp16=False)
+    again = out.with_name("again")
+    again.mkdir()
+    made = compile_for(as_quantized(bundle, first, half), again, "openvino-cpu")
+    assert made.precision == precision
+    assert made.options["precision_hint"] == "f32"
+
+
+def as_quantized(bundle: Bundle, made: CompiledComponent, folder: Path) -> Bundle:
+    """A bundle of the quantized stage with the component's files from a folder."""
+    with BundleWriter(bundle.path.with_name("quantized")) as writer:
+        for name, role in made.files.items():
+            writer.copy(folder / name, name, role)
+        writer.stage(
+            replace(
+                bundle.manifest,
+                stage="quantized",
+                components={"model": made.component},
+                requires=made.requires,
+            )
+        )
+        return writer.commit()
 
 
 def test_other_precisions_are_measured_only_when_the_profile_lists_them(

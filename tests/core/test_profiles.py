@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgekit.core import cpu, profiles
+from edgekit.core.cpu import VNNI
 from edgekit.core.errors import ConfigError
 from edgekit.core.profiles import Profile, load_profile, profile_names, profiles_folder
 from edgekit.core.tolerance import Tolerance
@@ -255,3 +256,19 @@ def test_profiles_of_the_wheel_come_first(tmp_path: Path, monkeypatch: pytest.Mo
     (package / "_targets").mkdir()
     monkeypatch.setattr(profiles, "__file__", str(package / "core" / "profiles.py"))
     assert profiles_folder() == package / "_targets"
+
+
+@pytest.mark.parametrize(
+    ("target", "overrides", "lacks"),
+    [
+        ("cpu-x86", (), True),
+        ("cpu-x86-vnni", (), False),
+        ("cpu-x86", ('features=["avx_vnni"]',), False),
+        ("cpu-arm64", (), False),
+    ],
+)
+def test_processors_that_may_lack_a_feature(
+    target: str, overrides: tuple[str, ...], lacks: bool
+) -> None:
+    """An x86 target lacks what it does not promise; another architecture has no such question."""
+    assert load_profile(target, overrides=overrides).may_lack(VNNI) is lacks

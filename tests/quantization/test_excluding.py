@@ -62,3 +62,14 @@ def test_titles_are_names_too() -> None:
     with pytest.raises(ConfigError) as refused:
         excluded(["clasifier"], GROUPS, titles=titles)
     assert "'classifier'" in str(refused.value.hint)
+
+
+def test_an_unknown_name_is_answered_with_few() -> None:
+    """Nobody reads sixty names: the nearest, and the command that lists them."""
+    many = [Group(f"layer.{n}", (f"/layer.{n}/MatMul",), "MatMul", 10) for n in range(60)]
+    for pattern in ("layer.61", "nothing-like-it"):
+        with pytest.raises(ConfigError) as refused:
+            excluded([pattern], many)
+        hint = str(refused.value.hint)
+        assert hint.count("layer.") == 3
+        assert "--sensitivity" in hint

@@ -12,7 +12,7 @@ import pytest
 from edgekit.core.errors import QuantizeError
 from edgekit.quantization import find_quantizer, onnxruntime
 from edgekit.quantization.graphs import writing
-from edgekit.quantization.recipes import KeptFloat, Level, Recipe
+from edgekit.quantization.recipes import Correction, KeptFloat, Level, Recipe
 from tests.quantization.networks import (
     VNNI,
     bundle_of,
@@ -47,6 +47,8 @@ def test_found_by_name() -> None:
         (Recipe("int8-static", activations="s8", symmetric=True, smooth=0.75), 0.99),
         (Recipe("int8-dynamic", smooth=0.75, correction="fast"), 0.995),
         (Recipe("int8-static", smooth=0.75, correction="fast"), 0.995),
+        (Recipe("int8-dynamic", smooth=0.75, correction="full"), 0.995),
+        (Recipe("int8-static", smooth=0.75, correction="full"), 0.995),
         (Recipe("weight-int8"), 0.9995),
         (Recipe("weight-int8", rounding="k-quant"), 0.9995),
         (Recipe("weight-int4"), 0.95),
@@ -78,9 +80,10 @@ def test_every_product_reaches_an_integer_kernel(small: Encoder, scheme: str) ->
     assert made.kept_float == ()
 
 
-def test_same_bytes(small: Encoder) -> None:
+@pytest.mark.parametrize("correction", ["fast", "full"])
+def test_same_bytes(small: Encoder, correction: Correction) -> None:
     """A recipe gives the same file each time, from another preparation too."""
-    recipe = Recipe("int8-static", smooth=0.75, correction="fast")
+    recipe = Recipe("int8-static", smooth=0.75, correction=correction)
     other = onnxruntime.prepare(
         small.bundle, "model", VNNI, small.folder / "work2", texts(), seed=1
     )

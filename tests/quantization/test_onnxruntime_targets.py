@@ -33,11 +33,11 @@ class TestSupport:
         ("recipe", "supported"),
         [
             (Recipe("int8-dynamic", smooth=0.5, correction="fast"), True),
-            (Recipe("int8-dynamic", correction="full"), False),
+            (Recipe("int8-dynamic", correction="full"), True),
             (Recipe("int8-dynamic", symmetric=True), False),
             (Recipe("int8-dynamic", calibrator="mse"), False),
             (Recipe("int8-static", symmetric=True, calibrator="mse"), True),
-            (Recipe("int8-static", correction="full"), False),
+            (Recipe("int8-static", correction="full"), True),
             (Recipe("weight-int4", rounding="k-quant"), True),
             (Recipe("bfloat16"), False),
         ],

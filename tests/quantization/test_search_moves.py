@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -147,6 +148,18 @@ def test_groups_that_are_alike_are_timed_together() -> None:
         {"layer.0": 0.5, "layer.1": 0.5, "layer.2": 0.5, "layer.3": 0.5, "head": 0.5}
     )
     assert set(table) == {"weight-int8", "float32"}
+
+
+def test_full_bias_correction_is_timed_as_the_fast_one() -> None:
+    """Its shifts take long to find and cost a call nothing more."""
+    asked: dict[str, Recipe] = {}
+
+    def time_all(recipes: Mapping[str, Recipe]) -> Mapping[str, float]:
+        asked.update(recipes)
+        return dict.fromkeys(recipes, 1.0)
+
+    latency_table(groups_of(2), replace(RECIPE, correction="full"), ("float32",), time_all)
+    assert {recipe.correction for recipe in asked.values()} == {"fast"}
 
 
 def test_many_sizes_are_timed_by_kind() -> None:

@@ -2,39 +2,42 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 from edgekit.core import cpu
 from edgekit.core.bundle import Bundle, BundleWriter
+from edgekit.core.cpu import DOT_PRODUCTS
 from edgekit.core.errors import (
     BundleError,
     ConfigError,
+    MeasurementError,
     QuantizeError,
     SessionError,
     disk_errors,
 )
+from edgekit.core.hashing import canonical_json
 from edgekit.core.manifest import Golden, Manifest, Requires, RuntimeChoice, Step
 from edgekit.core.profiles import Profile
 from edgekit.core.tolerance import Tolerance, tolerance_for
 from edgekit.pipeline.provenance import created_by, versions
+from edgekit.quantization.emulating import PROCESSOR, emulated_answers, find_emulator
 from edgekit.quantization.recipes import Feeds, Prepared, QuantizedComponent, Recipe
 from edgekit.runtime import load
 from edgekit.runtime.golden import GOLDEN_NAME, distance, read, write
 from edgekit.runtime.model import Model
+from edgekit.runtime.session import Array
 from edgekit.runtime.worker import not_finite
 
-# Instructions that 8-bit products are computed with where a processor has them: a target without
-# them is slower than this machine.
-_DOT_PRODUCTS = frozenset(
-    {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp", "i8mm"}
-)
 # The libraries whose version changes what is written.
 _LIBRARIES = ("onnxruntime", "onnxruntime-gpu", "openvino", "nncf", "onnx", "numpy")
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,6 +84,9 @@ class Workshop:
         #: Why speed measured here would not be the target's; None where it is.
         self.elsewhere = elsewhere(profile)
         self._made = 0
+        self._awaited: set[bytes] = set()
+        self._kept: dict[bytes, Candidate] = {}
+        self._without_vnni: Mapping[str, object] | None = None
         stored = source.manifest.golden
         self._golden = None if stored is None else read(source.file(stored.file))
 
@@ -92,6 +98,9 @@ class Workshop:
 
         Raises QuantizeError for a recipe that cannot be written, or whose answers are NaN.
         """
+        key = _key(recipe)
+        if key in self._kept:
+            return self._kept[key]
         self._made += 1
         path = self.folder / f"candidate-{self._made}"
         with BundleWriter(path, error=QuantizeError) as writer:
@@ -112,7 +121,14 @@ class Workshop:
             manifest = self._run(writer, manifest)
             writer.stage(manifest)
             bundle = writer.commit()
-        return Candidate(recipe, bundle, parts)
+        candidate = Candidate(recipe, bundle, parts)
+        if key in self._awaited:
+            self._kept[key] = candidate
+        return candidate
+
+    def keep(self, recipes: Collection[Recipe]) -> None:
+        """Of these recipes what is written stays: they are timed first, and searched from later."""
+        self._awaited |= {_key(recipe) for recipe in recipes}
 
     def golden_inputs(self) -> Feeds:
         """The inputs that every bundle answers. Raises ConfigError for one without any."""
@@ -136,7 +152,9 @@ class Workshop:
         return load(bundle.path, device=device, threads=threads, check="quick")
 
     def forget(self, candidate: Candidate) -> None:
-        """Remove a candidate's files: a search would fill the disk with them."""
+        """Remove a candidate's files, unless they are kept: a search would fill the disk."""
+        if _key(candidate.recipe) in self._kept:
+            return
         shutil.rmtree(candidate.bundle.path, ignore_errors=True)
 
     def finish(
@@ -146,7 +164,8 @@ class Workshop:
         before = candidate.bundle
         last = before.manifest.steps[-1]
         seconds = round(time.monotonic() - self._began, 3)
-        step = replace(last, seconds=seconds, facts={**last.facts, **facts})
+        more = {} if self._without_vnni is None else {"without_vnni": self._without_vnni}
+        step = replace(last, seconds=seconds, facts={**last.facts, **facts, **more})
         manifest = replace(
             before.manifest,
             name=output.name,
@@ -158,6 +177,38 @@ class Workshop:
             writer.copy_from(before)
             writer.stage(manifest)
             return writer.commit()
+
+    def look_without_vnni(self, candidate: Candidate) -> str | None:
+        """What becomes of a candidate's answers on an x86 processor without VNNI, in a sentence.
+
+        QEMU imitates one; `finish` then tells it as a fact too. None where the question does not
+        arise, where QEMU is not installed, or where there are no golden inputs.
+        """
+        integers = any(part.facts.get("integer_kernels") for part in candidate.parts.values())
+        stored = candidate.bundle.manifest.golden
+        asked = self.profile.engine == "onnxruntime" and self.profile.arch in (None, "x86_64")
+        if not (integers and asked) or stored is None:
+            return None
+        emulator = find_emulator()
+        if emulator is None:
+            _LOG.info(
+                "qemu-x86_64 is not installed: the answers on a CPU without VNNI are not looked at"
+            )
+            return None
+        where = f"On a processor without VNNI ({PROCESSOR}, by QEMU)"
+        values = read(candidate.bundle.file(stored.file))
+        try:
+            found = emulated_answers(candidate.bundle.path, emulator, self.folder)
+        except MeasurementError as error:
+            return f"{where} the golden inputs were not answered: {error.message}."
+        far = _beyond(candidate, self.profile.tolerance, found, values.reference)
+        rows = [distance(found[name], one) for name, one in values.expected.items()]
+        max_abs, cosine = max(row[0] for row in rows), min(row[1] for row in rows)
+        numbers = {"max_abs": max_abs, "cosine": cosine} if math.isfinite(max_abs + cosine) else {}
+        self._without_vnni = {"processor": PROCESSOR, "passed": far is None, **numbers}
+        told = f"{where} the golden answers are off from this machine's by {max_abs:.3g} (cosine"
+        rest = "within PyTorch's tolerance" if far is None else f"beyond the tolerance: {far}"
+        return f"{told} {cosine:.5f}), {rest}."
 
     def _manifest(self, recipe: Recipe, parts: Mapping[str, QuantizedComponent]) -> Manifest:
         first = next(iter(parts.values()))
@@ -249,10 +300,14 @@ def elsewhere(profile: Profile) -> str | None:
     if not profile.runs_here():
         lacking = ", ".join(sorted(set(profile.features) - present))
         return f"this machine is {cpu.arch()}{f' without {lacking}' if lacking else ''}"
-    more = ", ".join(sorted(present & _DOT_PRODUCTS - set(profile.features)))
-    if more and _DOT_PRODUCTS.isdisjoint(profile.features):
+    more = ", ".join(sorted(present & DOT_PRODUCTS - set(profile.features)))
+    if more and DOT_PRODUCTS.isdisjoint(profile.features):
         return f"this processor has {more}, which the target does not promise"
     return None
+
+
+def _key(recipe: Recipe) -> bytes:
+    return canonical_json(asdict(recipe))
 
 
 def describe(recipe: Recipe) -> dict[str, object]:
@@ -270,11 +325,21 @@ def beyond_tolerance(candidate: Candidate, overrides: Mapping[str, Tolerance]) -
     stored = candidate.bundle.manifest.golden
     if stored is None:
         return None
+    values = read(candidate.bundle.file(stored.file))
+    return _beyond(candidate, overrides, values.expected, values.reference)
+
+
+def _beyond(
+    candidate: Candidate,
+    overrides: Mapping[str, Tolerance],
+    answers: Mapping[str, Array],
+    reference: Mapping[str, Array],
+) -> str | None:
+    """Why answers are too far from the reference's for a candidate's precision; None if not."""
     precision = next(iter(candidate.parts.values())).precision
     rule = tolerance_for(precision, overrides)
-    values = read(candidate.bundle.file(stored.file))
-    for name, wanted in values.reference.items():
-        answer = values.expected.get(name)
+    for name, wanted in reference.items():
+        answer = answers.get(name)
         if answer is None or answer.shape != wanted.shape:
             return f"{name} is not answered in the shape of PyTorch's answer"
         max_abs, cosine = distance(answer, wanted)

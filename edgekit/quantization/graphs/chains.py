@@ -90,9 +90,14 @@ def _fused(graph: Graph, tensor: str) -> str:
     return tensor
 
 
+def exact_name(tensor: str) -> str:
+    """What a tensor of a chain is called before it is rounded."""
+    return f"{tensor}/exact"
+
+
 def add_chained(draft: Draft, tensor: str, scale: Scale) -> None:
     """Round a tensor that was just made: whoever reads it reads what is left."""
-    exact = f"{tensor}/exact"
+    exact = exact_name(tensor)
     draft.rename_output(tensor, exact)
     step, zero = add_scale(draft, tensor, scale)
     codes = f"{tensor}/codes"

@@ -10,14 +10,13 @@ import numpy as np
 
 from edgekit.core.errors import QuantizeError, disk_errors
 from edgekit.core.lazy import require
-from edgekit.graph.disk import INLINE_BYTES
-from edgekit.quantization.graphs.folding import inner_reads
+from edgekit.graph.onnx_files import save_proto
+from edgekit.graph.onnx_nodes import reads
 from edgekit.quantization.graphs.reading import Floats, Graph, Ints
 
 if TYPE_CHECKING:
     import onnx
 
-_EXTERNAL_FROM = 1024
 _MICROSOFT = "com.microsoft"
 
 
@@ -83,23 +82,8 @@ class Draft:
     def save(self, path: Path) -> tuple[str, ...]:
         """Write the candidate; the names of its files, the graph's first."""
         model = self.build()
-        size = sum(len(one.raw_data) for one in model.graph.initializer)
         with disk_errors(QuantizeError, f"writing {path.name}"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if size <= INLINE_BYTES:
-                path.write_bytes(model.SerializeToString())
-                return (path.name,)
-            data = f"{path.name}.data"
-            # onnx appends to what is there.
-            (path.parent / data).unlink(missing_ok=True)
-            require("onnx", "build").save(
-                model,
-                str(path),
-                save_as_external_data=True,
-                location=data,
-                size_threshold=_EXTERNAL_FROM,
-            )
-            return (path.name, data)
+            return save_proto(model, path)
 
     def build(self) -> onnx.ModelProto:
         """The candidate as a model, all of its weights in memory."""
@@ -117,7 +101,7 @@ class Draft:
         graph.input.extend(source.graph.input)
         graph.output.extend(source.graph.output)
         graph.node.extend(self.nodes)
-        read = {name for node in self.nodes for name in _reads(node)} | self.graph.outputs
+        read = {name for node in self.nodes for name in reads(node)} | self.graph.outputs
         to_tensor = require("onnx.numpy_helper", "build").from_array
         for name, weight in self.graph.weights.items():
             if name not in read or name in self._constants:
@@ -131,10 +115,6 @@ class Draft:
                 # ascontiguousarray would make a vector of a scalar.
                 graph.initializer.append(to_tensor(np.asarray(values, order="C"), name))
         return model
-
-
-def _reads(node: onnx.NodeProto) -> set[str]:
-    return {*node.input, *inner_reads(node)}
 
 
 def add_blocks(

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgekit.core.lazy import require
+from edgekit.graph.onnx_nodes import inner_reads
 
 if TYPE_CHECKING:
     import onnx
@@ -73,20 +73,3 @@ def _value(node: onnx.NodeProto) -> onnx.TensorProto | None:
             made: onnx.TensorProto = to_tensor(np.array(getattr(item, held), dtype=kind), name)
             return made
     return None
-
-
-def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The graphs that a node holds: branches, or the body of a loop."""
-    for item in node.attribute:
-        if item.HasField("g"):
-            yield item.g
-        yield from item.graphs
-
-
-def inner_reads(node: onnx.NodeProto) -> Iterator[str]:
-    """The names that the graphs inside a node read, their own among them."""
-    for graph in inner_graphs(node):
-        for inner in graph.node:
-            yield from filter(None, inner.input)
-            yield from inner_reads(inner)
-        yield from (value.name for value in graph.output)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import QuantizeError, disk_errors
 from edgekit.core.lazy import require
-from edgekit.quantization.graphs.folding import fold_constants, inner_reads
+from edgekit.graph.onnx_nodes import reads
+from edgekit.quantization.graphs.folding import fold_constants
 
 if TYPE_CHECKING:
     import onnx
@@ -148,7 +149,7 @@ def _indexed(path: Path, model: onnx.ModelProto) -> Graph:
     readers: dict[str, list[onnx.NodeProto]] = {}
     producers: dict[str, onnx.NodeProto] = {}
     for node in model.graph.node:
-        for name in dict.fromkeys(_reads(node)):
+        for name in dict.fromkeys(reads(node)):
             readers.setdefault(name, []).append(node)
         producers.update(dict.fromkeys(filter(None, node.output), node))
     return Graph(
@@ -161,11 +162,6 @@ def _indexed(path: Path, model: onnx.ModelProto) -> Graph:
             (item.version for item in model.opset_import if item.domain in _STANDARD), default=0
         ),
     )
-
-
-def _reads(node: onnx.NodeProto) -> Iterator[str]:
-    yield from filter(None, node.input)
-    yield from inner_reads(node)
 
 
 def attribute(node: onnx.NodeProto, name: str, default: float) -> float:

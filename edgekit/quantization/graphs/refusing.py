@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from edgekit.quantization.graphs.folding import inner_graphs
+from edgekit.graph.onnx_nodes import all_nodes, inner_graphs
 from edgekit.quantization.graphs.reading import Graph, attribute
 
 if TYPE_CHECKING:
@@ -83,18 +82,11 @@ def _has_product(graph: Graph, inner: onnx.GraphProto) -> bool:
     own |= {name for node in inner.node if node.op_type == "Constant" for name in node.output}
     return any(
         name in own or _is_constant(graph, name)
-        for node in _all_nodes(inner)
+        for node in all_nodes(inner.node)
         for at in _WEIGHTS.get(node.op_type, ())
         if at < len(node.input) and not (node.domain in _STANDARD and node.op_type in _NO_WEIGHT)
         for name in [node.input[at]]
     )
-
-
-def _all_nodes(inner: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    for node in inner.node:
-        yield node
-        for deeper in inner_graphs(node):
-            yield from _all_nodes(deeper)
 
 
 def _is_constant(graph: Graph, name: str) -> bool:

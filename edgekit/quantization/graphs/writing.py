@@ -89,18 +89,13 @@ def write_candidate(
         )
     products = [node for node, mode in modes.items() if mode in _PRODUCTS]
     numbers = finder.find(recipe, products)
-    draft = Draft(graph)
-    for node in graph.model.graph.node:
-        mode = modes.get(node.name)
-        if mode is None:
-            draft.copy(node)
-        else:
-            _emit(draft, grouping.sites[node.name], mode, recipe, numbers)
-        for tensor in node.output:
-            root = numbers.chained.get(tensor)
-            if root is not None:
-                add_chained(draft, tensor, numbers.scales[root])
-    files = draft.save(path)
+
+    def save(numbers: Numbers, path: Path) -> tuple[str, ...]:
+        return _draft(graph, grouping, recipe, modes, numbers).save(path)
+
+    if products and recipe.correction == "full":
+        numbers = finder.correct(products, numbers, save)
+    files = save(numbers, path)
     weights: dict[str, list[str]] = {}
     for name, mode in modes.items():
         if mode in _PRODUCTS or mode in _BLOCKS:
@@ -117,6 +112,24 @@ def write_candidate(
         kernels=kernels,
         smoothed=len(numbers.factors),
     )
+
+
+def _draft(
+    graph: Graph, grouping: Grouping, recipe: Recipe, modes: Mapping[str, Mode], numbers: Numbers
+) -> Draft:
+    """All nodes of the float graph, each as its mode has it."""
+    draft = Draft(graph)
+    for node in graph.model.graph.node:
+        mode = modes.get(node.name)
+        if mode is None:
+            draft.copy(node)
+        else:
+            _emit(draft, grouping.sites[node.name], mode, recipe, numbers)
+        for tensor in node.output:
+            root = numbers.chained.get(tensor)
+            if root is not None:
+                add_chained(draft, tensor, numbers.scales[root])
+    return draft
 
 
 def count_operators(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from edgekit.core.bundle import open_bundle
@@ -113,3 +115,82 @@ def test_recipe_in_json() -> None:
     assert describe(Recipe("int8-static")) == {"scheme": "int8-static"}
     told = describe(Recipe("int8-static", smooth=0.5, levels={"a": "float16"}))
     assert told == {"scheme": "int8-static", "smooth": 0.5, "levels": {"a": "float16"}}
+
+
+def test_what_will_be_asked_for_again_stays(small: Small) -> None:
+    """A recipe that is kept is written once, forgetting it or not; others are written anew."""
+    workshop = make(small, VNNI)
+    workshop.keep([PLAIN])
+    first = workshop.write(PLAIN)
+    workshop.forget(first)
+    assert first.bundle.path.exists()
+    assert workshop.write(replace(PLAIN)) is first
+    other = replace(PLAIN, levels={"second": "float32"})
+    second = workshop.write(other)
+    workshop.forget(second)
+    assert workshop.write(other) is not second
+
+
+@pytest.fixture
+def emulator(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Puts a shell's words in the place of QEMU."""
+
+    def install(does: str) -> None:
+        script = tmp_path / "qemu"
+        script.write_text(f"#!/bin/sh\n{does}\n")
+        script.chmod(0o755)
+        monkeypatch.setattr(candidates, "find_emulator", lambda: (str(script), "-cpu", "any"))
+
+    return install
+
+
+def test_answers_without_vnni_are_a_fact(small: Small, emulator: Callable[[str], None]) -> None:
+    """They are compared with this machine's and judged by PyTorch's; the manifest keeps both."""
+    emulator('shift 2; exec "$@"')
+    workshop = make(small, VNNI)
+    candidate = workshop.write(PLAIN)
+    told = workshop.look_without_vnni(candidate)
+    assert told is not None
+    assert "within PyTorch's tolerance" in told
+    finished = workshop.finish(candidate, small.output, facts={}, force=False)
+    fact = finished.manifest.steps[-1].facts["without_vnni"]
+    assert isinstance(fact, dict)
+    assert fact["passed"] is True
+    assert fact["max_abs"] == pytest.approx(0, abs=1e-5)
+
+
+def test_answers_without_vnni_that_are_far_off(
+    small: Small, monkeypatch: pytest.MonkeyPatch, emulator: Callable[[str], None]
+) -> None:
+    """Sums that saturate there are told with how far off they are."""
+    emulator("exit 0")
+    monkeypatch.setattr(
+        candidates, "emulated_answers", lambda *_: {"logits": np.full((4, 4), 9.0, np.float32)}
+    )
+    workshop = make(small, VNNI)
+    candidate = workshop.write(PLAIN)
+    told = workshop.look_without_vnni(candidate)
+    assert told is not None
+    assert "beyond the tolerance" in told
+    finished = workshop.finish(candidate, small.output, facts={}, force=False)
+    assert finished.manifest.steps[-1].facts["without_vnni"]["passed"] is False  # type: ignore[index]
+
+
+def test_an_emulator_that_fails_is_told(small: Small, emulator: Callable[[str], None]) -> None:
+    """It costs the quantization nothing but the answer."""
+    emulator("echo no such CPU >&2; exit 1")
+    workshop = make(small, VNNI)
+    told = workshop.look_without_vnni(workshop.write(PLAIN))
+    assert told is not None
+    assert "were not answered: it ended without an answer: no such CPU" in told
+
+
+def test_without_an_emulator_nothing_is_said(
+    small: Small, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Only the log, which --verbose shows, tells what could have been looked at."""
+    monkeypatch.setattr(candidates, "find_emulator", lambda: None)
+    workshop = make(small, VNNI)
+    with caplog.at_level("INFO", logger="edgekit"):
+        assert workshop.look_without_vnni(workshop.write(PLAIN)) is None
+    assert "qemu-x86_64 is not installed" in caplog.text

@@ -10,7 +10,7 @@ import onnxruntime as ort
 import pytest
 
 from edgekit.core.errors import QuantizeError
-from edgekit.quantization.graphs import drafting
+from edgekit.graph import onnx_files
 from edgekit.quantization.graphs.drafting import Draft
 from edgekit.quantization.graphs.reading import read_graph
 from tests.quantization.networks import bundle_of, encoder, texts
@@ -62,7 +62,7 @@ def test_large_candidate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     """Beyond the limit the weights go beside the graph, also over an older candidate."""
     bundle = bundle_of(encoder(), tmp_path / "b")
     graph = read_graph(bundle.path / "model.onnx", tmp_path / "work")
-    monkeypatch.setattr(drafting, "INLINE_BYTES", 1000)
+    monkeypatch.setattr(onnx_files, "INLINE_BYTES", 1000)
     for _ in range(2):
         draft = Draft(graph)
         for node in graph.model.graph.node:

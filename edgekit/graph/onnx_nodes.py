@@ -1,0 +1,39 @@
+"""What the nodes of an ONNX graph hold and read: the graphs inside them count too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def inner_graphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs that a node holds: branches, or the body of a loop."""
+    for item in node.attribute:
+        if item.HasField("g"):
+            yield item.g
+        yield from item.graphs
+
+
+def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
+    """Some nodes and all that stand in the graphs inside them, each before what it holds."""
+    for node in nodes:
+        yield node
+        for graph in inner_graphs(node):
+            yield from all_nodes(graph.node)
+
+
+def reads(node: onnx.NodeProto) -> Iterator[str]:
+    """The names that a node reads, those of the graphs inside it among them; some repeat."""
+    yield from filter(None, node.input)
+    yield from inner_reads(node)
+
+
+def inner_reads(node: onnx.NodeProto) -> Iterator[str]:
+    """The names that the graphs inside a node read, their own among them."""
+    for graph in inner_graphs(node):
+        for inner in graph.node:
+            yield from reads(inner)
+        yield from (value.name for value in graph.output)
