@@ -298,7 +298,7 @@ class Tried:
 
 @dataclass(frozen=True)
 class QuantizeResult:
-    """What `quantize` made.
+    """What `quantize` made; what a bundle has is None where there was no candidate.
 
     ``latency`` is the bundle against its input on the target's engine, ``accuracy`` that against
     the original on rows that no choice saw; each is None where it was not asked for or cannot be
@@ -306,15 +306,15 @@ class QuantizeResult:
     """
 
     output: Path | None
-    bundle_id: str
-    method: str
-    bits: int
+    bundle_id: str | None
+    method: str | None
+    bits: int | None
     target: str
     engine: str
     quantized_ops: Mapping[str, int]
     kept_float: tuple[KeptFloat, ...]
-    bytes: int
-    ratio_to_input: float
+    bytes: int | None
+    ratio_to_input: float | None
     latency: Latency | None
     accuracy: Accuracy | None
     verdict: Verdict
@@ -326,6 +326,12 @@ class QuantizeResult:
     sensitivity: Mapping[str, object] | None = None
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    #: What ``latency`` was measured at: ``batch, length, threads``.
+    workload: Mapping[str, object] = field(default_factory=dict)
+    #: How quiet the machine was meanwhile.
+    noise: Noise | None = None
+    #: The rows for verdicts that would settle an inconclusive result.
+    samples_needed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -367,3 +373,9 @@ class BuildResult:
     verdict: Verdict
     validation: ValidateResult | None
     seconds: float
+    target: str = ""
+    #: Why the chosen bundle was built and not run on its target; None where it was run.
+    not_run: str | None = None
+    #: The rows for verdicts that would settle an inconclusive result.
+    samples_needed: int | None = None
+    notes: tuple[str, ...] = ()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekit.core.errors import ConfigError
+from edgekit.core.manifest import Manifest
 from edgekit.core.measurements import Accuracy, Numerics, Verdict, WorstSample
 from edgekit.evaluation.binomial import mcnemar_of
 from edgekit.evaluation.metrics import (
@@ -99,7 +100,7 @@ def evaluate(
     notes = list(samples.notes)
     # Before anything runs: a mistyped name should not cost an hour.
     problem = problem_of(model, source, samples)
-    chosen = _choose(model, samples, problem, metric)
+    chosen = choose_metric(model.manifest, samples, problem, metric)
     pairs = _run(model, source, samples, chosen, problem, batch_size, notes, progress)
     truths = _truths(samples, pairs)
     _check_classes(samples, problem, pairs)
@@ -253,35 +254,42 @@ def problem_of(model: Model, source: LoadedSource, samples: Samples | None) -> s
     In the words of transformers' ``config.problem_type``.
     """
     told = None if samples is None else samples.problem
-    problem: str | None = told or source.problem_type
-    if problem is None and model.task == "text-classification":
-        single = model.labels is not None and len(model.labels) == 1
-        problem = "regression" if single else "single_label_classification"
-    if problem is None and model.task == "custom" and _gives_one_number(model):
-        problem = "regression"
-    return problem
+    return problem_in(model.manifest, told or source.problem_type)
 
 
-def _gives_one_number(model: Model) -> bool:
+def problem_in(manifest: Manifest, told: str | None) -> str | None:
+    """The same where no model is open: what was `told`, or else what the bundle looks like."""
+    if told is not None:
+        return told
+    if manifest.task == "text-classification":
+        single = manifest.labels is not None and len(manifest.labels) == 1
+        return "regression" if single else "single_label_classification"
+    if manifest.task == "custom" and _gives_one_number(manifest):
+        return "regression"
+    return None
+
+
+def _gives_one_number(manifest: Manifest) -> bool:
     """Whether the first output holds one value per sample."""
-    component = model.manifest.components["model"]
+    component = manifest.components["model"]
     batch = batch_symbol(component.inputs)
     sizes = [1 if size == batch else size for size in component.outputs[0].shape]
     return all(size == 1 for size in sizes)
 
 
-def _choose(
-    model: Model, samples: Samples, problem: str | None, name: str | None
+def choose_metric(
+    manifest: Manifest, samples: Samples, problem: str | None, name: str | None
 ) -> Metric | FunctionMetric:
+    """The metric that a bundle is judged by. Raises ConfigError for one that does not fit."""
     own = None if name is None else find_function(name)
     if own is not None:
         return own
     return find_metric(
-        model.task,
+        manifest.task,
         problem,
         labelled=samples.labels is not None,
         name=name,
-        classes=model.labels or (),
+        classes=manifest.labels or (),
     )
 
 

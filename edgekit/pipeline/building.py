@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,11 +14,11 @@ from edgekit.core.errors import BudgetNotMet, ConfigError, EdgekitError, StepErr
 from edgekit.core.measurements import (
     BuildCandidate,
     BuildResult,
-    ValidateResult,
+    QuantizeResult,
 )
 from edgekit.core.profiles import Profile, load_profile
 from edgekit.core.results import to_json
-from edgekit.evaluation.statistics import DEFAULT_DROP, parse_drop
+from edgekit.evaluation.statistics import Budget
 from edgekit.pipeline.builds.jobs import GOALS, Goal, Job, Options
 from edgekit.pipeline.builds.keys import (
     bundle_key,
@@ -27,7 +28,7 @@ from edgekit.pipeline.builds.keys import (
     source_key,
     versions_key,
 )
-from edgekit.pipeline.builds.proving import REPORT, prove, write_proved
+from edgekit.pipeline.builds.proving import REPORT, prove, why_not_run, write_proved
 from edgekit.pipeline.builds.ranking import Rung, rank
 from edgekit.pipeline.builds.store import Store
 from edgekit.pipeline.compiling import compile
@@ -35,8 +36,19 @@ from edgekit.pipeline.exporting import export
 from edgekit.pipeline.fitting import choose_engine
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.quantizing import quantize
+from edgekit.pipeline.rows import (
+    ask_budget,
+    check_reach,
+    check_rows,
+    more_rows,
+    read_verdict_rows,
+    told_reach,
+    wants_labels,
+)
 from edgekit.pipeline.workplace import workplace
 from edgekit.reporting import require_reporting
+from edgekit.sources.data import check_path
+from edgekit.sources.data_paths import find_data
 
 # From the most exact to the least: what is not faster than the one before it is not worth it.
 _EXACT_FIRST = ("fp32", "bf16", "fp16", "int8", "int4")
@@ -91,14 +103,12 @@ def build(
         raise ConfigError(
             f"--optimize-for is {', '.join(GOALS[:-1])} or {GOALS[-1]}, got {optimize_for!r}."
         )
-    for option, value in (("--max-drop", max_drop), ("--metric", metric)):
-        if value is not None and data is None:
-            raise ConfigError(
-                f"{option} needs --data, got {option} {value} without it.", hint="Pass --data DATA."
-            )
-    if columns is not None and data is None and calibration is None:
-        raise ConfigError("--columns names columns of --data, which is not given.")
-    parse_drop(max_drop or DEFAULT_DROP)
+    budget = ask_budget(
+        data, max_drop=max_drop, metric=metric, columns=columns, calibration=calibration
+    )
+    for given in (data, calibration):
+        if given is not None:
+            check_path(given)
     check_output(Path(output), force=force)
     profile = choose_engine(load_profile(target, overrides=overrides), engine)
     engines = (engine,) if engine is not None else profile.engines
@@ -108,8 +118,11 @@ def build(
     )  # fmt: skip
     with workplace(Path(output), StepError) as folder:
         require_reporting(folder / REPORT, None)
-        job = Job(options, Store(cache_folder() if cache else None, folder), progress)
+        store = Store(cache_folder() if cache else None, folder)
+        # Nobody knows the names of the folders that a build works in.
+        job = Job(options, store, lambda text: progress(_without(folder, text)), folder)
         exported = _export(job)
+        _check_rows(job, exported, profile, budget, began)
         rungs = [
             rung for name in engines for rung in _rungs(job, exported, choose_engine(profile, name))
         ]
@@ -118,20 +131,86 @@ def build(
                 f"No candidate for {profile.name} could be made: {job.errors[0].message}",
                 hint=job.errors[0].hint,
             )
-        speeds = rank(rungs, profile, optimize_for, options, progress)
+        speeds = rank(rungs, profile, optimize_for, options, job.progress)
         for name, reason in speeds.rejected.items():
             job.candidates[name] = replace(job.candidates[name], reason=reason)
         found = prove(job, speeds, folder, Path(output).name)
         if found is None:
-            raise BudgetNotMet(
-                f"None of {len(job.candidates)} candidates for {profile.name} can be proved within"
-                " the budget.",
-                hint="Allow more with --max-drop, or give --data more rows.",
-                result=_result(job, None, None, began),
-            )
+            raise _missed(job, profile, began)
         rung, bundle, validation = found
         written = write_proved(bundle, validation, Path(output), force=force)
-        return _result(job, written, (rung, validation), began)
+        return replace(
+            _result(job, profile, began),
+            output=written.path,
+            bundle_id=written.id,
+            chosen=rung.name,
+            verdict=validation.verdict,
+            validation=validation,
+            not_run=why_not_run(bundle),
+            notes=speeds.notes,
+        )
+
+
+def _check_rows(job: Job, exported: Bundle, profile: Profile, budget: Budget, began: float) -> None:
+    """Before anything is made of the export: DATA that it can be judged by, and enough of it.
+
+    Raises BudgetNotMet where not even a perfect candidate could be proved on so many rows.
+    """
+    options = job.options
+    labels_wanted = wants_labels(options.max_drop, options.metric)
+    for given, labelled in ((options.data, labels_wanted), (options.calibration, False)):
+        if given is not None:
+            check_rows(exported, given, options.columns, labels_wanted=labelled)
+    if options.data is None or find_data(options.data) is None:
+        # What comes over a network is read by who needs it.
+        return
+    rows = read_verdict_rows(
+        exported, None, options.data, options.columns, seed=options.seed,
+        labels_wanted=labels_wanted,
+    )  # fmt: skip
+    reach = check_reach(exported, rows, None, options.metric, budget)
+    if reach is None:
+        return
+    result = replace(
+        _result(job, profile, began), verdict="inconclusive", samples_needed=reach.needed
+    )
+    raise BudgetNotMet(told_reach(reach, budget), hint=more_rows(reach.needed), result=result)
+
+
+def _missed(job: Job, profile: Profile, began: float) -> BudgetNotMet:
+    """What to say where no candidate passes: a failure, unless all of them were inconclusive."""
+    tried = job.candidates.values()
+    failed = any(one.verdict == "fail" for one in tried)
+    needed = [
+        one.accuracy.samples_needed
+        for one in tried
+        if one.accuracy is not None and one.accuracy.samples_needed is not None
+    ]
+    result = replace(
+        _result(job, profile, began),
+        verdict="fail" if failed else "inconclusive",
+        samples_needed=min(needed, default=None),
+    )
+    unjudged = [one for one in tried if one.reason.startswith("built, not run")]
+    if len(unjudged) == len(tried):
+        return BudgetNotMet(
+            f"Built, not run: none of {len(tried)} candidates for {profile.name} can be judged on"
+            " this machine, so that none is left.",
+            hint="Make one with edgekit export and edgekit compile, and judge it on the device"
+            " with edgekit validate.",
+            result=result,
+        )
+    hint = "Allow more with --max-drop, or give --data more rows."
+    return BudgetNotMet(
+        f"None of {len(tried)} candidates for {profile.name} can be proved within the budget.",
+        hint=hint if failed or not needed else more_rows(min(needed)),
+        result=result,
+    )
+
+
+def _without(folder: Path, text: str) -> str:
+    """A text without the working folder's name and those of the steps in it."""
+    return re.sub(rf"{re.escape(str(folder))}(/[^/\s:;,]+)?/?", "", text)
 
 
 def _export(job: Job) -> Bundle:
@@ -166,10 +245,13 @@ def _rungs(job: Job, exported: Bundle, profile: Profile) -> list[Rung]:
             raise
         except EdgekitError as error:
             job.errors.append(error)
-            accuracy = getattr(error.result, "accuracy", None)
+            missed = error.result if isinstance(error.result, QuantizeResult) else None
             job.candidates[name] = BuildCandidate(
-                name, "fail", accuracy, None, None, False, error.message.rstrip(".")
-            )
+                name,
+                "fail" if missed is None else missed.verdict,
+                None if missed is None else missed.accuracy,
+                None, None, False, _without(job.folder, error.message.rstrip(".")),
+            )  # fmt: skip
             continue
         if rung is None:
             continue
@@ -264,19 +346,16 @@ def _quantized(job: Job, exported: Bundle, profile: Profile, name: str, precisio
     return job.run("quantize", name, job.store.step("quantize", key, make), began)
 
 
-def _result(
-    job: Job,
-    written: Bundle | None,
-    found: tuple[Rung, ValidateResult] | None,
-    began: float,
-) -> BuildResult:
+def _result(job: Job, profile: Profile, began: float) -> BuildResult:
+    """What there is to tell before anything was chosen."""
     return BuildResult(
-        output=None if written is None else written.path,
-        bundle_id=None if written is None else written.id,
+        output=None,
+        bundle_id=None,
         steps=tuple(job.steps),
         candidates=tuple(job.candidates.values()),
-        chosen=None if found is None else found[0].name,
-        verdict="fail" if found is None else found[1].verdict,
-        validation=None if found is None else found[1],
+        chosen=None,
+        verdict="fail",
+        validation=None,
         seconds=round(time.monotonic() - began, 3),
+        target=profile.name,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,13 +15,22 @@ from edgekit.core.measurements import QuantizeResult
 from edgekit.core.profiles import load_profile
 from edgekit.evaluation.reference import check_origin, declared_inputs
 from edgekit.evaluation.remembering import remembering
-from edgekit.evaluation.statistics import DEFAULT_DROP, Budget, parse_drop
+from edgekit.evaluation.statistics import Budget
 from edgekit.pipeline.choices.candidates import Workshop
 from edgekit.pipeline.choices.choosing import Choice, Chosen
 from edgekit.pipeline.choices.judging import Judge
 from edgekit.pipeline.choices.rows import calibration_feeds, read_rows
 from edgekit.pipeline.fitting import choose_engine
 from edgekit.pipeline.progress import Progress, silent
+from edgekit.pipeline.rows import (
+    ask_budget,
+    check_reach,
+    check_rows,
+    data_name,
+    more_rows,
+    told_reach,
+    wants_labels,
+)
 from edgekit.pipeline.workplace import workplace
 from edgekit.quantization import find_quantizer
 from edgekit.runtime.engines import find_engine
@@ -89,7 +98,7 @@ def quantize(
         method: ``dynamic``, ``static``, ``weight-only``, ``float16``, ``bfloat16``; ``auto`` tries
             what the target runs well.
         bits: 4, 8 or 16 of a weight.
-        calibration: a DATA of which all rows are used for ranges.
+        calibration: a DATA of which up to 512 rows are used for ranges.
         max_drop: ``1%`` of the reference's metric (the default) or ``0.5pt``, absolute.
         exclude: patterns (as of a shell) of operators to keep in float.
         sensitivity: rank the groups by the error each makes alone, as a fact of the step.
@@ -105,6 +114,7 @@ def quantize(
     """
     began = time.monotonic()
     budget = _check_options(data, reference, max_drop, columns, calibration, metric)
+    labels_wanted = wants_labels(max_drop, metric)
     check_output(Path(output), force=force, inputs=[Path(bundle)])
     source = open_bundle(bundle)
     _check_source(source, component)
@@ -114,12 +124,27 @@ def quantize(
     quantizer = find_quantizer(profile.engine)
     recipes = quantizer.recipes(profile, method, bits)
     find_engine(profile.engine).version()
+    for given, labelled in ((data, labels_wanted), (calibration, False)):
+        if given is not None:
+            check_rows(source, given, columns, labels_wanted=labelled)
     loaded = None
     if reference is not None:
         loaded = _load(source, reference, revision, trust_remote_code, inputs, progress)
-    rows = read_rows(source, loaded, data, columns, calibration, seed=seed)
-    for note in rows.notes:
+    rows = read_rows(
+        source, loaded, data, columns, calibration, seed=seed, labels_wanted=labels_wanted
+    )
+    for note in (*rows.notes, *(() if rows.verdict is None else rows.verdict.notes)):
         progress(note)
+    if budget is not None and rows.verdict is not None:
+        problem = None if loaded is None else loaded.problem_type
+        reach = check_reach(source, rows.verdict, problem, metric, budget)
+        if reach is not None:
+            never = Chosen(verdict="inconclusive", samples_needed=reach.needed)
+            raise BudgetNotMet(
+                told_reach(reach, budget),
+                hint=more_rows(reach.needed),
+                result=never.result(profile, source, None, None, time.monotonic() - began),
+            )
     asked = _Asked(target, engine, method, bits, max_drop, tuple(exclude), seed)
     with workplace(Path(output), QuantizeError) as folder:
         progress(f"Preparing the graph for {profile.engine} on {profile.name}")
@@ -152,8 +177,9 @@ def quantize(
             raise KeyboardInterrupt(
                 f"Interrupted; the best so far, {best.name}, was left at {output}, not judged."
             ) from stop
+        judged_on = {} if data is None else {"judged_on": data_name(data)}
         return _finish(
-            chosen, workshop, Path(output),
+            chosen, workshop, Path(output), {**chosen.facts, **judged_on},
             force=force, keep=keep, by_data=budget is not None, began=began,
         )  # fmt: skip
 
@@ -162,6 +188,7 @@ def _finish(
     chosen: Chosen,
     workshop: Workshop,
     output: Path,
+    facts: Mapping[str, object],
     *,
     force: bool,
     keep: bool,
@@ -172,13 +199,16 @@ def _finish(
     missed = chosen.missed
     written = None
     if chosen.candidate is not None and (missed is None or keep):
-        written = workshop.finish(chosen.candidate, output, facts=chosen.facts, force=force)
+        written = workshop.finish(chosen.candidate, output, facts=facts, force=force)
     result = chosen.result(
-        workshop, output if written is not None else None, written, time.monotonic() - began
-    )
+        workshop.profile, workshop.source, None if written is None else output, written,
+        time.monotonic() - began,
+    )  # fmt: skip
     if missed is None:
         return result
-    hint = "Allow more with --max-drop, or give --data more rows."
+    hint = "Allow more with --max-drop, or start from a more exact model."
+    if chosen.verdict == "inconclusive":
+        hint = more_rows(chosen.needed)
     if chosen.slower:
         hint = "Take it all the same with --allow-slower, or choose another --method."
     elif not by_data:
@@ -197,13 +227,9 @@ def _check_options(
     metric: str | None,
 ) -> Budget | None:
     """The budget, None without data. Raises ConfigError for options that contradict each other."""
-    for option, value in (("--max-drop", max_drop), ("--metric", metric)):
-        if value is not None and data is None:
-            raise ConfigError(
-                f"{option} needs --data, got {option} {value} without it.",
-                hint="Pass --data DATA and --reference SOURCE, or leave it out: then the tolerance"
-                " of the precision decides.",
-            )
+    budget = ask_budget(
+        data, max_drop=max_drop, metric=metric, columns=columns, calibration=calibration
+    )
     if (data is None) != (reference is None):
         given, lacking = (
             ("--data", "--reference") if reference is None else ("--reference", "--data")
@@ -212,9 +238,7 @@ def _check_options(
             f"{given} needs {lacking}: the budget is a drop from the original model.",
             hint=f"Pass {lacking} as well.",
         )
-    if columns is not None and data is None and calibration is None:
-        raise ConfigError("--columns names columns of --data, which is not given.")
-    return None if data is None else parse_drop(max_drop or DEFAULT_DROP)
+    return None if data is None else budget
 
 
 def _check_source(source: Bundle, component: str | None) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.core.bundle import Bundle, replace_evidence
 from edgekit.core.errors import ConfigError, StepError, disk_errors
 from edgekit.core.manifest import MANIFEST_NAME
-from edgekit.core.measurements import ValidateResult, WorstSample
+from edgekit.core.measurements import Accuracy, BenchResult, ValidateResult, WorstSample
 from edgekit.core.results import to_json
+from edgekit.pipeline.rows import data_name
 from edgekit.reporting import words
 from edgekit.runtime.model import Model
 
@@ -25,7 +27,7 @@ _SHOWN = 500
 _RECORDED = frozenset(
     {
         "accuracy", "numerics", "gates", "size", "latency", "memory", "noise", "device",
-        "versions",
+        "versions", "basis", "workload",
     }
 )  # fmt: skip
 
@@ -99,13 +101,23 @@ def source_bytes(source: LoadedSource) -> int:
     return sum(tensors.values())
 
 
-def record_evidence(bundle: Bundle, result: ValidateResult) -> str:
+def record_evidence(
+    bundle: Bundle, result: ValidateResult, *, data: str | None = None, force: bool = False
+) -> str:
     """Write the evidence into the manifest, which leaves the bundle's id as it is.
 
     What an earlier validation recorded goes: its figures are of another run, perhaps of another
-    device. Returns a sentence on what was written, where, and what went.
+    device. Only where it rests on more rows of the same data it stays, unless `force` is given.
+    Returns a sentence on what was written, where, and what went.
     """
     before = bundle.manifest.evidence
+    name = None if data is None else data_name(data)
+    stronger = _stronger(before, result, name)
+    if stronger is not None and not force:
+        return (
+            f"Not recorded: {bundle.path / MANIFEST_NAME} holds {stronger}, and this verdict rests"
+            f" on {_rests_on(result.accuracy, name)}. Replace it with --record --force."
+        )
     timed = result.timing
     evidence = {
         **{key: value for key, value in before.items() if key not in _RECORDED},
@@ -115,6 +127,7 @@ def record_evidence(bundle: Bundle, result: ValidateResult) -> str:
         "size": _plain(result.size),
         "device": result.device,
         "versions": result.versions,
+        "basis": {"data": name, "date": datetime.now(UTC).date().isoformat()},
     }
     told = [f"the verdict ({result.verdict})", *(["accuracy"] if result.accuracy else [])]
     told += ["gates", "numerics", "size"]
@@ -123,14 +136,52 @@ def record_evidence(bundle: Bundle, result: ValidateResult) -> str:
         evidence["latency"] = _plain(result.latency)
         evidence["memory"] = {"peak_rss_bytes": timed.contenders[-1].peak_rss_bytes}
         evidence["noise"] = _plain(timed.noise)
+        evidence["workload"] = measured_at(timed)
     replace_evidence(bundle, evidence)
     said = f"Recorded in {bundle.path / MANIFEST_NAME}: {words.listed(told)}."
+    if stronger is not None:
+        said += f" It replaces {stronger}."
     gone = [key for key in ("latency", "memory") if before.get(key) and key not in evidence]
     if gone:
         said += (
             f" Not measured by this run, and removed: the {words.listed(gone)} of an earlier one."
         )
     return said
+
+
+def measured_at(timed: BenchResult) -> dict[str, object]:
+    """The workload of a measurement: batch, length and threads, as far as they are known."""
+    if not timed.contenders:
+        return {}
+    row = timed.contenders[-1]
+    told = {"batch": row.batch, "length": row.length, "threads": timed.protocol.get("threads")}
+    return {key: value for key, value in told.items() if value is not None}
+
+
+def _stronger(before: Mapping[str, object], result: ValidateResult, data: str | None) -> str | None:
+    """Evidence that rests on more rows than a result does, told; None where there is none.
+
+    Another metric, or other data, is another question: the latest answer to it stands.
+    """
+    held, basis = before.get("accuracy"), before.get("basis")
+    held = held if isinstance(held, Mapping) else {}
+    known = basis.get("data") if isinstance(basis, Mapping) else None
+    rows, metric = held.get("samples"), held.get("metric")
+    if not isinstance(rows, int):
+        return None
+    own = result.accuracy
+    if own is not None:
+        other_data = known is not None and data is not None and known != data
+        if rows <= own.samples or metric != own.metric or other_data:
+            return None
+    on = f" of {known}" if known else ""
+    return f"a verdict ({held.get('verdict')}) on {words.counted(rows, 'row')}{on}"
+
+
+def _rests_on(accuracy: Accuracy | None, data: str | None) -> str:
+    if accuracy is None:
+        return "the golden inputs alone"
+    return f"{words.counted(accuracy.samples, 'row')}{f' of {data}' if data else ''}"
 
 
 def _plain(value: object) -> dict[str, object]:

@@ -30,7 +30,7 @@ from edgekit.evaluation.measuring import DEFAULT_PROCESSES
 from edgekit.evaluation.numerics import distances_on
 from edgekit.evaluation.pairs import sample_feeds
 from edgekit.evaluation.reference import Reference, check_origin, declared_inputs
-from edgekit.evaluation.statistics import DEFAULT_DROP, Budget, parse_drop
+from edgekit.evaluation.statistics import Budget
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import versions
 from edgekit.pipeline.recording import (
@@ -41,6 +41,13 @@ from edgekit.pipeline.recording import (
     shortened,
     source_bytes,
     write_worst,
+)
+from edgekit.pipeline.rows import (
+    ask_budget,
+    check_rows,
+    read_verdict_rows,
+    told_rows,
+    wants_labels,
 )
 from edgekit.pipeline.timing import DEFAULT_LENGTH, plan_timing, time_against
 from edgekit.pipeline.verdicts import (
@@ -59,7 +66,7 @@ from edgekit.runtime.model import Model
 from edgekit.runtime.opening import open_model
 from edgekit.runtime.session import Array
 from edgekit.runtime.workloads import fit_workload, make_workloads
-from edgekit.sources.data import Samples, parse_columns, read_samples
+from edgekit.sources.data import Samples
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
@@ -92,6 +99,7 @@ def validate(
     budget: float = DEFAULT_BUDGET,
     processes: int = DEFAULT_PROCESSES,
     record: bool = False,
+    force: bool = False,
     revision: str | None = None,
     trust_remote_code: bool = False,
     inputs: Sequence[str] = (),
@@ -117,7 +125,8 @@ def validate(
         layers: the exported bundle that this one was made from: rank the tensors inside by error.
         worst: a file for `worst_count` samples on which the two differ most, as JSON lines.
         latency: measure it; ``batch`` × ``length`` is the bundle's own workload by default.
-        record: write the evidence into the manifest; the bundle's id stays.
+        record: write the evidence into the manifest; the bundle's id stays. Evidence that rests
+            on more rows is left as it is, unless `force` is given.
 
     Raises:
         MissingDependency: PyTorch (for checkpoints: transformers) is not installed.
@@ -125,24 +134,15 @@ def validate(
         BudgetNotMet: the verdict is not "pass"; ``result`` holds it.
         MeasurementError: a contender could not be measured; ``result`` holds what was found before.
     """
-    allowed = parse_drop(max_drop or DEFAULT_DROP)
-    if max_drop is not None and data is None:
-        raise ConfigError(
-            f"--max-drop needs --data, got --max-drop {max_drop} without it.",
-            hint="Pass --data DATA, or leave it out: then the tolerance of the precision decides.",
-        )
-    if limit is not None and data is None:
-        raise ConfigError(
-            f"--limit needs --data, got --limit {limit} without it.", hint="Pass --data DATA."
-        )
+    allowed = ask_budget(
+        data, max_drop=max_drop, metric=metric, columns=columns, limit=limit, worst=worst
+    )
     limits = Limits(min_speedup, max_latency_ms, max_size_mb, max_rss_mb)
     if limits.need_timing and not latency:
         raise ConfigError(
             "A gate on speed or memory needs a measurement.", hint="Leave --no-latency out."
         )
     if worst is not None:
-        if data is None:
-            raise ConfigError("--worst tells samples of DATA.", hint="Pass --data DATA.")
         check_worst_file(Path(worst))
     opened = open_bundle(bundle)
     baseline = None if layers is None else open_bundle(layers)
@@ -157,6 +157,9 @@ def validate(
             opened, batch=batch, length=length, data=data, columns=columns, threads=threads,
             budget=budget, processes=processes, seed=seed,
         )  # fmt: skip
+    labels_wanted = wants_labels(max_drop, metric)
+    if data is not None:
+        check_rows(opened, data, columns, labels_wanted=labels_wanted)
     from edgekit.sources.opening import open_source
 
     progress(f"Loading the reference {reference}")
@@ -171,13 +174,20 @@ def validate(
     if not allow_other_reference:
         hint = "Pass the original model, or --allow-other-reference to compare all the same."
         check_origin(opened, source, hint=hint)
-    samples = None if data is None else _read(opened, source, data, columns, limit, seed)
+    samples = None
+    if data is not None:
+        samples = read_verdict_rows(
+            opened, source.problem_type, data, columns,
+            limit=limit, seed=seed, labels_wanted=labels_wanted,
+        )  # fmt: skip
+        for note in samples.notes:
+            progress(note)
     with open_model(opened, threads=threads) as model:
         if samples is None:
             progress("Comparing the outputs on the golden inputs")
             found = _without_data(model, source)
         else:
-            progress(_rows(samples))
+            progress(told_rows(samples))
             progress(f"Judging {len(samples):,} samples through both models")
             count = max(WORST, worst_count) if worst is not None else WORST
             found = _with_data(model, source, samples, metric, allowed, seed, count, progress)
@@ -190,8 +200,10 @@ def validate(
             inside = layer_errors(baseline, opened, feeds, threads=threads, progress=progress)
             ranked, beside = inside.errors, inside.note(baseline.path)
             notes = notes if beside is None else (*notes, beside)
+    told = () if samples is None else samples.notes
     for note in (*notes, *found.notes):
-        progress(note)
+        if note not in told:
+            progress(note)
     reference_bytes = source_bytes(source)
     del source
 
@@ -236,7 +248,7 @@ def validate(
             raise
     result = whole(timed)
     if record:
-        progress(record_evidence(opened, result))
+        progress(record_evidence(opened, result, data=data, force=force))
     if result.verdict != "pass":
         raise BudgetNotMet(
             reason(result, str(allowed), found.verdict, found.problem),
@@ -303,40 +315,6 @@ def _check_kind(bundle: Bundle, spec: str) -> None:
     )
 
 
-def _rows(samples: Samples) -> str:
-    """What became of the rows of DATA."""
-    parts = [f"{samples.eligible:,} are for verdicts (the rest is kept for calibration and search)"]
-    if samples.excluded:
-        parts.append(f"{samples.excluded:,} of them have been used by earlier steps")
-    if len(samples) < samples.eligible - samples.excluded:
-        parts.append(f"{len(samples):,} of them are judged (--limit)")
-    return f"{samples.read:,} rows: {', '.join(parts)}"
-
-
-def _read(
-    bundle: Bundle,
-    source: LoadedSource,
-    data: str,
-    columns: str | None,
-    limit: int | None,
-    seed: int,
-) -> Samples:
-    """The verdict rows of DATA that no earlier step has seen."""
-    used = {row for step in bundle.manifest.steps for row in _row_hashes(step.data)}
-    return read_samples(
-        data,
-        bundle.manifest.task,
-        columns=parse_columns(columns),
-        labels=bundle.manifest.labels,
-        problem=source.problem_type,
-        inputs=[spec.name for spec in bundle.manifest.components["model"].inputs],
-        role="verdict",
-        limit=limit,
-        seed=seed,
-        exclude=used,
-    )
-
-
 def _require_reference(spec: str) -> None:
     """Raise MissingDependency unless what opens the reference is installed."""
     require("torch", "build")
@@ -375,8 +353,3 @@ def _some_feeds(model: Model, samples: Samples | None) -> list[Mapping[str, Arra
     if samples is None:
         return _own_feeds(model)
     return [*sample_feeds(model, samples, SAMPLES)]
-
-
-def _row_hashes(data: Mapping[str, object]) -> list[str]:
-    lists = [rows for rows in data.values() if isinstance(rows, list)]
-    return [row for rows in lists for row in rows if isinstance(row, str)]

@@ -19,13 +19,12 @@ from edgekit.core.measurements import (
 from edgekit.core.tolerance import Tolerance
 from edgekit.evaluation.numerics import Distance
 from edgekit.evaluation.statistics import Budget
+from edgekit.pipeline.rows import more_rows
 from edgekit.reporting import words
 from edgekit.reporting.headline import DROP_GATE, TOLERANCE_GATE, gate_values
 
 # The gates that tell what the models' answers came to, which has a verdict of its own.
 _ON_ANSWERS = (DROP_GATE, TOLERANCE_GATE)
-# Of all rows of DATA, those whose role is the verdict.
-_VERDICT_SHARE = 0.7
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,9 @@ def judge_gates(
 ) -> tuple[tuple[Gate, ...], tuple[str, ...]]:
     """Each limit against the bad end of what was measured; None where the run cannot tell.
 
-    A gate that passes although the run did not decide it has a note that says why.
+    In a noisy run a gate on time is inconclusive: it is neither missed nor, where somebody asked
+    for it, passed. One that nobody asked for (not_slower, the target's latency) passes unless its
+    interval lies against it, and a note says so.
     """
     gates: list[Gate] = []
     notes: list[str] = []
@@ -137,6 +138,7 @@ def judge_gates(
             least = limits.min_speedup
             held = _decided(speed.low >= least, speed.high < least, noisy=noisy)
             gates.append(Gate("min_speedup", least, speed.value, held))
+            notes += _left_open("min_speedup") if noisy else []
     if limits.max_latency_ms is not None and latency is not None:
         most, value = limits.max_latency_ms, latency.candidate_ms
         low = value if latency.candidate_low_ms is None else latency.candidate_low_ms
@@ -146,10 +148,12 @@ def judge_gates(
             # A wide limit that nobody typed: noise alone is no reason to doubt it.
             held = True
             notes.append(
-                f"The gate max_latency_ms was not decided, for the run was noisy; it passes because"
-                f" all of the interval, up to {words.milliseconds(high)}, is within the target's"
-                f" limit of {words.milliseconds(most)}."
+                "The run was noisy: max_latency_ms, which nobody asked for, passes, for all of the"
+                f" interval, up to {words.milliseconds(high)}, is within the target's limit of"
+                f" {words.milliseconds(most)}."
             )
+        elif noisy:
+            notes += _left_open("max_latency_ms")
         gates.append(Gate("max_latency_ms", most, value, held))
     elif limits.max_latency_ms is not None:
         gates.append(Gate("max_latency_ms", limits.max_latency_ms, None, None))
@@ -173,15 +177,23 @@ def _not_slower(speed: Interval, *, noisy: bool) -> tuple[Gate, list[str]]:
     interval = f"{words.times(speed.value)}, {words.interval(speed)}"
     if speed.high < 1.0:
         # A noisy run cannot tell that it is slower, and gives no reason to think that it is not.
-        return Gate("not_slower", 1.0, speed.value, None if noisy else False), []
+        held = None if noisy else False
+        return Gate("not_slower", 1.0, speed.value, held), (
+            _left_open("not_slower") if noisy else []
+        )
     gate = Gate("not_slower", 1.0, speed.value, True)
-    if speed.low <= 1.0:
-        run = "The run was noisy, and the speed" if noisy else "The speed"
-        return gate, [f"{run} is not resolved from PyTorch's ({interval}): not_slower passes."]
+    open_ = f"the speed is not resolved from PyTorch's ({interval})"
+    above = f"all of the interval is above 1 ({interval})"
     if noisy:
-        told = f"all of the interval is above 1 ({interval})"
-        return gate, [f"The run was noisy; not_slower passes because {told}."]
+        why = open_ if speed.low <= 1.0 else above
+        return gate, [f"The run was noisy: not_slower, which nobody asked for, passes, for {why}."]
+    if speed.low <= 1.0:
+        return gate, [f"{open_[0].upper()}{open_[1:]}: not_slower passes."]
     return gate, []
+
+
+def _left_open(gate: str) -> list[str]:
+    return [f"The run was noisy: {gate} is inconclusive."]
 
 
 def _decided(held: bool, missed: bool, *, noisy: bool) -> bool | None:
@@ -278,8 +290,4 @@ def _more_samples(result: ValidateResult) -> str:
     needed = None if result.accuracy is None else result.accuracy.samples_needed
     if not needed:
         return "Give DATA with more samples of every class, or choose another --metric."
-    rows = math.ceil(needed / _VERDICT_SHARE)
-    return (
-        f"About {needed:,} samples would settle the accuracy if the drop stays what it is: a"
-        f" --limit of no less, and DATA of some {rows:,} rows, of which 70 % are for verdicts."
-    )
+    return f"{more_rows(needed)} A --limit must not be below that."

@@ -18,6 +18,7 @@ from edgekit.core.measurements import (
     ValidateResult,
 )
 from edgekit.reporting import words
+from edgekit.reporting.reading import NOT_RUN
 
 Tone = Literal["good", "bad", "open", "plain"]
 
@@ -171,6 +172,7 @@ def _reasons(result: ValidateResult) -> tuple[str, ...]:
         found.append(f"About {accuracy.samples_needed:,} samples would settle the accuracy.")
     if result.timing is not None and result.timing.noise.verdict == "noisy":
         found.append("The machine was noisy while it was timed.")
+    found += [note for note in result.notes if note.startswith(NOT_RUN)]
     return tuple(found)
 
 

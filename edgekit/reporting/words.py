@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from edgekit.core.measurements import Accuracy, Contender, Interval, Ratio
+from edgekit.core.measurements import Accuracy, Contender, Interval, Noise, Ratio
 
 #: What stands for a value that was not measured.
 NONE = "–"
@@ -115,6 +115,31 @@ def workload(batch: int, length: int | Literal["data"] | None) -> str:
     if length == "data":
         return f"{batch}{_JOIN}×{_JOIN}lengths of the data"
     return f"{batch}{_JOIN}×{_JOIN}{length}"
+
+
+def ran_at(batch: object, length: object, threads: object) -> str:
+    """A workload with its threads, as far as they are known: ``1 × 128, 2 threads``."""
+    parts: list[str] = []
+    if isinstance(batch, int):
+        parts.append(workload(batch, length if isinstance(length, int) else _natural(length)))
+    if isinstance(threads, int):
+        parts.append(counted(threads, "thread"))
+    return ", ".join(parts)
+
+
+def _natural(length: object) -> Literal["data"] | None:
+    return "data" if length == "data" else None
+
+
+def noise(found: Noise) -> list[str]:
+    """How quiet the machine was while something was timed, and what disturbed it, in lines."""
+    known = f"The machine was {found.verdict}."
+    if found.aa_ratio is not None and found.aa_low is not None and found.aa_high is not None:
+        known = (
+            f"A/A: {found.aa_ratio:.3f} ({found.aa_low:.3f}–{found.aa_high:.3f});"
+            f" the machine was {found.verdict}."
+        )
+    return [known, *(f"  {cause}" for cause in found.causes)]
 
 
 def of(row: Contender | Ratio) -> str:

@@ -110,7 +110,7 @@ def _load(path: Path) -> Mapping[str, object]:
         except ConfigError as error:
             raise ConfigError(
                 f"{path} cannot be read: {error.message}",
-                hint="Give what `edgekit validate --json` or `edgekit bench --json` printed.",
+                hint="Give what validate, bench, quantize or build printed with --json.",
             ) from error
     if not isinstance(found, dict):
         raise ConfigError(f"{path} holds no JSON object.", hint="Check the path.")

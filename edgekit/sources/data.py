@@ -16,19 +16,11 @@ import numpy as np
 
 from edgekit.core.errors import ConfigError
 from edgekit.core.hashing import canonical_json
-from edgekit.core.profiles import nearest
-from edgekit.sources.data_arrays import Array, array_rows
-from edgekit.sources.data_columns import (
-    TASK_COLUMNS,
-    Label,
-    Labels,
-    Problem,
-    TaskColumns,
-    Value,
-    problem_of,
-    read_inputs,
-)
-from edgekit.sources.data_files import Table, column_not_found, find_data, open_table
+from edgekit.sources.data_arrays import Array, array_rows, check_arrays
+from edgekit.sources.data_columns import TASK_COLUMNS, Label, Labels, Problem, TaskColumns, Value
+from edgekit.sources.data_files import open_table, require_datasets
+from edgekit.sources.data_paths import find_data
+from edgekit.sources.data_tables import check_table, choose_columns, table_rows
 
 Role = Literal["calibration", "search", "verdict"]
 Inputs: TypeAlias = Mapping[str, Value | Array]
@@ -187,6 +179,7 @@ def read_samples(
     limit: int | None = None,
     seed: int = 0,
     exclude: Collection[str] = (),
+    labels_wanted: bool = False,
 ) -> Samples:
     """The samples of DATA for a task, streamed: only those that are kept are held.
 
@@ -203,6 +196,7 @@ def read_samples(
         role: keep the rows of this role only; None keeps all.
         limit: keep so many rows, chosen by `seed` and content, not by place in the file.
         exclude: row hashes of samples that were used before.
+        labels_wanted: refuse DATA that seems to hold its labels under another name.
 
     Raises:
         ConfigError: not found, empty, malformed; a column is missing; a label is unknown; fewer
@@ -215,16 +209,61 @@ def read_samples(
     known = Labels(tuple(labels) if labels else None, None, _problem(problem))
     notes: list[str] = []
     if path is not None and path.suffix.lower() == ".npz":
+        notes += check_arrays(path, columns or {}, inputs, labels_wanted=labels_wanted)
         rows: Iterator[_Row] = array_rows(path, columns or {}, inputs)
     else:
-        if task not in TASK_COLUMNS:
-            raise ConfigError(
-                f"The task {task} reads arrays, got {spec}.",
-                hint="Write an .npz with one array per input, first axis = samples.",
-            )
+        read = _columns_of(spec, task)
         table = open_table(spec, path)
-        rows = _table_rows(table, TASK_COLUMNS[task], columns or {}, known, notes)
+        chosen = choose_columns(table, read, columns or {}, known, labels_wanted=labels_wanted)
+        notes += chosen.notes
+        rows = table_rows(table, read, chosen, known)
     return _collect(rows, task, spec, role, limit, seed, frozenset(exclude), known, notes)
+
+
+def check_data(
+    spec: str,
+    task: str,
+    *,
+    columns: Mapping[str, str] | None = None,
+    labels: Sequence[str] | None = None,
+    inputs: Sequence[str] = (),
+    labels_wanted: bool = False,
+) -> None:
+    """Look at the path, the names of the columns and the first row of DATA, and at nothing more.
+
+    For the time before an original model is loaded; of a data set id only whether something could
+    read it. Raises as `read_samples` does.
+    """
+    path = find_data(spec)
+    if path is not None and path.suffix.lower() == ".npz":
+        check_arrays(path, columns or {}, inputs, labels_wanted=labels_wanted)
+        return
+    read = _columns_of(spec, task)
+    if path is None:
+        require_datasets(spec)
+        return
+    table = open_table(spec, path)
+    known = Labels(tuple(labels) if labels else None, None, None)
+    chosen = choose_columns(table, read, columns or {}, known, labels_wanted=labels_wanted)
+    check_table(table, chosen.names)
+
+
+def check_path(spec: str) -> None:
+    """Look whether DATA is there and has a head that can be read, for whatever task."""
+    path = find_data(spec)
+    if path is None:
+        require_datasets(spec)
+    elif path.suffix.lower() != ".npz":
+        open_table(spec, path)
+
+
+def _columns_of(spec: str, task: str) -> TaskColumns:
+    if task not in TASK_COLUMNS:
+        raise ConfigError(
+            f"The task {task} reads arrays, got {spec}.",
+            hint="Write an .npz with one array per input, first axis = samples.",
+        )
+    return TASK_COLUMNS[task]
 
 
 def _problem(text: str | None) -> Problem | None:
@@ -306,85 +345,3 @@ def _collect(
     if role == "verdict":
         require_verdict_rows(samples)
     return samples
-
-
-def _table_rows(
-    table: Table,
-    task: TaskColumns,
-    mapping: Mapping[str, str],
-    labels: Labels,
-    notes: list[str],
-) -> Iterator[_Row]:
-    for name, column in mapping.items():
-        if name not in task.known:
-            raise ConfigError(
-                f"--columns names {name!r}, which this task does not read.",
-                hint=nearest(name, task.known),
-            )
-        if column not in table.columns:
-            raise column_not_found(table, column, "Check --columns.")
-    actual = {name: mapping.get(name, name) for name in task.inputs}
-    actual |= {
-        name: mapping.get(name, name)
-        for name in task.optional
-        if mapping.get(name, name) in table.columns
-    }
-    for name, column in actual.items():
-        if column not in table.columns:
-            raise column_not_found(table, column, f"Map it with --columns {name}=COLUMN.")
-    label = _label_column(table, task, mapping, notes)
-    named = replace(labels, data=table.names.get(label)) if label else labels
-    wanted = list(dict.fromkeys([*actual.values(), *([label] if label else [])]))
-    for number, row in enumerate(table.rows(wanted), start=1):
-        try:
-            inputs = read_inputs(row, actual)
-            made: Label | None = None
-            if label is not None:
-                value = _given(row.get(label), label, task, named)
-                if named.problem is None and task.label == "label":
-                    named = replace(named, problem=problem_of(value, named))
-                made = task.read_label(value, named)
-        except ConfigError as error:
-            raise ConfigError(
-                f"{table.origin}, row {number}: {error.message}", hint=error.hint
-            ) from error
-        except RecursionError as error:
-            raise ConfigError(
-                f"{table.origin}, row {number} holds lists in lists that nobody can read.",
-                hint="Check how it was written.",
-            ) from error
-        yield inputs, made, named.problem
-
-
-def _given(value: object, column: str, task: TaskColumns, labels: Labels) -> object:
-    """The cell of a label. Raises ConfigError for one without a value.
-
-    An empty text is a value where it means something: no class of several, no answer.
-    """
-    means_none = labels.problem == "multi_label_classification" or task.label == "answers"
-    if value is None or (value == "" and not means_none):
-        raise ConfigError(
-            f"{column} is empty.", hint="Drop the row, or leave the column out altogether."
-        )
-    return value
-
-
-def _label_column(
-    table: Table, task: TaskColumns, mapping: Mapping[str, str], notes: list[str]
-) -> str | None:
-    """The table's label column, None for unlabelled data; refuses what looks like a misspelling."""
-    if task.label is None:
-        return None
-    column = mapping.get(task.label, task.label)
-    if column in table.columns:
-        return column
-    used = {mapping.get(name, name) for name in (*task.inputs, *task.optional)}
-    others = [name for name in table.columns if name not in used]
-    if nearest(column, others).startswith("Did you mean"):
-        raise column_not_found(table, column, f"Map it with --columns {task.label}=COLUMN.")
-    left = f" ({', '.join(others)} not read)" if others else ""
-    notes.append(
-        f"{table.origin} has no column {column!r}{left}: without labels the metric is agreement"
-        " with the reference."
-    )
-    return None

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import ConfigError
 from edgekit.core.profiles import nearest
-from edgekit.sources.data_columns import Label, Problem
+from edgekit.sources.data_columns import LABEL_NAMES, Label, Problem
+from edgekit.sources.data_tables import labels_not_mapped, no_labels
 
 Array: TypeAlias = NDArray[np.generic]
 ArrayRow: TypeAlias = tuple[Mapping[str, Array], Label | None, Problem | None]
@@ -55,14 +56,7 @@ def array_rows(path: Path, mapping: Mapping[str, str], wanted: Sequence[str]) ->
     numbers of samples.
     """
     with _reading(path), zipfile.ZipFile(path) as archive:
-        stored = {
-            name.removesuffix(".npy"): _header(archive, name)
-            for name in archive.namelist()
-            if name.endswith(".npy")
-        }
-        label = stored.pop(mapping.get("label", "label"), None)
-        names = {name: mapping.get(name, name) for name in (wanted or sorted(stored))}
-        _check(path, names, stored, label)
+        stored, label, names = _named(archive, path, mapping, wanted)
         columns = [_rows(archive, stored[held]) for held in names.values()]
         labels = None if label is None else _rows(archive, label)
         whole = label is not None and (
@@ -76,6 +70,54 @@ def array_rows(path: Path, mapping: Mapping[str, str], wanted: Sequence[str]) ->
                 yield inputs, None, None
             else:
                 yield inputs, _plain(next(labels), path, row), problem
+
+
+def check_arrays(
+    path: Path, mapping: Mapping[str, str], wanted: Sequence[str], *, labels_wanted: bool
+) -> list[str]:
+    """Look at the names, shapes and types of an archive's arrays; sentences for a person.
+
+    Raises as `array_rows` does, and for labels under a name that nobody mapped where they are
+    wanted.
+    """
+    with _reading(path), zipfile.ZipFile(path) as archive:
+        stored, label, names = _named(archive, path, mapping, wanted)
+    samples = next((stored[held].samples for held in names.values()), 0)
+    if not samples:
+        raise ConfigError(f"{path} has no rows.", hint="Check how it was written.")
+    if label is not None:
+        return []
+    others = [name for name in stored if name not in names.values()]
+    fact = f"{path} has no array 'label'"
+    like = [
+        name
+        for name in others
+        if name.casefold() in LABEL_NAMES
+        or (stored[name].samples == samples and len(stored[name].shape) == 1)
+    ]
+    if labels_wanted and like:
+        raise labels_not_mapped(fact, "label", like[0])
+    return [no_labels(f"{fact} ({', '.join(others)} not read)" if others else fact)]
+
+
+def _named(
+    archive: zipfile.ZipFile, path: Path, mapping: Mapping[str, str], wanted: Sequence[str]
+) -> tuple[dict[str, _Stored], _Stored | None, dict[str, str]]:
+    """All arrays but the label's, the label's, and what each input is called in the archive."""
+    stored = {
+        name.removesuffix(".npy"): _header(archive, name)
+        for name in archive.namelist()
+        if name.endswith(".npy")
+    }
+    label = stored.pop(mapping.get("label", "label"), None)
+    if label is None and "label" in mapping:
+        raise ConfigError(
+            f"{path} has no array {mapping['label']!r}; it has {', '.join(sorted(stored))}.",
+            hint=f"{nearest(mapping['label'], sorted(stored))} Check --columns.",
+        )
+    names = {name: mapping.get(name, name) for name in (wanted or sorted(stored))}
+    _check(path, names, stored, label)
+    return stored, label, names
 
 
 @contextmanager

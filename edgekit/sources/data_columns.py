@@ -20,6 +20,14 @@ Problem = Literal["single_label_classification", "multi_label_classification", "
 # A tag of this number is not counted (transformers and torch use it the same way).
 IGNORED_TAG = -100
 _LONGEST_SHOWN = 80
+# What columns of labels are called in the data sets that people have.
+LABEL_NAMES = frozenset(
+    {
+        "answer", "answers", "category", "class", "classes", "gold", "intent", "label", "labels",
+        "ner_tags", "output", "polarity", "pos_tags", "rating", "score", "sentiment", "similarity",
+        "stars", "tag", "tags", "target", "topic", "truth", "y",
+    }
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -165,6 +173,11 @@ def read_inputs(row: Row, actual: Mapping[str, str]) -> dict[str, Value]:
     """The canonical inputs of a row; `actual` maps the task's column names to the table's."""
     found: dict[str, Value] = {}
     for name, column in actual.items():
+        if column not in row and name != "text_pair":
+            present = ", ".join(row) or "nothing"
+            raise ConfigError(
+                f"it has no {column!r}, only {present}.", hint="Give every row the same names."
+            )
         value = row.get(column)
         if name == "tokens":
             found[name] = words(value)

@@ -12,15 +12,16 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import TextIO
 
 from edgekit.core.errors import ConfigError, MissingDependency
 from edgekit.core.lazy import require
 from edgekit.core.profiles import nearest
+from edgekit.sources.data_paths import KINDS
 
 Row = Mapping[str, object]
 
-_DATASET_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?\Z")
 _ENCODING = "Save the file as UTF-8, for example: iconv -f latin1 -t utf-8 OLD > NEW"
 # A parquet row group can hold a million rows; so many at a time are made into Python values.
 _BATCH = 1024
@@ -30,6 +31,8 @@ _PIECE = 1 << 20
 _LONGEST = 1 << 26
 _BLANKS = 4096
 _SPACE = re.compile(r"\s*")
+# Characters of broken JSON that a message quotes.
+_NEAR = 20
 
 
 @dataclass(frozen=True)
@@ -46,70 +49,6 @@ class Table:
     names: Mapping[str, tuple[str, ...]]
 
 
-def find_data(spec: str) -> Path | None:
-    """The local file that DATA means (``path#split`` picks one of a folder), None for an id.
-
-    Raises ConfigError when it is a path and there is nothing, or no single data file.
-    """
-    whole = Path(spec)
-    if whole.is_file():
-        return whole
-    name, _, split = spec.partition("#")
-    path = Path(name)
-    if path.is_dir():
-        return _of_folder(path, split)
-    if path.is_file():
-        raise ConfigError(
-            f"{path} is one file and has no split {split!r}.",
-            hint="Leave #… out, or give a folder with one file per split.",
-        )
-    looks_local = path.suffix.lower() in (*_READERS, ".npz") or name.startswith((".", "/", "~"))
-    if looks_local or not _DATASET_ID.match(name):
-        raise ConfigError(f"There is no data at {name or spec!r}.", hint="Check the path.")
-    return None
-
-
-def _of_folder(folder: Path, split: str) -> Path:
-    known = (*_READERS, ".npz")
-    files = sorted(
-        path
-        for path in folder.iterdir()
-        # What begins with a dot is some tool's own, not DATA.
-        if path.is_file() and path.suffix.lower() in known and not path.name.startswith(".")
-    )
-    chosen = _called(files, split) if split else files
-    if len(chosen) == 1:
-        return chosen[0]
-    if not files:
-        raise ConfigError(
-            f"The folder {folder} holds no data file ({', '.join(known)}).",
-            hint="Give the file itself.",
-        )
-    fact = f"has {len(chosen)} files of the split {split!r}" if split else "holds several files"
-    splits = [
-        next((name for name in reversed(_names(path)) if _called(files, name) == [path]), path.name)
-        for path in files
-    ]
-    raise ConfigError(
-        f"The folder {folder} {fact}; its splits are {', '.join(splits)}.",
-        hint=f"Name one of them: {folder}#{splits[0]}",
-    )
-
-
-def _names(path: Path) -> tuple[str, str, str]:
-    """What a split may call a file: ``train-0-of-1.csv``, ``train-0-of-1``, ``train``."""
-    return path.name, path.stem, re.split(r"[-_.]", path.stem)[0]
-
-
-def _called(files: Sequence[Path], split: str) -> list[Path]:
-    """The files that a split means: a whole name wins over a first word."""
-    for length in range(3):
-        found = [path for path in files if _names(path)[length] == split]
-        if found:
-            return found
-    return []
-
-
 def open_table(spec: str, path: Path | None) -> Table:
     """The table at a local path, or of the Hugging Face data set that the spec names.
 
@@ -123,7 +62,7 @@ def open_table(spec: str, path: Path | None) -> Table:
     if reader is None:
         raise ConfigError(
             f"{path} is not a kind of data file that edgekit reads.",
-            hint=f"Known: {', '.join((*_READERS, '.npz'))}.",
+            hint=f"Known: {', '.join(KINDS)}.",
         )
     if path.stat().st_size == 0:
         raise ConfigError(f"The data file {path} is empty.", hint="Check how it was written.")
@@ -148,39 +87,68 @@ def _separated(path: Path, delimiter: str | None) -> Table:
                 delimiter = max(",;\t", key=first.count)
             header = next(csv.reader([first], delimiter=delimiter, strict=True), [])
     except UnicodeDecodeError as error:
-        raise ConfigError(f"{path} is not UTF-8: {error.reason}.", hint=_ENCODING) from error
+        raise _not_utf8(path, error) from error
     except csv.Error as error:
-        raise ConfigError(f"{path}, line 1: {error}.", hint="Quote fields as CSV does.") from error
+        raise ConfigError(
+            f"{path}, line 1: {_csv_problem(error)}.", hint="Quote fields as CSV does."
+        ) from error
     columns = tuple(name.strip() for name in header)
     separator = delimiter
 
     def rows(_: Sequence[str]) -> Iterator[Row]:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.reader(stream, delimiter=separator, strict=True)
+            begun = 1
             try:
                 next(reader)
+                begun = reader.line_num + 1
                 for fields in reader:
+                    line, begun = begun, reader.line_num + 1
                     if not fields:
                         continue
                     if len(fields) != len(columns):
                         raise ConfigError(
-                            f"{path}, line {reader.line_num}: {len(fields)} fields where the"
-                            f" header has {len(columns)} columns.",
-                            hint="Quote fields that hold the separator or a line end.",
+                            f"{path}, line {line}: {len(fields)} fields where the header has"
+                            f" {len(columns)} columns ({', '.join(columns)}).",
+                            hint=f"Quote fields that hold a {separator!r} or a line end.",
                         )
                     yield dict(zip(columns, fields, strict=True))
             except csv.Error as error:
                 raise ConfigError(
-                    f"{path}, line {reader.line_num}: {error}.",
+                    f"{path}, line {begun}: {_csv_problem(error)}.",
                     hint="Quote fields as CSV does: double the quotes inside of quotes.",
                 ) from error
             except UnicodeDecodeError as error:
-                raise ConfigError(
-                    f"{path} is not UTF-8 after line {reader.line_num}: {error.reason}.",
-                    hint=_ENCODING,
-                ) from error
+                raise _not_utf8(path, error) from error
 
     return Table(str(path), columns, rows, {})
+
+
+# What Python's reader says, and what it means to who wrote the file.
+_CSV_PROBLEMS = {
+    "unexpected end of data": "a quoted field that begins in this row never ends",
+    "expected after": "something stands between the end of a quoted field and the separator",
+    "line contains NUL": "the row holds a byte of value 0: the file is not text, or UTF-16",
+    "field larger": "a field has more than 131,072 characters: a quote before it may be open",
+}
+
+
+def _csv_problem(error: csv.Error) -> str:
+    return next((told for said, told in _CSV_PROBLEMS.items() if said in str(error)), str(error))
+
+
+def _not_utf8(path: Path, error: UnicodeDecodeError) -> ConfigError:
+    """The line and the byte that are no UTF-8; the file is read once more to find them."""
+    where = ""
+    with path.open("rb") as stream:
+        for number, line in enumerate(stream, start=1):
+            try:
+                line.decode("utf-8-sig")
+            except UnicodeDecodeError as wrong:
+                where = f", line {number}: the byte 0x{line[wrong.start]:02x}"
+                break
+    fact = f"{path}{where} is not UTF-8" if where else f"{path} is not UTF-8: {error.reason}"
+    return ConfigError(f"{fact}.", hint=_ENCODING)
 
 
 def _jsonl(path: Path) -> Table:
@@ -191,7 +159,7 @@ def _jsonl(path: Path) -> Table:
                     if line.strip():
                         yield _object(line, f"{path}, line {number}")
         except UnicodeDecodeError as error:
-            raise ConfigError(f"{path} is not UTF-8: {error.reason}.", hint=_ENCODING) from error
+            raise _not_utf8(path, error) from error
 
     return Table(str(path), _first_keys(path, rows), rows, {})
 
@@ -204,7 +172,7 @@ def _json(path: Path) -> Table:
                 stream.seek(0)
                 yield from _elements(stream, path) if start == "[" else _listed(stream, path)
         except UnicodeDecodeError as error:
-            raise ConfigError(f"{path} is not UTF-8: {error.reason}.", hint=_ENCODING) from error
+            raise _not_utf8(path, error) from error
 
     return Table(str(path), _first_keys(path, rows), rows, {})
 
@@ -270,6 +238,13 @@ def _unreadable(where: str, error: Exception, hint: str | None = None) -> Config
         return ConfigError(f"{where} is not UTF-8: {error.reason}.", hint=_ENCODING)
     if isinstance(error, RecursionError):
         return ConfigError(f"{where} is nested too deeply.", hint="A row is a flat object.")
+    if isinstance(error, json.JSONDecodeError):
+        # In a row of its own Python's line is always 1.
+        place = f"line {error.lineno}, " if error.lineno > 1 else ""
+        near = error.doc[error.pos : error.pos + _NEAR].splitlines()
+        found = f"near {near[0]!r}" if near and near[0] else "where it ends"
+        told = f"{error.msg}, at {place}column {error.colno}, {found}"
+        return ConfigError(f"{where} is not JSON: {told}.", hint=hint)
     return ConfigError(f"{where} is not JSON: {error}.", hint=hint)
 
 
@@ -281,7 +256,7 @@ def _no_list(path: Path) -> ConfigError:
 
 def _object(line: str, where: str) -> Row:
     try:
-        value = json.loads(line)
+        value = json.loads(line.rstrip())
     except (ValueError, RecursionError) as error:
         raise _unreadable(where, error) from error
     if not isinstance(value, dict):
@@ -318,16 +293,22 @@ def _parquet(path: Path) -> Table:
     return Table(str(path), columns, rows, {})
 
 
-def _dataset(spec: str) -> Table:
-    name, _, split = spec.partition("#")
+def require_datasets(spec: str) -> ModuleType:
+    """What reads the Hugging Face data set that a spec names. Raises MissingDependency."""
+    name = spec.partition("#")[0]
     try:
-        datasets = require("datasets", "data")
+        return require("datasets", "data")
     except MissingDependency as error:
         raise MissingDependency(
             f"There is no file or folder {name!r}, and reading a Hugging Face data set of that"
             " name needs the package datasets.",
             hint=error.hint,
         ) from error
+
+
+def _dataset(spec: str) -> Table:
+    name, _, split = spec.partition("#")
+    datasets = require_datasets(spec)
     try:
         if not split:
             splits = [str(word) for word in datasets.get_dataset_split_names(name)]

@@ -43,7 +43,11 @@ def test_list_for_a_person(cache: Path) -> None:
     """A table with the sum below."""
     done = edgekit("cache", "list")
     assert done.returncode == 0, done.stderr
-    assert "compile-0123456789ab" in done.stdout
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[0] == ["last", "used", "step", "of", "for", "size", "entry"]
+    assert lines[2][1:4] == ["days", "ago", "compile"]
+    assert lines[2][-1] == "compile-0123456789ab"
+    assert lines[3][:3] == ["just", "now", "calibration"]
     assert done.stdout.splitlines()[-1] == f"2 entries, 6 B in {cache}"
 
 

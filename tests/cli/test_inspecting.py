@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgekit.cli.commands.inspecting import describe
 from edgekit.core.bundle import Bundle
-from edgekit.core.manifest import RuntimeChoice, Step
+from edgekit.core.manifest import Origin, RuntimeChoice, Source, Step
 from tests.core.conftest import make_manifest
 
 VERSIONS = {"edgekit": "0.1.0", "openvino": "2026.4.1"}
@@ -97,16 +97,18 @@ def test_recorded_evidence_is_told() -> None:
     """The verdict, the accuracy with its interval, and the speed with its own."""
     evidence = {
         "accuracy": ACCURACY, "latency": LATENCY, "size": SIZE,
+        "basis": {"data": "d.csv", "date": "2026-01-02"},
+        "workload": {"batch": 1, "length": 16, "threads": 2},
         "run_on": {"cpu": "Xeon", "system": "Linux 6", "version": "1"},
     }  # fmt: skip
     assert fact("run on", evidence) == "Xeon, Linux 6"
-    assert fact("verdict", evidence) == "inconclusive (validate --record)"
+    assert fact("verdict", evidence) == "inconclusive (validate --record, 2026-01-02)"
     assert fact("accuracy", evidence) == (
         "0.8428, in PyTorch 0.8450: drop 0.26 % of the original's, 95 %"
-        " interval −1.76 % to 1.76 %, 1,200 samples"
+        " interval −1.76 % to 1.76 % (by validate, 1,200 samples of d.csv, 2026-01-02)"
     )
-    assert fact("speed", evidence) == (
-        "45.20 ms, in PyTorch 50.00 ms: 1.11× (0.76–1.42, not resolved)"
+    assert str(fact("speed", evidence)).replace("\N{NO-BREAK SPACE}", " ") == (
+        "45.20 ms, in PyTorch 50.00 ms: 1.11× (0.76–1.42, not resolved), at 1 × 16, 2 threads"
     )
 
 
@@ -139,6 +141,7 @@ QUANTIZED = Step(
         },
         "accuracy": {key: value for key, value in ACCURACY.items() if key != "verdict"},
         "latency": LATENCY,
+        "judged_on": "movies.csv",
     },
 )
 
@@ -149,7 +152,7 @@ def test_quantization_is_told() -> None:
     facts = {key: rest.strip() for key, _, rest in rows}
     assert facts["quantized"] == "int8-dynamic, smooth 0.75"
     assert facts["accuracy"].startswith("0.8428, in PyTorch 0.8450: drop 0.26 %")
-    assert facts["accuracy"].endswith("1,200 samples")
+    assert facts["accuracy"].endswith("(by quantize, 1,200 samples of movies.csv)")
     assert facts["speed"] == "45.20 ms, its input 50.00 ms: 1.11× (0.76–1.42, not resolved)"
 
 
@@ -174,3 +177,28 @@ def test_strange_facts_of_a_quantization_do_not_hide_the_bundle() -> None:
         lines = told(steps=(Step("quantize", facts=facts),))
         assert any(line.startswith("stage") for line in lines)
     assert any("not readable" in line for line in lines)
+
+
+def test_two_accuracies_tell_what_each_rests_on() -> None:
+    """One of quantize, one of validate: neither is shown without its rows."""
+    lines = [
+        line for line in told(steps=(QUANTIZED,), evidence={"accuracy": ACCURACY, "size": SIZE})
+        if line.startswith("accuracy ")
+    ]  # fmt: skip
+    assert ["by quantize" in line for line in lines] == [True, False]
+    assert ["by validate" in line for line in lines] == [False, True]
+
+
+def test_what_was_built_and_not_run_is_told() -> None:
+    """Where the manifest says that its device was not there."""
+    lines = told(evidence={"run_on": None}, target={"name": "cuda"})
+    assert any(line.split("  ")[-1].strip() == "nothing: built, not run on cuda" for line in lines)
+
+
+def test_the_stored_type_is_the_sources() -> None:
+    """An int8 bundle is not called float32: its own precision has a line."""
+    origin = Origin("m", "0" * 64)
+    source = Source("huggingface", "m", None, "0" * 64, "Bert", 5, "float32", None, origin)
+    lines = told(steps=(Step("quantize", facts={"precision": "int8"}),), source=source)
+    assert any(line.startswith("parameters") and line.endswith("in the source") for line in lines)
+    assert any(line.startswith("precision ") and line.endswith("int8") for line in lines)

@@ -19,6 +19,7 @@ from edgekit.core.measurements import (
     Interval,
     KeptFloat,
     Latency,
+    Noise,
     QuantizeResult,
     Tried,
 )
@@ -45,6 +46,9 @@ RESULT = QuantizeResult(
     verdict="pass",
     recipe={"scheme": "int8-dynamic"},
     cpu_features=("avx512_vnni",),
+    run_on={"cpu": "Xeon"},
+    workload={"batch": 1, "length": 128, "threads": 2},
+    noise=Noise(1.01, 0.98, 1.04, "noisy", ("others used 20 %",)),
     tried=(
         Tried("int8-dynamic", 0.02, 22_000_000, False, "a drop of 2.00 %"),
         Tried("int8-dynamic, head at float32", 0.001, 23_000_000, True, "the cheapest"),
@@ -93,7 +97,9 @@ def test_a_missed_budget_is_one_json_object_too(small: Small) -> None:
     assert done.returncode == 5
     result = json.loads(done.stdout)
     check_schema(result)
-    assert (result["verdict"], result["output"]) == ("fail", None)
+    assert (result["verdict"], result["output"]) == ("inconclusive", None)
+    assert (result["method"], result["bits"], result["bytes"]) == (None, None, None)
+    assert result["samples_needed"] > 1_000_000
     assert result["error"]["kind"] == "BudgetNotMet"
     assert small.nothing_left()
 
@@ -104,8 +110,8 @@ def test_a_missed_budget_for_a_person(small: Small) -> None:
         "quantize", "b", "-o", "q", *ELSEWHERE, *JUDGED[:-1], "0.0001%", cwd=small.folder
     )
     assert done.returncode == 5
-    assert done.stdout.startswith("verdict: fail")
-    assert "Error: The budget cannot be met" in done.stderr
+    assert done.stdout == "verdict: inconclusive\n"
+    assert "Error: The budget of 0.0001% cannot be proved on" in done.stderr
     assert "--max-drop" in done.stderr
 
 
@@ -174,10 +180,12 @@ def test_result_for_a_person() -> None:
         "quantized: 36 MatMul, 1 Gather",
         "needs: avx512_vnni",
         "note: Something to know.",
+        "A/A: 1.010 (0.980–1.040); the machine was noisy.",
         "q: abababababab",
     ):
         assert line in text.splitlines(), line
     assert "2.00× (1.90× to 2.10×)" in text
+    assert "latency at 1\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}128, 2 threads: " in text
     assert "raised to float32" in text
     assert "a drop of 2.00 %" in text
 
@@ -185,9 +193,20 @@ def test_result_for_a_person() -> None:
 def test_result_without_a_candidate() -> None:
     """Where nothing could be made there is no size to tell, and no bundle."""
     none = replace(
-        RESULT, output=None, bundle_id="", method="none", bits=0, bytes=0, ratio_to_input=0.0,
-        quantized_ops={}, kept_float=(), latency=None, accuracy=None, verdict="fail", tried=(),
+        RESULT, output=None, bundle_id=None, method=None, bits=None, bytes=None,
+        ratio_to_input=None, quantized_ops={}, kept_float=(), latency=None, accuracy=None,
+        verdict="fail", tried=(),
     )  # fmt: skip
     lines = describe(none).splitlines()
     assert lines[0] == "verdict: fail"
     assert not any(line.startswith(("method", "size", "quantized")) for line in lines)
+
+
+def test_built_not_run() -> None:
+    """A pass for a device that is not here says for what it is one."""
+    first = describe(replace(RESULT, run_on=None, target="raspberry-pi-5")).splitlines()[0]
+    assert first == (
+        "verdict: pass for its accuracy, on this machine; built, not run on raspberry-pi-5, speed"
+        " not measured"
+    )
+    assert describe(replace(RESULT, run_on=None, verdict="fail")).startswith("verdict: fail\n")

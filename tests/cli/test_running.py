@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.cli.commands.running import _arrays, _text
+from edgekit.cli.commands.running import _arrays, _check_no_path, _text, _unquoted
 from edgekit.core.errors import ConfigError
 from tests.cli.test_main import edgekit
 from tests.runtime.conftest import (
@@ -265,7 +265,7 @@ def test_arrays_for_a_model_of_texts(texts: Path, tmp_path: Path) -> None:
     error = json.loads(out)["error"]
     assert (code, error["kind"]) == (2, "ConfigError")
     assert "x.npz is a file of arrays" in error["message"]
-    assert edgekit("run", texts, "nothing.npz").returncode == 0
+    assert edgekit("run", texts, '"nothing.npz"').returncode == 0
 
 
 def test_infinity_in_an_answer(linear: Path, tmp_path: Path) -> None:
@@ -289,3 +289,43 @@ def test_long_text_is_truncated_and_said(texts: Path) -> None:
     short = edgekit("run", texts, fits, "--json")
     assert told not in short.stderr
     assert json.loads(longer.stdout) == json.loads(short.stdout)
+
+
+@pytest.mark.parametrize("word", ["missing.csv", "photo.JPG", "no/such/thing"])
+def test_a_path_that_is_not_there_is_no_sentence(word: str) -> None:
+    """Exit 2 with how the same is given as a text."""
+    with pytest.raises(ConfigError, match=f"There is no file {word}") as caught:
+        _check_no_path(word)
+    assert f"""'"{word}"'""" in str(caught.value.hint)
+
+
+def test_a_file_is_no_sentence_either(tmp_path: Path) -> None:
+    """Its name would be answered: its lines go to standard input."""
+    path = tmp_path / "texts.txt"
+    path.write_text("a film\n")
+    with pytest.raises(ConfigError, match="is a file") as caught:
+        _check_no_path(str(path))
+    assert f"< {path}" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    "text", ["film", "see a/b for it", "3.5", '["a/b", "c"]', '"and/or"', "v1.0", "e.g."]
+)
+def test_texts_are_no_paths(text: str) -> None:
+    """Words, sentences and JSON are answered."""
+    _check_no_path(text)
+
+
+@pytest.mark.parametrize(("word", "text"), [('"and/or"', "and/or"), ('"a" b', '"a" b'), ("a", "a")])
+def test_a_json_string_is_its_text(word: str, text: str) -> None:
+    """So that anything can be given; quotes inside of a sentence stay."""
+    assert _unquoted(word) == text
+
+
+def test_a_missing_file_as_the_only_argument(texts: Path) -> None:
+    """By the command; among several texts nothing is taken for a path."""
+    done = edgekit("run", texts, "missing.csv", "--json")
+    assert done.returncode == 2
+    assert "There is no file missing.csv" in json.loads(done.stdout)["error"]["message"]
+    assert edgekit("run", texts, '"missing.csv"', "--json").returncode == 0
+    assert edgekit("run", texts, "and/or", "a film", "--json").returncode == 0

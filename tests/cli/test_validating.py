@@ -17,6 +17,7 @@ from edgekit.cli.commands.validating import describe
 from edgekit.core.measurements import (
     Accuracy,
     BenchResult,
+    Contender,
     Gate,
     Interval,
     Latency,
@@ -145,6 +146,15 @@ def test_a_report_that_exists_is_refused_before_anything_is_read(folder: Path) -
     done = edgekit(*COMMAND, "--markdown", "r.md", "--force", cwd=folder)
     assert done.returncode == 0, done.stderr
     assert "Pass: b" in page.read_text()
+    assert "Written: r.md" in done.stderr
+
+
+def test_agreement_is_no_accuracy() -> None:
+    """Where DATA had no labels the line below the metric says what it is worth."""
+    lines = describe(replace(RESULT, accuracy=replace(ACCURACY, metric="agreement"))).splitlines()
+    at = next(number for number, line in enumerate(lines) if line.startswith("agreement: "))
+    assert lines[at + 1].startswith("no labels: ")
+    assert not any(line.startswith("no labels: ") for line in describe(RESULT).splitlines())
 
 
 def test_a_budget_of_the_drop_needs_data(folder: Path) -> None:
@@ -186,20 +196,24 @@ def test_an_end_without_a_bound_is_said() -> None:
     )
 
 
-@pytest.mark.parametrize(("low", "told"), [(0.95, ", not resolved"), (1.05, "(1.05–1.20)\n")])
+@pytest.mark.parametrize(("low", "told"), [(0.95, ", not resolved"), (1.05, "(1.05× to 1.20×)\n")])
 def test_a_speed_that_may_be_none_is_not_resolved(low: float, told: str) -> None:
     """And the noise of the machine is told with it."""
     noise = Noise(1.01, 0.98, 1.04, "noisy", ("others used 20 %",))
     result = replace(
         RESULT,
         latency=Latency(11.0, 10.0, Interval(1.1, low, 1.2)),
-        timing=BenchResult({}, {}, {}, (), (), noise),
+        timing=BenchResult({"threads": 2}, {}, {}, (ROW,), (), noise),
     )
     text = describe(result)
+    assert "latency at 1 × 16, 2 threads: 11.0 ms in PyTorch".replace(" ", "") in (
+        text.replace("\N{NO-BREAK SPACE}", "").replace(" ", "")
+    )
     assert told in text
     assert "A/A: 1.010 (0.980–1.040); the machine was noisy.\n  others used 20 %" in text
 
 
+ROW = Contender("b", "onnxruntime", 1, 16, 10.0, None, None, None, 100.0, 1.0, 1.0, 1.0, 5, 5, 9, 5)
 ACCURACY = Accuracy("accuracy", 0.9, 0.8, 0.11, 0.05, 0.2, 400, None, mcnemar_p=0.00123)
 RESULT = ValidateResult(
     "fail", ACCURACY, {}, None, Size(100, 50, 0.5), (Gate("max_drop", 0.01, 0.11, False),), {}, {}

@@ -14,7 +14,13 @@ import pytest
 import edgekit
 from edgekit.core.bundle import open_bundle
 from edgekit.core.cachefolder import VARIABLE
-from edgekit.core.errors import BudgetNotMet, CompileError, ConfigError, StepError
+from edgekit.core.errors import (
+    BudgetNotMet,
+    CompileError,
+    ConfigError,
+    EngineUnavailable,
+    StepError,
+)
 from edgekit.core.measurements import (
     BenchResult,
     BuildCandidate,
@@ -23,6 +29,7 @@ from edgekit.core.measurements import (
     Noise,
     Ratio,
     ValidateResult,
+    Verdict,
 )
 from edgekit.pipeline import building
 from edgekit.pipeline.building import build
@@ -203,20 +210,102 @@ def test_both_engines(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
     assert open_bundle(small.output).manifest.requires.engine == OV
 
 
-def test_impossible_budget(small: Small) -> None:
-    """It is exit 5 with all that was tried, and nothing is left."""
+def test_impossible_budget(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too few rows for any candidate is exit 5 before one is made, and nothing is left."""
     before = sorted(small.folder.iterdir())
-    with pytest.raises(BudgetNotMet, match="None of 2 candidates") as caught:
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a candidate was made")
+
+    monkeypatch.setattr(building, "compile", never)
+    with pytest.raises(BudgetNotMet, match="cannot be proved on") as caught:
         build(small.reference, small.output, target=FAR, engine=ORT, data=small.data,
               max_drop="0.0001%", cache=False)  # fmt: skip
     result = caught.value.result
     assert isinstance(result, BuildResult)
     assert (result.verdict, result.output, result.chosen, result.bundle_id) == (
-        "fail", None, None, None,
+        "inconclusive", None, None, None,
     )  # fmt: skip
-    assert {one.verdict for one in result.candidates} <= {"fail", "inconclusive"}
-    assert all(one.reason and not one.chosen for one in result.candidates)
+    assert result.samples_needed == 2_995_731
+    assert [one.step for one in result.steps] == ["export"]
     assert sorted(small.folder.iterdir()) == before
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("fail", "fail"), ("inconclusive", "inconclusive")])
+def test_no_candidate_passes(
+    small: Small, monkeypatch: pytest.MonkeyPatch, verdict: Verdict, code: str
+) -> None:
+    """The whole is a failure unless all that was judged was inconclusive."""
+
+    def validate(path: Path, **options: object) -> ValidateResult:
+        result = edgekit.validate(path, **options)  # type: ignore[arg-type]
+        raise BudgetNotMet("No.", result=replace(result, verdict=verdict))
+
+    monkeypatch.setattr(proving, "validate", validate)
+    before = sorted(path for path in small.folder.iterdir() if path.name != "cache")
+    result = built(small)
+    assert (result.verdict, result.chosen, len(result.candidates)) == (code, None, 2)
+    assert all(one.reason and not one.chosen for one in result.candidates)
+    assert sorted(path for path in small.folder.iterdir() if path.name != "cache") == before
+
+
+@pytest.mark.parametrize("target", ["cuda", "openvino-gpu"])
+def test_device_that_is_not_here(small: Small, target: str) -> None:
+    """The same graph is judged on this CPU, and the bundle that ships says so and asks for it."""
+    result = built(small, target=target, engine=None)
+    assert (result.verdict, result.target) == ("pass", target)
+    assert result.not_run is not None
+    bundle = open_bundle(small.output)
+    assert bundle.manifest.evidence["run_on"] is None
+    assert bundle.manifest.evidence["accuracy"]["samples"] > 600  # type: ignore[index,call-overload]
+    assert bundle.manifest.runtime.options["device"] == {"cuda": "cuda"}.get(target, "gpu")
+    assert result.validation is not None
+    assert result.validation.bundle["bundle_id"] == bundle.id == result.bundle_id
+    assert result.validation.latency is None
+    assert any(
+        note.startswith(f"Built, not run on {target}: ") and "this machine's CPU" in note
+        for note in result.validation.notes
+    )
+    assert "Built, not run on" in bundle.file("report.html").read_text(encoding="utf-8")
+
+
+def test_device_that_nothing_here_stands_in_for(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What this CPU has no kernels for is built, and claimed of it is nothing."""
+    monkeypatch.setattr(proving, "_refusal", lambda _: EngineUnavailable("No kernel for it."))
+    with pytest.raises(BudgetNotMet, match="Built, not run: none of 2 candidates") as caught:
+        build(small.reference, small.output, target="cuda", data=small.data, max_drop="5%")
+    result = caught.value.result
+    assert isinstance(result, BuildResult)
+    assert (result.verdict, result.chosen) == ("inconclusive", None)
+    assert all("No kernel for it" in one.reason for one in result.candidates)
+    assert small.nothing_left()
+
+
+def test_no_working_folder_is_told(small: Small) -> None:
+    """What a build says names no folder that is gone when it ends."""
+    told: list[str] = []
+    built(small, progress=told.append)
+    assert told
+    assert not any(str(small.folder / ".q") in line for line in told)
+
+
+def test_columns_are_looked_at_before_a_candidate_is_made(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Labels under another name are an error where a budget was asked for."""
+    with np.load(small.data) as stored:
+        np.savez(small.folder / "e.npz", x=stored["x"], classes=stored["label"])
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a candidate was made")
+
+    monkeypatch.setattr(building, "compile", never)
+    with pytest.raises(ConfigError, match="'classes' looks like labels"):
+        built(small, data=str(small.folder / "e.npz"))
+    with pytest.raises(ConfigError, match="no data at"):
+        built(small, calibration="none.npz")
 
 
 def test_target_that_is_not_this_machine(small: Small) -> None:

@@ -13,8 +13,10 @@ from jsonschema import ValidationError
 import edgekit
 from edgekit.core.bundle import open_bundle
 from edgekit.core.errors import BudgetNotMet, ConfigError, EdgekitError, QuantizeError
-from edgekit.core.measurements import KeptFloat, QuantizeResult, Tried
+from edgekit.core.measurements import KeptFloat, Noise, QuantizeResult, Tried
 from edgekit.core.results import to_json
+from edgekit.evaluation import latency as timing
+from edgekit.pipeline import quantizing
 from edgekit.pipeline.choices.candidates import Workshop
 from edgekit.pipeline.choices.judging import Judge
 from edgekit.quantization.recipes import Recipe
@@ -24,6 +26,7 @@ from tests.pipeline.quantizable import (
     SCHEMAS,
     Small,
     check_schema,
+    compared,
     judged,
     make_small,
     quantized,
@@ -77,7 +80,7 @@ def test_a_budget_is_proved_on_rows_that_nothing_chose_by(small: Small, engine: 
     spent = {role: len(found) for role, found in step.data.items()}
     assert set(spent) == {"calibration", "search"}
     assert sum(spent.values()) + result.accuracy.samples == 1000
-    assert step.facts["verdict"] == "pass"
+    assert (step.facts["verdict"], step.facts["judged_on"]) == ("pass", "d.npz")
 
 
 @pytest.mark.parametrize("engine", ENGINES)
@@ -125,17 +128,63 @@ def test_sensitivity_is_saved(small: Small) -> None:
     assert step.facts["sensitivity"] == result.sensitivity
 
 
-def test_impossible_budget(small: Small) -> None:
-    """What not even the float graph can prove is exit 5 before anything is tried."""
-    with pytest.raises(BudgetNotMet, match="not even the graph in floating point") as caught:
+def test_impossible_budget(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What not even a perfect candidate can prove on so many rows is exit 5 before any is made."""
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("something was prepared")
+
+    monkeypatch.setattr(quantizing, "calibration_feeds", never)
+    with pytest.raises(BudgetNotMet, match=r"cannot be proved on \d+ rows") as caught:
         edgekit.quantize(
             small.bundle, small.output, data=small.data, reference=small.reference,
             max_drop="0.0001%",
         )  # fmt: skip
     result = caught.value.result
     assert isinstance(result, QuantizeResult)
-    assert (result.verdict, result.output, result.evaluations) == ("fail", None, 0)
+    assert (result.verdict, result.output, result.evaluations) == ("inconclusive", None, 0)
+    assert (result.bundle_id, result.method, result.bits, result.bytes) == (None,) * 4
+    assert result.ratio_to_input is None
+    assert result.samples_needed == 2_995_731
+    assert "2,995,731 rows" in str(caught.value.hint)
     assert small.nothing_left()
+    check_schema(to_json(result))
+
+
+def test_a_budget_that_only_a_run_shows_to_be_impossible(small: Small) -> None:
+    """Of other metrics the float graph is asked first: it answers as PyTorch, on too few rows."""
+    with pytest.raises(BudgetNotMet, match="not even the graph in floating point") as caught:
+        edgekit.quantize(
+            small.bundle, small.output, data=small.data, reference=small.reference,
+            max_drop="0.0001%", metric="f1-macro",
+        )  # fmt: skip
+    result = caught.value.result
+    assert isinstance(result, QuantizeResult)
+    assert (result.verdict, result.evaluations) == ("inconclusive", 0)
+    assert result.samples_needed is not None
+    assert f"{result.samples_needed:,} rows" in str(caught.value.hint)
+
+
+def test_data_is_looked_at_before_the_original_is_loaded(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A wrong path or column costs no minute."""
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("the reference was loaded")
+
+    monkeypatch.setattr(quantizing, "_load", never)
+    x, label = rows(100)
+    np.savez(small.folder / "classes.npz", x=x, classes=label)
+    np.savez(small.folder / "other.npz", y=x)
+    given: Mapping[str, object] = {"reference": small.reference, "max_drop": "5%"}
+    for options, told in (
+        ({"data": "none.npz"}, "no data at"),
+        ({"data": str(small.folder / "classes.npz")}, "'classes' looks like labels"),
+        ({"data": small.data, "calibration": str(small.folder / "other.npz")}, "no array 'x'"),
+    ):
+        with pytest.raises(ConfigError, match=told):
+            edgekit.quantize(small.bundle, small.output, **{**given, **options})  # type: ignore[arg-type]
 
 
 def test_an_input_that_is_off_already(small: Small) -> None:
@@ -195,6 +244,20 @@ def test_slower_than_its_input(small: Small, monkeypatch: pytest.MonkeyPatch) ->
     assert result.latency.speedup.high == 0.9
     assert any("slower than its input, which was allowed" in note for note in result.notes)
     assert not any("not resolved" in note for note in result.notes)
+
+
+def test_slower_in_a_noisy_run(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Noise decides no gate on time: it is inconclusive, and the noise stands in the result."""
+    noisy = Noise(1.1, 1.05, 1.15, "noisy", ("others ran",))
+    found = replace(compared(0.5, 0.9), noise=noisy)
+    monkeypatch.setattr(timing, "bench", lambda *_, **__: found)
+    with pytest.raises(BudgetNotMet, match="The run was noisy") as caught:
+        edgekit.quantize(small.bundle, small.output)
+    result = caught.value.result
+    assert isinstance(result, QuantizeResult)
+    assert (result.verdict, result.noise) == ("inconclusive", noisy)
+    assert result.workload == {"batch": 1}
+    check_schema(to_json(result))
 
 
 def test_speed_that_is_not_resolved_passes_and_is_said(

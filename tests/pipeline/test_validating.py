@@ -279,7 +279,7 @@ def test_wrong_options_end_before_anything_runs(
 
 def test_worst_samples_need_data(linear: Path) -> None:
     """There are none in the golden inputs."""
-    with pytest.raises(ConfigError, match="--worst tells samples of DATA"):
+    with pytest.raises(ConfigError, match="--worst needs --data"):
         judged(linear, data=None, worst="w.jsonl")
 
 
@@ -451,6 +451,49 @@ def test_a_record_is_of_one_run(linear: Path) -> None:
     assert not {"latency", "memory", "noise"} & set(recorded)
 
 
+def test_a_record_on_fewer_rows_does_not_replace(linear: Path) -> None:
+    """The stronger evidence stays unless that is asked for, and either is said."""
+    strong = _timed_elsewhere()
+    assert strong.accuracy is not None
+    record_evidence(open_bundle(linear), strong, data="movies.csv")
+    kept = open_bundle(linear).manifest.evidence
+    weak = replace(strong, verdict="fail", accuracy=replace(strong.accuracy, samples=40))
+    for lesser, rests_on in ((weak, "40 rows"), (replace(strong, accuracy=None), "golden inputs")):
+        said = record_evidence(open_bundle(linear), lesser, data="movies.csv")
+        assert said.startswith("Not recorded: ")
+        assert "a verdict (pass) on 500 rows of movies.csv" in said
+        assert rests_on in said
+        assert "--record --force" in said
+        assert open_bundle(linear).manifest.evidence == kept
+    said = record_evidence(open_bundle(linear), weak, data="movies.csv", force=True)
+    assert "It replaces a verdict (pass) on 500 rows of movies.csv." in said
+    assert open_bundle(linear).manifest.evidence["accuracy"]["samples"] == 40  # type: ignore[index,call-overload]
+
+
+def test_a_record_of_another_question_replaces(linear: Path) -> None:
+    """Fewer rows of other data, or of another metric, are no weaker answer to the same."""
+    strong = _timed_elsewhere()
+    assert strong.accuracy is not None
+    few = replace(strong, accuracy=replace(strong.accuracy, samples=40))
+    for other, data in (
+        (few, "books.csv"),
+        (replace(few, accuracy=replace(strong.accuracy, samples=40, metric="f1-macro")), "m.csv"),
+    ):
+        record_evidence(open_bundle(linear), strong, data="m.csv", force=True)
+        assert "Recorded in" in record_evidence(open_bundle(linear), other, data=data)
+
+
+def test_a_record_tells_what_it_rests_on(linear: Path, tmp_path: Path) -> None:
+    """The data by its name alone, the day, and what was timed."""
+    path = tmp_path / "movies.csv"
+    path.write_text("x")
+    record_evidence(open_bundle(linear), _timed_elsewhere(), data=f"{path}")
+    evidence = open_bundle(linear).manifest.evidence
+    assert evidence["basis"]["data"] == "movies.csv"  # type: ignore[index,call-overload]
+    assert len(evidence["basis"]["date"]) == 10  # type: ignore[index,call-overload]
+    assert evidence["workload"] == {"batch": 1, "length": 16}
+
+
 def test_a_record_tells_what_the_verdict_was_judged_by(linear: Path) -> None:
     """Gates with their limits, and how far the outputs lie apart, come back as they were."""
     result = _timed_elsewhere()
@@ -468,7 +511,11 @@ def test_a_record_tells_what_the_verdict_was_judged_by(linear: Path) -> None:
         ({"processes": 1}, "processes"),
         ({"threads": 0}, "--threads"),
         ({"length": 99999}, "length"),
-        ({"length": "data", "data": None}, "--length data needs"),
+        ({"length": "data", "data": None, "max_drop": None}, "--length data needs"),
+        ({"data": "none.npz"}, "no data at 'none.npz'"),
+        ({"columns": "label=stars"}, "no array 'stars'"),
+        ({"data": None, "max_drop": None, "columns": "label=stars"}, "--columns needs --data"),
+        ({"data": None, "max_drop": None, "metric": "accuracy"}, "--metric needs --data"),
         ({"layers": "another"}, "another model"),
     ],
 )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,8 @@ from edgekit.cli.console import Console
 from edgekit.cli.main import cli
 from edgekit.core.bundle import open_bundle, replace_evidence
 from edgekit.core.errors import ConfigError, MissingDependency
-from edgekit.core.measurements import Noise
+from edgekit.core.manifest import Step
+from edgekit.core.measurements import Accuracy, Interval, Latency, Noise, QuantizeResult
 from edgekit.core.results import to_json
 from edgekit.reporting import require_reporting, write_report, write_reports
 from tests.reporting import results
@@ -119,8 +122,6 @@ NOISY = Noise(1.041, 1.012, 1.068, "noisy", ("other programs used 31% of the CPU
 
 def test_a_bundle_is_reported_from_its_evidence(classifier: Path, tmp_path: Path) -> None:
     """What `validate --record` wrote into the manifest is enough for a page."""
-    import shutil
-
     bundle = open_bundle(shutil.copytree(classifier, tmp_path / "copy"))
     result = results.validation()
     evidence = {
@@ -144,3 +145,61 @@ def test_a_bundle_is_reported_from_its_evidence(classifier: Path, tmp_path: Path
         assert "The machine was noisy while it was timed." in text
         assert "other programs used 31% of the CPUs" in text
         assert "1.04×" in text
+
+
+QUANTIZED = QuantizeResult(
+    Path("out/q"), "ab" * 32, "int8-dynamic", 8, "host", "onnxruntime", {"MatMul": 3}, (), 25, 0.25,
+    Latency(20.0, 10.0, Interval(2.0, 1.9, 2.1)),
+    Accuracy("accuracy", 0.9, 0.898, 0.0022, -0.001, 0.005, 4000, None), "pass", {},
+    workload={"batch": 1, "length": 128},
+)  # fmt: skip
+
+
+def test_a_quantization_is_rendered(tmp_path: Path) -> None:
+    """The accuracy that it proved; its speed, which is against the input, as a note."""
+    path = tmp_path / "quantize.json"
+    path.write_text(json.dumps(to_json(QUANTIZED)))
+    write_report(path, None, markdown=tmp_path / "r.md")
+    text = (tmp_path / "r.md").read_text()
+    assert "Pass: q" in text
+    assert "4,000 samples" in text
+    assert "2.00× its input's" in text
+    assert "Built, not run on host" in text
+
+
+def test_a_quantization_without_a_candidate_is_not(tmp_path: Path) -> None:
+    """There is nothing to draw, and that is said."""
+    none = replace(QUANTIZED, bundle_id=None, bytes=None, ratio_to_input=None, bits=None)
+    path = tmp_path / "quantize.json"
+    path.write_text(json.dumps({**to_json(none), "error": {"message": "No."}}))  # type: ignore[dict-item]
+    with pytest.raises(ConfigError, match="no candidate to report"):
+        write_report(path, None, markdown=tmp_path / "r.md")
+
+
+def test_a_build_is_rendered_by_its_validation(tmp_path: Path) -> None:
+    """That of the candidate it chose; without one it is told."""
+    path = tmp_path / "build.json"
+    build = {"output": "q", "candidates": [{}], "validation": to_json(results.validation())}
+    path.write_text(json.dumps(build))
+    write_report(path, None, markdown=tmp_path / "r.md")
+    assert "Pass" in (tmp_path / "r.md").read_text()
+    path.write_text(json.dumps({**build, "validation": None}))
+    with pytest.raises(ConfigError, match="chose none of its 1 candidates"):
+        write_report(path, None, markdown=tmp_path / "r2.md")
+
+
+def test_a_quantized_bundle_is_reported_from_its_step(classifier: Path, tmp_path: Path) -> None:
+    """What `quantize` wrote into the manifest is evidence, until a validation records more."""
+    bundle = open_bundle(shutil.copytree(classifier, tmp_path / "copy"))
+    facts = {
+        "verdict": "pass", "accuracy": to_json(QUANTIZED.accuracy), "judged_on": "movies.csv",
+        "latency": to_json(QUANTIZED.latency), "notes": ["Something to know."],
+    }  # fmt: skip
+    steps = (*bundle.manifest.steps, Step("quantize", facts=facts))
+    (bundle.path / "edgekit.json").write_bytes(replace(bundle.manifest, steps=steps).to_json())
+    write_report(bundle.path, None, markdown=tmp_path / "r.md")
+    text = (tmp_path / "r.md").read_text()
+    assert "4,000 samples" in text
+    assert "judged on movies.csv" in text.replace("\\", "")
+    assert "Something to know." in text
+    assert "2.00× its input's" in text

@@ -13,6 +13,7 @@ import pytest
 from edgekit.core.errors import ConfigError
 from edgekit.sources.data import (
     Samples,
+    check_data,
     hash_inputs,
     parse_columns,
     read_samples,
@@ -425,3 +426,70 @@ def test_labels_of_arrays_are_finite(tmp_path: Path, value: float) -> None:
     np.savez(tmp_path / "d.npz", x=np.arange(60.0)[:, None], label=labels)
     with pytest.raises(ConfigError, match=f"row 3: the label is {value}"):
         read_samples(str(tmp_path / "d.npz"), "custom", inputs=["x"])
+
+
+LABELS_ELSEWHERE = {
+    "its name": "text,stars\na,9\nb,8\n",
+    "its classes": "text,mood\na,positive\nb,negative\n",
+}
+
+
+@pytest.mark.parametrize("name", LABELS_ELSEWHERE)
+def test_labels_that_nobody_mapped_are_refused_where_they_count(tmp_path: Path, name: str) -> None:
+    """A budget of accuracy never turns into one of agreement without a word."""
+    path = tmp_path / "d.csv"
+    path.write_text(LABELS_ELSEWHERE[name])
+    with pytest.raises(ConfigError, match="looks like labels") as caught:
+        read_samples(str(path), TASK, labels=NAMES, labels_wanted=True)
+    assert "--columns label=" in str(caught.value.hint)
+    found = read_samples(str(path), TASK, labels=NAMES)
+    assert found.labels is None
+    assert "not whether that is right" in found.notes[0]
+
+
+def test_other_columns_are_no_labels(tmp_path: Path) -> None:
+    """A number for each row, or what a model has no class for, is left alone."""
+    path = tmp_path / "d.csv"
+    path.write_text("text,row,source\n" + "".join(f"t{n},{n},web\n" for n in range(9)))
+    found = read_samples(str(path), TASK, labels=NAMES, labels_wanted=True)
+    assert found.labels is None
+
+
+def test_labels_of_arrays_that_nobody_mapped(tmp_path: Path) -> None:
+    """As of tables; one that is mapped has to be there."""
+    path = str(tmp_path / "d.npz")
+    np.savez(path, x=np.ones((3, 2)), classes=np.ones(3, int))
+    with pytest.raises(ConfigError, match="'classes' looks like labels"):
+        read_samples(path, "custom", inputs=("x",), labels_wanted=True)
+    assert "classes not read" in read_samples(path, "custom", inputs=("x",)).notes[0]
+    mapped = read_samples(path, "custom", columns={"label": "classes"}, inputs=("x",))
+    assert mapped.labels == (1, 1, 1)
+    with pytest.raises(ConfigError, match="no array 'clases'"):
+        read_samples(path, "custom", columns={"label": "clases"}, inputs=("x",))
+
+
+@pytest.mark.parametrize("name", ["column not there", "no rows", "misspelt label", "no text"])
+def test_a_look_finds_what_the_head_tells(tmp_path: Path, name: str) -> None:
+    """Before a model is loaded: the columns and the first row; no label is read."""
+    texts = {
+        "column not there": "body,label\nx,neutral\n",
+        "no rows": "text,label\n",
+        "misspelt label": "text,lable\nx,neutral\n",
+        "no text": "text,label\nx\n",
+    }
+    path = tmp_path / "d.csv"
+    path.write_text(texts[name])
+    with pytest.raises(ConfigError):
+        check_data(str(path), TASK, labels=NAMES)
+    path.write_text("text,label\nx,angry\n")
+    check_data(str(path), TASK, labels=NAMES)
+    with pytest.raises(ConfigError, match="no data at"):
+        check_data(str(tmp_path / "none.csv"), TASK)
+
+
+def test_a_row_without_a_column_is_told(tmp_path: Path) -> None:
+    """Objects may have other names, row by row."""
+    path = tmp_path / "d.jsonl"
+    path.write_text('{"text": "a", "label": 0}\n{"txt": "b", "label": 0}\n')
+    with pytest.raises(ConfigError, match="row 2: it has no 'text', only txt, label"):
+        read_samples(str(path), TASK)

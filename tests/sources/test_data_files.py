@@ -20,7 +20,8 @@ import pytest
 from edgekit.core.errors import ConfigError, MissingDependency
 from edgekit.sources import data_files
 from edgekit.sources.data import read_samples
-from edgekit.sources.data_files import find_data, open_table
+from edgekit.sources.data_files import open_table
+from edgekit.sources.data_paths import find_data
 
 ROWS = [{"text": "a, b", "label": 1}, {"text": 'say "x"\nagain', "label": 0}]
 
@@ -125,12 +126,20 @@ def test_a_file_has_no_splits(tmp_path: Path) -> None:
 BAD_FILES = {
     "empty.csv": (b"", "is empty"),
     "empty.jsonl": (b"\n\n", "no rows"),
-    "latin.csv": ("text,label\nGr\u00fc\u00dfe,1\n".encode("latin-1"), "not UTF-8"),
-    "latin.jsonl": ('{"text": "Grü"}\n'.encode("latin-1"), "not UTF-8"),
+    "latin.csv": (
+        "text,label\nGr\u00fc\u00dfe,1\n".encode("latin-1"),
+        "line 2: the byte 0xfc is not UTF-8",
+    ),
+    "latin.jsonl": (
+        '{"text": "Grü"}\n'.encode("latin-1"),
+        "line 1: the byte 0xfc is not UTF-8",
+    ),
     "wide.csv": (b"text,label\na,b,c\n", "line 2: 3 fields"),
     "narrow.csv": (b"text,label\na,1\nb\n", "line 3: 1 fields"),
-    "open.csv": (b'text,label\n"a,1\n', "line"),
-    "broken.jsonl": (b'{"text": 1\n', "line 1 is not JSON"),
+    "open.csv": (b'text,label\nx,1\n"a,1\ny,1\n', "line 3: a quoted field .* never ends"),
+    "after.csv": (b'text,label\n"a"b,1\n', "line 2: something stands between"),
+    "broken.jsonl": (b'{"text": 1\n', "line 1 is not JSON: .*, at column"),
+    "second.jsonl": (b'{"text": 1}\n{"text": 1,}\n', "line 2 is not JSON: .* near '}'"),
     "list.jsonl": (b"[1, 2]\n", "not an object"),
     "broken.json": (b'[{"text": 1},', "is not JSON"),
     "numbers.json": (b"[1, 2]", "list of objects"),

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from edgekit.cli.console import human_bytes, table
-from edgekit.core.measurements import Attached, BenchResult, Contender, Noise
+from edgekit.core.measurements import Attached, BenchResult, Contender
+from edgekit.reporting import words
 
 _LONGEST_NAME = 28
 
@@ -37,7 +38,7 @@ def describe(result: BenchResult, *, verbose: bool = False) -> str:
                 ],
             )
         )  # fmt: skip
-    blocks.append("\n".join([*noise_lines(result.noise), *_stopped(result.protocol)]))
+    blocks.append("\n".join([*words.noise(result.noise), *_stopped(result.protocol)]))
     blocks += [_attached(one) for one in result.attached]
     if result.notes:
         blocks.append("\n".join(f"Note: {note}" for note in result.notes))
@@ -90,18 +91,6 @@ def _stages(contenders: Sequence[Contender]) -> list[str]:
     ]  # fmt: skip
     header = ("workload", "contender", "before ms", "engine ms", "after ms")
     return [table(header, rows)] if rows else []
-
-
-def noise_lines(noise: Noise) -> list[str]:
-    """How quiet the machine was, and what disturbed it."""
-    if noise.aa_ratio is None or noise.aa_low is None or noise.aa_high is None:
-        lines = [f"The machine was {noise.verdict}."]
-    else:
-        lines = [
-            f"A/A: {noise.aa_ratio:.3f} ({noise.aa_low:.3f}–{noise.aa_high:.3f});"
-            f" the machine was {noise.verdict}."
-        ]
-    return lines + [f"  {cause}" for cause in noise.causes]
 
 
 def _stopped(protocol: Mapping[str, object]) -> list[str]:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+import time
 
 import click
 
 from edgekit.cli.console import Console, human_bytes, table
 from edgekit.cli.options import common, pass_console
+
+_HEADER = ("last used", "step", "of", "for", "size", "entry")
+# The largest unit of an age that it is at least one of, in seconds.
+_UNITS = (("day", 86_400), ("hour", 3600), ("minute", 60))
 
 
 @click.group("cache")
@@ -24,15 +28,16 @@ def list_entries(console: Console) -> None:
     from edgekit.pipeline.builds.store import entries
 
     found = entries()
+    now = time.time()
     rows = [
-        (datetime.fromtimestamp(one.used).isoformat(" ", "minutes"), one.kind,
-         human_bytes(one.bytes), one.path.name)
+        (_age(now - one.used), one.kind, one.model, one.target, human_bytes(one.bytes),
+         one.path.name)
         for one in found
     ]  # fmt: skip
     total = f"{_entries(len(found))}, {human_bytes(sum(one.bytes for one in found))}"
     text = f"{total} in {cache_folder()}"
     if rows:
-        text = f"{table(('last used', 'kind', 'size', 'entry'), rows)}\n\n{text}"
+        text = f"{table(_HEADER, rows)}\n\n{text}"
     console.result({"folder": cache_folder(), "entries": found}, text)
 
 
@@ -58,3 +63,12 @@ def clear_entries(console: Console, older_than: float) -> None:
 
 def _entries(count: int) -> str:
     return "1 entry" if count == 1 else f"{count:,} entries"
+
+
+def _age(seconds: float) -> str:
+    """How long ago something was, in one unit."""
+    for name, length in _UNITS:
+        count = int(seconds // length)
+        if count >= 1:
+            return f"{count:,} {name}{'' if count == 1 else 's'} ago"
+    return "just now"

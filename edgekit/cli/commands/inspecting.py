@@ -46,9 +46,12 @@ def describe(bundle: Bundle) -> str:
     if source is not None:
         facts += [
             ("source", f"{source.id} ({source.kind}, {source.architecture})"),
-            ("parameters", f"{source.parameters:,} stored as {source.dtype}"),
+            ("parameters", f"{source.parameters:,}, stored as {source.dtype} in the source"),
             ("licence", source.license or "not stated"),
         ]
+    precision = _precision(manifest.steps)
+    if precision is not None:
+        facts.append(("precision", precision))
     facts += [
         ("engine", f"{requires.engine} {_at_least(requires.engine_min_version)}".strip()),
         ("needs", _needs(bundle)),
@@ -150,9 +153,15 @@ def _quantized(steps: Sequence[Step]) -> list[tuple[str, object]]:
     accuracy, latency = step.facts.get("accuracy"), step.facts.get("latency")
     try:
         if isinstance(accuracy, Mapping):
-            told += _accuracy(read_record(Accuracy, accuracy))
+            found = read_record(Accuracy, accuracy)
+            told += _accuracy(found, f"by quantize, {_rows(found, step.facts.get('judged_on'))}")
         if isinstance(latency, Mapping):
-            told.append(("speed", _speed(read_record(Latency, latency), "its input")))
+            told.append(
+                (
+                    "speed",
+                    _speed(read_record(Latency, latency), "its input", step.facts.get("workload")),
+                )
+            )
     except ConfigError as error:
         told.append(("quantize", f"not readable: {error.message}"))
     return told
@@ -176,22 +185,41 @@ def _kept_float(steps: Sequence[Step]) -> list[tuple[str, str]]:
     return found if more <= 0 else [*found[:_KEPT], (f"and {more} more", "see --json")]
 
 
-def _accuracy(accuracy: Accuracy) -> list[tuple[str, object]]:
+def _precision(steps: Sequence[Step]) -> str | None:
+    """What the graph computes in, as the last step that decided it tells."""
+    found = (step.facts.get("precision") for step in reversed(steps))
+    return next((one for one in found if isinstance(one, str)), None)
+
+
+def _accuracy(accuracy: Accuracy, basis: str) -> list[tuple[str, object]]:
+    """`basis` says which command found it, and on what: a bundle may hold two of them."""
     from edgekit.reporting import words
 
     said = (
         f"{accuracy.candidate:.4f}, in PyTorch {accuracy.reference:.4f}: drop"
-        f" {words.drop(accuracy)}, {words.counted(accuracy.samples, 'sample')}"
+        f" {words.drop(accuracy)} ({basis})"
     )
     return [(accuracy.metric, said)]
 
 
-def _speed(latency: Latency, before: str) -> str:
+def _rows(accuracy: Accuracy, data: object) -> str:
+    from edgekit.reporting import words
+
+    of = f" of {data}" if isinstance(data, str) else ""
+    return f"{words.counted(accuracy.samples, 'sample')}{of}"
+
+
+def _speed(latency: Latency, before: str, workload: object = None) -> str:
+    from edgekit.reporting import words
+
     speed = latency.speedup
     unclear = ", not resolved" if speed.low <= 1 <= speed.high else ""
+    known = workload if isinstance(workload, Mapping) else {}
+    at = words.ran_at(known.get("batch"), known.get("length"), known.get("threads"))
+    where = f", at {at}" if at else ""
     return (
         f"{latency.candidate_ms:.2f} ms, {before} {latency.reference_ms:.2f} ms:"
-        f" {speed.value:.2f}× ({speed.low:.2f}–{speed.high:.2f}{unclear})"
+        f" {speed.value:.2f}× ({speed.low:.2f}–{speed.high:.2f}{unclear}){where}"
     )
 
 
@@ -199,6 +227,9 @@ def _recorded(bundle: Bundle) -> list[tuple[str, object]]:
     """What `validate --record` left: the verdict, the accuracy with its interval, the speed."""
     run_on = bundle.manifest.evidence.get("run_on")
     told: list[tuple[str, object]] = []
+    target = (bundle.manifest.target or {}).get("name")
+    if run_on is None and "run_on" in bundle.manifest.evidence and target is not None:
+        told.append(("run on", f"nothing: built, not run on {target}"))
     if isinstance(run_on, Mapping):
         told.append(("run on", ", ".join(str(run_on[k]) for k in ("cpu", "system") if k in run_on)))
     if "accuracy" not in bundle.manifest.evidence:
@@ -212,11 +243,15 @@ def _recorded(bundle: Bundle) -> list[tuple[str, object]]:
         return [*told, ("evidence", f"not readable: {error.message}")]
     accuracy, latency = result.accuracy, result.latency
     without = "" if accuracy else ", from tolerance and gates: there was no data"
-    told.append(("verdict", f"{result.verdict}{without} (validate --record)"))
+    basis = bundle.manifest.evidence.get("basis")
+    basis = basis if isinstance(basis, Mapping) else {}
+    when = f", {basis['date']}" if isinstance(basis.get("date"), str) else ""
+    told.append(("verdict", f"{result.verdict}{without} (validate --record{when})"))
     if accuracy is not None:
-        told += _accuracy(accuracy)
+        told += _accuracy(accuracy, f"by validate, {_rows(accuracy, basis.get('data'))}{when}")
     if latency is not None:
-        told.append(("speed", _speed(latency, "in PyTorch")))
+        workload = bundle.manifest.evidence.get("workload")
+        told.append(("speed", _speed(latency, "in PyTorch", workload)))
     return told
 
 

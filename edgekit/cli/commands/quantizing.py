@@ -6,6 +6,12 @@ from pathlib import Path
 
 import click
 
+from edgekit.cli.commands._results import (
+    accuracy_lines,
+    latency_line,
+    noise_lines,
+    verdict_line,
+)
 from edgekit.cli.console import Console, human_bytes, table
 from edgekit.cli.options import (
     BundlePath,
@@ -102,10 +108,16 @@ def command(
     seen: what costs too much accuracy is raised to more bits, until the budget holds. Without them
     the answers on the golden inputs are held to the tolerance of the precision.
 
-    Exit code 5 means that the budget cannot be met, or that the result is slower than its input.
+    For a target that is not this machine the bundle is built, not run: its answers are judged on
+    this machine's CPU, and its speed is not measured.
+
+    Exit code 5 means that the budget is missed or cannot be proved, or that the result is slower
+    than its input (inconclusive where the machine was noisy).
     """
+    from edgekit.cli.commands._telling import tell
     from edgekit.pipeline.quantizing import quantize
 
+    missed: EdgekitError | None = None
     try:
         result = quantize(
             bundle,
@@ -136,23 +148,28 @@ def command(
             progress=console.status,
         )
     except EdgekitError as error:
-        # With --json the error is told in one object with the result, by whoever catches it.
-        if isinstance(error.result, QuantizeResult) and not console.json_output:
-            console.result(error.result, describe(error.result))
-        raise
-    console.result(result, describe(result))
+        if not isinstance(error.result, QuantizeResult):
+            raise
+        missed, result = error, error.result
+    tell(console, result, describe(result), missed)
 
 
 def describe(result: QuantizeResult) -> str:
     """The verdict first, then what it rests on and what was tried."""
-    lines = [f"verdict: {result.verdict}"]
+    run = result.output is None or result.run_on is not None
+    lines = [
+        verdict_line(
+            result.verdict, target=result.target, run=run, by_data=result.accuracy is not None
+        )
+    ]
     # Without a candidate the error tells why, and what was tried is all there is.
     lines += _about(result) if result.bits else []
+    lines += noise_lines(result.noise)
     lines += [f"note: {note}" for note in result.notes]
     for shown in (_kept(result), _sensitivity(result), _tried(result)):
         lines += ["", shown] if shown else []
     if result.output is not None:
-        lines += ["", f"{result.output}: {result.bundle_id[:12]}"]
+        lines += ["", f"{result.output}: {(result.bundle_id or words.NONE)[:12]}"]
     return "\n".join(lines)
 
 
@@ -163,22 +180,12 @@ def _about(result: QuantizeResult) -> list[str]:
         f"method: {result.method}, {result.bits} bits, for {result.engine} on {result.target}",
         f"size: {human_bytes(result.bytes)}, the input's divided by {words.digits(share)}",
     ]
-    accuracy = result.accuracy
-    if accuracy is not None:
-        lines += [
-            f"{accuracy.metric}: {words.metric(accuracy.reference)} in PyTorch,"
-            f" {words.metric(accuracy.candidate)} in the bundle, {accuracy.samples:,} samples that"
-            " no choice has seen",
-            f"drop: {words.drop(accuracy)}",
-        ]
+    if result.accuracy is not None:
+        lines += accuracy_lines(result.accuracy, rows=" that no choice has seen")
     if result.latency is not None:
-        speed = result.latency.speedup
-        resolved = "" if speed.low > 1 or speed.high < 1 else ", not resolved"
-        lines.append(
-            f"latency: {words.milliseconds(result.latency.reference_ms)} for the input,"
-            f" {words.milliseconds(result.latency.candidate_ms)} for the bundle:"
-            f" {words.times(speed.value)} ({words.interval(speed)}){resolved}"
-        )
+        lines.append(latency_line(result.latency, result.workload, before="for the input"))
+    else:
+        lines.append(f"latency: not measured for {result.target}")
     counts = ", ".join(f"{count} {kind}" for kind, count in result.quantized_ops.items())
     lines.append(f"quantized: {counts or 'nothing'}")
     if result.cpu_features:

@@ -28,7 +28,10 @@ from edgekit.core.errors import ConfigError
 def command(
     console: Console, source: Path, output: Path | None, markdown: Path | None, force: bool
 ) -> None:
-    """Render a result of validate or bench, or a bundle's evidence, as a page to send.
+    """Render a result of validate, bench, quantize or build, or a bundle's evidence, as a page.
+
+    A bundle's evidence is what `build` and `validate --record` left in it, or else the verdict of
+    `quantize`.
 
     The page is one file: no network, no scripts, readable on a phone, in the dark and on paper.
     """

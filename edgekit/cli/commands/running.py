@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
@@ -25,6 +25,13 @@ from edgekit.runtime.model import Model
 _BATCH = 32
 # How files of arrays begin: .npz is a zip archive.
 _ARRAYS = (b"PK\x03\x04", b"\x93NUMPY")
+# How files end that somebody may take for an input: tables, arrays, pictures, sounds.
+_FILES = frozenset(
+    {
+        ".csv", ".tsv", ".json", ".jsonl", ".ndjson", ".parquet", ".txt", ".npz", ".npy", ".bmp",
+        ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp", ".flac", ".mp3", ".ogg", ".wav",
+    }
+)  # fmt: skip
 _PAIR = {"text", "text_pair"}
 _QUESTION = {"question", "context"}
 # Characters of an input, and of a path, that a message quotes.
@@ -53,14 +60,16 @@ def command(
     """Predict: texts as arguments or lines of standard input; .npz files for custom models.
 
     A pair of texts is written as a JSON list, ["a", "b"], a question with its context as a JSON
-    object, {"question": "…", "context": "…"}. The answer to each input is one JSON line (with
+    object, {"question": "…", "context": "…"}. A single argument that looks like a path is no text;
+    as a JSON string, '"and/or"', it is one. The answer to each input is one JSON line (with
     --json one object that holds them all).
     """
     with load(bundle, engine=engine, threads=threads) as model:
         answers: list[object] = []
         count = 0
-        for some in _batches(inputs, model.task):
-            for answer in _predict(model, some):
+        typed = list(inputs)
+        for some in _batches(typed, model.task):
+            for answer in _predict(model, some, typed=some is typed):
                 count += 1
                 numbers = _plain(answer)
                 plain = to_json(numbers)
@@ -76,9 +85,9 @@ def command(
             console.result({"predictions": answers}, "")
 
 
-def _batches(inputs: Sequence[str], task: str) -> Iterator[list[str]]:
-    if inputs and inputs != ("-",):
-        yield list(inputs)
+def _batches(inputs: list[str], task: str) -> Iterator[list[str]]:
+    if inputs and inputs != ["-"]:
+        yield inputs
         return
     what = "a .npz file" if task == "custom" else "a text"
     nothing = ConfigError(
@@ -116,7 +125,7 @@ def _lines(task: str) -> Iterator[str]:
             ) from error
 
 
-def _predict(model: Model, inputs: list[str]) -> list[object]:
+def _predict(model: Model, inputs: list[str], *, typed: bool) -> list[object]:
     if model.task == "custom":
         return [model(_arrays(Path(path))) for path in inputs]
     for line in inputs:
@@ -126,6 +135,9 @@ def _predict(model: Model, inputs: list[str]) -> list[object]:
                 f"{line} is a file of arrays; this bundle's task {model.task} reads texts.",
                 hint="Give texts, or pass arrays to model.run() in Python.",
             )
+    if typed and len(inputs) == 1:
+        _check_no_path(inputs[0])
+        inputs = [_unquoted(inputs[0])]
     parsed = [_text(line, model.task) for line in inputs]
     try:
         answers = model(parsed)
@@ -133,6 +145,39 @@ def _predict(model: Model, inputs: list[str]) -> list[object]:
         # What was typed is at fault here, not what an app hands over.
         raise ConfigError(error.message, hint=error.hint) from error
     return list(answers) if isinstance(answers, list) else [answers]
+
+
+def _check_no_path(word: str) -> None:
+    """Raise ConfigError for an argument that is meant as a path: its name would be answered."""
+    if any(mark.isspace() for mark in word) or word[:1] in ("[", "{", '"'):
+        return
+    kind = os.path.splitext(word)[1].lower()  # noqa: PTH122 - it may be no path
+    # Path.is_file() raises where a text is too long.
+    if kind in _FILES and os.path.isfile(word):  # noqa: PTH113
+        raise ConfigError(
+            f"{word} is a file; run answers texts.",
+            hint=f"Give its lines on standard input, edgekit run BUNDLE < {word}, or judge the"
+            " bundle on it with edgekit validate --data.",
+        )
+    if kind in _FILES or os.sep in word:
+        raise ConfigError(
+            f"There is no file {_shortened(word, _SHOWN_PATH)}.",
+            hint="If it is a text, write it as a JSON string: edgekit run BUNDLE"
+            f" '{_quoted(word)}'",
+        )
+
+
+def _quoted(word: str) -> str:
+    return _shortened(json.dumps(word, ensure_ascii=False), _SHOWN)
+
+
+def _unquoted(word: str) -> str:
+    """The text that a JSON string holds; any other word as it is."""
+    if word[:1] == '"':
+        with suppress(ValueError):
+            value = json.loads(word)
+            return value if isinstance(value, str) else word
+    return word
 
 
 def _text(line: str, task: str) -> object:

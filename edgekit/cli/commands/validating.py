@@ -9,7 +9,7 @@ from typing import Literal
 import click
 
 from edgekit.cli.bars import listening
-from edgekit.cli.commands._bench_tables import noise_lines
+from edgekit.cli.commands._results import accuracy_lines, latency_line
 from edgekit.cli.console import Console, command_line, human_bytes, table
 from edgekit.cli.options import (
     BundlePath,
@@ -23,7 +23,7 @@ from edgekit.cli.options import (
     timing,
 )
 from edgekit.core.errors import EdgekitError
-from edgekit.core.measurements import Accuracy, Gate, ValidateResult
+from edgekit.core.measurements import Gate, ValidateResult
 from edgekit.reporting import words
 from edgekit.reporting.headline import allowed_drop, gate_values
 
@@ -74,7 +74,12 @@ _CHANGED = 5
 )
 @click.option("--no-latency", is_flag=True, help="Judge accuracy only.")
 @timing(budget=20.0, sweep=False)
-@click.option("--record", is_flag=True, help="Write the evidence into the bundle's manifest.")
+@click.option(
+    "--record",
+    is_flag=True,
+    help="Write the evidence into the bundle's manifest; with --force also over evidence that"
+    " rests on more rows.",
+)
 @click.option(
     "--allow-other-reference",
     is_flag=True,
@@ -124,7 +129,11 @@ def command(
     content of a row decides, so that no command judges what another one calibrated with.
 
     Unless --min-speedup is given, the gate not_slower holds: a bundle fails when the whole 95 %
-    interval of its speed against PyTorch eager lies below 1; on a noisy machine that is undecided.
+    interval of its speed against PyTorch eager lies below 1.
+
+    A noisy run is reported and marked. A gate on time is inconclusive in it: neither missed nor,
+    where you asked for it, passed. One that nobody asked for (not_slower, the target's latency)
+    passes unless its interval lies against it, and a note says so.
 
     Exit code 0 means pass; 5 means that a budget or gate was missed or could not be decided.
     """
@@ -158,6 +167,7 @@ def command(
                 budget=budget,
                 processes=processes,
                 record=record,
+                force=force,
                 revision=revision,
                 trust_remote_code=trust_remote_code,
                 inputs=inputs,
@@ -176,21 +186,19 @@ def command(
 def describe(result: ValidateResult) -> str:
     """The verdict first, then what it rests on."""
     lines = [f"verdict: {result.verdict}", *_about_accuracy(result)]
+    timing = result.timing
     if result.latency is not None:
-        speed = result.latency.speedup
-        resolved = "" if speed.low > 1 or speed.high < 1 else ", not resolved"
-        lines.append(
-            f"latency: {result.latency.reference_ms:.2f} ms in PyTorch,"
-            f" {result.latency.candidate_ms:.2f} ms in the bundle: {speed.value:.2f}×"
-            f" ({speed.low:.2f}–{speed.high:.2f}){resolved}"
-        )
+        row = timing.contenders[-1] if timing is not None and timing.contenders else None
+        at = {} if row is None else {"batch": row.batch, "length": row.length}
+        threads = None if timing is None else timing.protocol.get("threads")
+        lines.append(latency_line(result.latency, {**at, "threads": threads}))
     size = result.size
     lines.append(
         f"size: {human_bytes(size.reference_bytes)} in PyTorch,"
         f" {human_bytes(size.candidate_bytes)} in the bundle"
     )
-    if result.timing is not None:
-        lines += noise_lines(result.timing.noise)
+    if timing is not None:
+        lines += words.noise(timing.noise)
     lines += [f"note: {note}" for note in result.notes]
     for shown in (_numerics(result), _gates(result), _layers(result), _changed(result)):
         lines += ["", shown] if shown else []
@@ -201,20 +209,10 @@ def _about_accuracy(result: ValidateResult) -> list[str]:
     accuracy = result.accuracy
     if accuracy is None:
         return ["accuracy: no data given; the outputs were compared on the golden inputs"]
-    lines = [
-        f"{accuracy.metric}: {accuracy.reference:.4f} in PyTorch, {accuracy.candidate:.4f} in"
-        f" the bundle, {accuracy.samples:,} samples",
-        _about_drop(result, accuracy),
-    ]
+    lines = accuracy_lines(accuracy, budget=allowed_drop(result))
     if accuracy.mcnemar_p is not None:
         lines.append(f"McNemar's exact test: p = {accuracy.mcnemar_p:.3g}")
     return lines
-
-
-def _about_drop(result: ValidateResult, accuracy: Accuracy) -> str:
-    limit = allowed_drop(result)
-    budget = "" if limit is None else f"; budget {words.hundredths(limit, accuracy.drop_unit)}"
-    return f"drop: {words.drop(accuracy)}{budget}"
 
 
 def _numerics(result: ValidateResult) -> str:

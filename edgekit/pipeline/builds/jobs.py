@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 from edgekit.core.bundle import Bundle
@@ -51,6 +52,7 @@ class Job:
     options: Options
     store: Store
     progress: Progress
+    folder: Path
     steps: list[BuildStep] = field(default_factory=list)
     candidates: dict[str, BuildCandidate] = field(default_factory=dict)
     errors: list[EdgekitError] = field(default_factory=list)

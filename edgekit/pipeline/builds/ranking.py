@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from edgekit.core.bundle import Bundle
-from edgekit.core.measurements import BenchResult
+from edgekit.core.measurements import BenchResult, Noise
 from edgekit.core.profiles import Profile
 from edgekit.evaluation.latency import bench
 from edgekit.evaluation.measuring import Measuring
@@ -39,13 +39,15 @@ class Speeds:
     """The candidates in the order in which they are to be validated.
 
     ``rejected`` says why others are not among them, ``reasons`` why each stands where it does;
-    ``measured`` is False where this machine is not the target.
+    ``measured`` is False where this machine is not the target. ``notes`` are sentences for a
+    person.
     """
 
     order: tuple[Rung, ...]
     measured: bool
     rejected: Mapping[str, str] = field(default_factory=dict)
     reasons: Mapping[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def rank(
@@ -66,13 +68,14 @@ def rank(
     if len(rungs) < 2:
         return Speeds(tuple(rungs), True)
     progress("Measuring the candidates against each other")
-    found = _measure(rungs, profile, goal, options, progress)
+    found = _measure(rungs, profile, goal, options, lambda text: progress(_named(text, rungs)))
     error = found.contenders[0].error
     if error is None:
         return _by_speed(rungs, found)
     # Nothing was compared with the first one: the others need another measure.
     others = rank(rungs[1:], profile, goal, options, progress)
-    return replace(others, rejected={rungs[0].name: _unmeasured(error), **others.rejected})
+    failed = _named(_unmeasured(error), rungs)
+    return replace(others, rejected={rungs[0].name: failed, **others.rejected})
 
 
 def _measure(
@@ -111,7 +114,7 @@ def _by_speed(rungs: Sequence[Rung], found: BenchResult) -> Speeds:
     rejected: dict[str, str] = {}
     for rung, name in zip(rungs, names, strict=True):
         if name in failed:
-            rejected[rung.name] = _unmeasured(failed[name])
+            rejected[rung.name] = _named(_unmeasured(failed[name]), rungs)
             continue
         one = ratios.get(name)
         speeds[rung.name] = 1.0 if one is None else one.value
@@ -135,4 +138,23 @@ def _by_speed(rungs: Sequence[Rung], found: BenchResult) -> Speeds:
             continue
         kept.append(rung)
     kept.sort(key=lambda rung: -speeds[rung.name])
-    return Speeds(tuple(kept), True, rejected, reasons)
+    return Speeds(tuple(kept), True, rejected, reasons, _noise(found.noise, rungs))
+
+
+def _noise(noise: Noise, rungs: Sequence[Rung]) -> tuple[str, ...]:
+    """What a noisy comparison means for the order."""
+    if noise.verdict != "noisy":
+        return ()
+    told = "; ".join(line.strip().rstrip(".") for line in words.noise(noise))
+    return (
+        f"The candidates were compared in a noisy run ({_named(told, rungs)}): which of them is"
+        " the best is less sure.",
+    )
+
+
+def _named(text: str, rungs: Sequence[Rung]) -> str:
+    """A text in which candidates are called as a person knows them, not as their folders."""
+    for rung in rungs:
+        text = text.replace(str(rung.bundle.path), rung.name)
+        text = text.replace(rung.bundle.path.name, rung.name)
+    return text

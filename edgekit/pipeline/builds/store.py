@@ -24,6 +24,7 @@ from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.cachefolder import cache_folder
 from edgekit.core.errors import ConfigError, EdgekitError, StepError, disk_errors
 from edgekit.core.hashing import canonical_json, sha256_bytes
+from edgekit.core.manifest import MANIFEST_MAX_BYTES, MANIFEST_NAME
 
 # Of the entries: raised when their meaning changes.
 _FORMAT = 1
@@ -44,12 +45,17 @@ class Kept:
 
 @dataclass(frozen=True)
 class Entry:
-    """Something in the cache; ``used`` is when it was last asked for, in seconds of the epoch."""
+    """Something in the cache; ``used`` is when it was last asked for, in seconds of the epoch.
+
+    ``model`` and ``target`` say what a bundle was made of and for, None where that is not known.
+    """
 
     path: Path
     kind: str
     bytes: int
     used: float
+    model: str | None = None
+    target: str | None = None
 
 
 class Store:
@@ -162,7 +168,25 @@ def _entries(folder: Path) -> Iterator[Entry]:
             # Another process has just removed it.
             continue
         kind = folder.name if path.is_file() else path.name.lstrip(".").rsplit("-", 1)[0]
-        yield Entry(path, kind, size, used)
+        yield Entry(path, kind, size, used, *_made_of(path / _BUNDLE / MANIFEST_NAME))
+
+
+def _made_of(manifest: Path) -> tuple[str | None, str | None]:
+    """The source and, with its engine, the target that a manifest names.
+
+    It is only told, not trusted: a look at the text is enough.
+    """
+    try:
+        if manifest.stat().st_size > MANIFEST_MAX_BYTES:
+            return None, None
+        found = json.loads(manifest.read_bytes())
+        model, target = found.get("source") or {}, found.get("target") or {}
+        engine = (found.get("requires") or {}).get("engine")
+        name, device = model.get("id"), target.get("name")
+    except (OSError, ValueError, AttributeError, RecursionError):
+        return None, None
+    told = f"{device}, {engine}" if isinstance(device, str) else None
+    return (name if isinstance(name, str) else None), told
 
 
 def clear(*, older_than_days: float = 0.0) -> tuple[int, int]:

@@ -8,13 +8,23 @@ from pathlib import Path
 
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import QuantizeError, SessionError
-from edgekit.core.measurements import Accuracy, Latency, QuantizeResult, Tried, Verdict
+from edgekit.core.measurements import (
+    Accuracy,
+    Latency,
+    Noise,
+    QuantizeResult,
+    Tried,
+    Verdict,
+)
+from edgekit.core.profiles import Profile
 from edgekit.core.results import to_json
 from edgekit.evaluation import latency as timing
+from edgekit.evaluation import statistics
 from edgekit.evaluation.statistics import Budget
-from edgekit.pipeline.choices.candidates import Candidate, Workshop, beyond_tolerance, describe
+from edgekit.pipeline.choices.candidates import Candidate, beyond_tolerance, describe
 from edgekit.pipeline.choices.judging import Judge
 from edgekit.pipeline.progress import Progress
+from edgekit.pipeline.recording import measured_at
 from edgekit.quantization.latency_table import latency_table
 from edgekit.quantization.moves import Costs, levels_above
 from edgekit.quantization.recipes import Group, Level, Prepared, Recipe
@@ -46,6 +56,9 @@ class Chosen:
     tried: tuple[Tried, ...] = ()
     evaluations: int = 0
     sensitivity: Sensitivity | None = None
+    workload: Mapping[str, object] = field(default_factory=dict)
+    noise: Noise | None = None
+    samples_needed: int | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -57,13 +70,20 @@ class Chosen:
             "verdict": self.verdict,
             "accuracy": to_json(self.accuracy),
             "latency": to_json(self.latency),
+            "workload": to_json(self.workload),
+            "noise": to_json(self.noise),
             "sensitivity": to_json(self.sensitivity),
             "notes": list(self.notes),
         }
         return {key: value for key, value in told.items() if value}
 
     def result(
-        self, workshop: Workshop, output: Path | None, written: Bundle | None, seconds: float
+        self,
+        profile: Profile,
+        source: Bundle,
+        output: Path | None,
+        written: Bundle | None,
+        seconds: float,
     ) -> QuantizeResult:
         """The same as `quantize` gives it."""
         candidate = self.candidate
@@ -73,20 +93,20 @@ class Chosen:
             for kind, count in part.quantized_ops.items():
                 counts[kind] = counts.get(kind, 0) + count
         bundle = written or (None if candidate is None else candidate.bundle)
-        size = 0 if bundle is None else bundle.bytes()
+        size = None if bundle is None else bundle.bytes()
         requires = None if written is None else written.manifest.requires
         recipe = None if candidate is None else candidate.recipe
         return QuantizeResult(
             output=output,
-            bundle_id="" if bundle is None else bundle.id,
-            method="none" if recipe is None else recipe.scheme,
-            bits=0 if recipe is None else recipe.bits,
-            target=workshop.profile.name,
-            engine=workshop.profile.engine,
+            bundle_id=None if bundle is None else bundle.id,
+            method=None if recipe is None else recipe.scheme,
+            bits=None if recipe is None else recipe.bits,
+            target=profile.name,
+            engine=profile.engine,
             quantized_ops=counts,
             kept_float=tuple(kept for part in parts.values() for kept in part.kept_float),
             bytes=size,
-            ratio_to_input=size / max(1, workshop.source.bytes()),
+            ratio_to_input=None if size is None else size / max(1, source.bytes()),
             latency=self.latency,
             accuracy=self.accuracy,
             verdict=self.verdict,
@@ -98,7 +118,17 @@ class Chosen:
             sensitivity=_mapping(to_json(self.sensitivity)),
             notes=(*self.notes, *(note for part in parts.values() for note in part.notes)),
             seconds=round(seconds, 3),
+            workload=self.workload,
+            noise=self.noise,
+            samples_needed=self.needed,
         )
+
+    @property
+    def needed(self) -> int | None:
+        """The rows for verdicts that would settle it, where it is inconclusive for want of them."""
+        if self.verdict != "inconclusive" or self.samples_needed is not None:
+            return self.samples_needed
+        return None if self.accuracy is None else self.accuracy.samples_needed
 
 
 class Choice:
@@ -132,6 +162,9 @@ class Choice:
         if self._judge.rows.calibration is not None or (recipe and recipe.needs_calibration):
             # The other notes are of ranges that were taken from the golden samples.
             chosen.notes += self._judge.rows.notes
+        if chosen.candidate is not None and chosen.missed is None:
+            seen = self._workshop.look_without_vnni(chosen.candidate)
+            chosen.notes += [] if seen is None else [seen]
         if sensitivity and chosen.sensitivity is None and chosen.candidate is not None:
             recipe = replace(chosen.candidate.recipe, levels={})
             chosen.sensitivity = self._rank(recipe)
@@ -239,7 +272,11 @@ class Choice:
             reason = search.impossible()
             if reason is not None:
                 self._tried += search.told()
-                best = Chosen(verdict="fail", missed=f"The budget cannot be met: {reason}.")
+                best = Chosen(
+                    verdict="inconclusive",
+                    missed=f"The budget cannot be proved: {reason}.",
+                    samples_needed=statistics.judge(floor.drop, budget)[1],
+                )
                 break
             if found is None:
                 searched.append(_unswitched(recipe))
@@ -274,6 +311,8 @@ class Choice:
         if len(names) < 2:
             return list(self._recipes)
         self._progress("Timing the recipes against each other")
+        # Each is searched from right after, or once it is its turn.
+        self._workshop.keep(self._recipes)
         found = self._judge.time_all(names)
         if not found:
             return list(self._recipes)
@@ -330,6 +369,7 @@ class Choice:
             chosen.notes.append(f"Its speed on {name} is not measured: {why}.")
             return
         chosen.latency = timing.latency_of(result)
+        chosen.workload, chosen.noise = measured_at(result), result.noise
         allowed = self._judge.allow_slower
         if chosen.latency is None:
             reason = next((row.error for row in result.contenders if row.error), "no ratio came")
@@ -341,7 +381,13 @@ class Choice:
             return
         speed = chosen.latency.speedup
         told = f"{words.times(speed.value)}, {words.interval(speed)}"
-        if speed.high < 1 and not allowed:
+        if speed.high < 1 and not allowed and result.noise.verdict == "noisy":
+            # As every gate on time of a noisy run.
+            chosen.slower, chosen.verdict = True, "inconclusive"
+            chosen.missed = (
+                f"The run was noisy: that it is slower than its input ({told}) is inconclusive."
+            )
+        elif speed.high < 1 and not allowed:
             chosen.slower, chosen.verdict = True, "fail"
             chosen.missed = f"It is slower than its input: {told}."
         elif speed.high < 1:

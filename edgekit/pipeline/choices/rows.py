@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError
 from edgekit.evaluation.pairs import sample_feeds
+from edgekit.pipeline.rows import used_rows
 from edgekit.quantization.recipes import Feeds
 from edgekit.runtime import load
 from edgekit.runtime.golden import read
 from edgekit.runtime.worker import not_finite
-from edgekit.sources.data import Samples, parse_columns, read_samples
+from edgekit.sources.data import Role, Samples, parse_columns, read_samples
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
 
-# Ranges are known long before: more rows only take longer.
+# Ranges are known long before: more rows only take time, and memory.
 _MOST_CALIBRATION = 512
 # A choice between candidates needs fewer rows than its proof.
 _MOST_SEARCH = 2000
@@ -47,13 +48,14 @@ def read_rows(
     calibration: str | None,
     *,
     seed: int,
+    labels_wanted: bool = False,
 ) -> Rows:
-    """The rows of DATA by role; a calibration file of one's own is used whole, and never judges.
+    """The rows of DATA by role; what calibrates, of a file of one's own or not, never judges.
 
     Raises ConfigError for DATA that cannot be read, or with nothing left to judge by.
     """
     manifest = source.manifest
-    used = {row for step in manifest.steps for rows in step.data.values() for row in _texts(rows)}
+    used = used_rows(manifest)
     names = parse_columns(columns)
     inputs = [spec.name for spec in manifest.components["model"].inputs]
     problem = None if loaded is None else loaded.problem_type
@@ -62,10 +64,14 @@ def read_rows(
     if calibration is not None:
         own = read_samples(
             calibration, manifest.task, columns=names, labels=manifest.labels, problem=problem,
-            inputs=inputs, seed=seed,
+            inputs=inputs, limit=_MOST_CALIBRATION, seed=seed,
         )  # fmt: skip
         if not len(own):
             raise ConfigError(f"{calibration} has no rows.", hint="Pass some real samples.")
+        if own.eligible > len(own):
+            notes.append(
+                f"{calibration} has {own.eligible:,} rows: ranges come from {len(own):,} of them."
+            )
         used |= set(own.row_hashes)
     if data is None:
         if own is None:
@@ -75,10 +81,11 @@ def read_rows(
             )
         return Rows(own, None, None, _roles(calibration=own), tuple(notes))
 
-    def of(role: str, limit: int | None) -> Samples:
+    def of(role: Role, limit: int | None) -> Samples:
         return read_samples(
             data, manifest.task, columns=names, labels=manifest.labels, problem=problem,
-            inputs=inputs, role=role, limit=limit, seed=seed, exclude=used,  # type: ignore[arg-type]
+            inputs=inputs, role=role, limit=limit, seed=seed, exclude=used,
+            labels_wanted=labels_wanted,
         )  # fmt: skip
 
     calibrating = own if own is not None else of("calibration", _MOST_CALIBRATION)
@@ -126,7 +133,3 @@ def _roles(**samples: Samples | None) -> dict[str, list[str]]:
     return {
         role: sorted(set(found.row_hashes)) for role, found in samples.items() if found is not None
     }
-
-
-def _texts(rows: object) -> list[str]:
-    return [row for row in rows if isinstance(row, str)] if isinstance(rows, list) else []

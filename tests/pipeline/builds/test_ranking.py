@@ -195,3 +195,18 @@ def test_no_choice(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, count: int) 
     """One candidate, or none, needs no measurement."""
     found, bench = ranked(monkeypatch, bundle, dict.fromkeys([f"{ORT} fp32"][:count], 1.0))
     assert (len(found.order), found.measured, bench.asked) == (count, True, [])
+
+
+def test_a_noisy_comparison_is_told(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With its causes, in which candidates have the names that people know."""
+    bench = Bench({f"{ORT} fp32": 1.0, f"{ORT} int8": 2.0})
+    noisy = Noise(1.1, 1.05, 1.2, "noisy", (f"{ORT} fp32 came out faster than itself",))
+
+    def measure(*given: object, **options: object) -> BenchResult:
+        return replace(bench(*given, **options), noise=noisy)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(ranking, "bench", measure)
+    two = rungs(bundle, {f"{ORT} fp32": 2, f"{ORT} int8": 1})
+    found = rank(two, HERE, "latency", OPTIONS, silent)
+    (note,) = found.notes
+    assert "the machine was noisy; onnxruntime fp32 came out faster than itself" in note

@@ -7,6 +7,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from edgekit.core.bundle import open_bundle
 from edgekit.core.cachefolder import VARIABLE
 from edgekit.core.errors import ConfigError, StepError
+from edgekit.core.manifest import Origin, Source
 from edgekit.pipeline.builds import store as keeping
 from edgekit.pipeline.builds.store import Kept, Store, clear, entries
 from tests.runtime.conftest import linear_graph, write_bundle
@@ -397,3 +399,18 @@ def test_clear_of_no_age(steps: Steps, days: float) -> None:
     with pytest.raises(ConfigError, match="--older-than"):
         clear(older_than_days=days)
     assert len(entries()) == 1
+
+
+def test_an_entry_tells_of_what_and_for_what(cache: Path, bundle: Path, tmp_path: Path) -> None:
+    """The model and the target that its manifest names; a strange manifest names none."""
+    opened = open_bundle(bundle)
+    origin = Origin("minilm", "0" * 64)
+    source = Source("huggingface", "minilm", None, "0" * 64, "Bert", 5, "float32", None, origin)
+    manifest = replace(opened.manifest, source=source, target={"name": "host"})
+    (bundle / "edgekit.json").write_bytes(manifest.to_json())
+    Steps(bundle, tmp_path, cache).build()
+    (entry,) = entries()
+    assert (entry.kind, entry.model, entry.target) == ("compile", "minilm", "host, onnxruntime")
+    (entry.path / "bundle" / "edgekit.json").write_text("[1]")
+    (entry,) = entries()
+    assert (entry.model, entry.target) == (None, None)

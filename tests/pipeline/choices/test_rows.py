@@ -45,7 +45,7 @@ def test_one_file_has_rows_for_everything(small: Small) -> None:
     assert found.notes == ()
 
 
-def test_own_calibration_is_used_whole_and_never_judges(small: Small) -> None:
+def test_own_calibration_never_judges(small: Small) -> None:
     """Rows of --calibration are dropped from the others, and that is told with their number."""
     x, label = rows(1000)
     own = save(small.folder / "own.npz", x[:100], label[:100])
@@ -62,8 +62,21 @@ def test_own_calibration_is_used_whole_and_never_judges(small: Small) -> None:
 
 def test_calibration_on_all_rows_leaves_none_to_judge_by(small: Small) -> None:
     """It is told that they were used, not that there are none."""
+    data = save(small.folder / "few.npz", *rows(400))
     with pytest.raises(ConfigError, match="used before"):
-        read(small, small.data, small.data)
+        read(small, data, data)
+
+
+def test_no_more_calibrates_than_512_rows(small: Small) -> None:
+    """However long the file is: so many are held, it is told, and the others may judge."""
+    found = read(small, small.data, small.data)
+    assert found.calibration is not None
+    assert found.verdict is not None
+    assert len(found.calibration) == 512
+    assert any("has 1,000 rows: ranges come from 512 of them" in note for note in found.notes)
+    assert not set(found.verdict.row_hashes) & set(found.calibration.row_hashes)
+    feeds = calibration_feeds(open_bundle(small.bundle), found)
+    assert len(feeds) == 512
 
 
 def test_rows_of_earlier_steps_do_not_judge(small: Small) -> None:

@@ -1,0 +1,165 @@
+"""The rows of DATA that a verdict rests on: asked for, looked at early, read late, told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+
+from edgekit.core.bundle import Bundle
+from edgekit.core.errors import ConfigError
+from edgekit.core.manifest import Manifest
+from edgekit.evaluation.accuracy import choose_metric, problem_in
+from edgekit.evaluation.accuracy_reach import OutOfReach, out_of_reach
+from edgekit.evaluation.metrics.table import LABELLED, UNLABELLED
+from edgekit.evaluation.statistics import DEFAULT_DROP, Budget, parse_drop
+from edgekit.reporting import words
+from edgekit.sources.data import Samples, check_data, parse_columns, read_samples
+
+# Metrics that hold the bundle to the reference's own answers: no labels are missed.
+_WITHOUT_LABELS = frozenset().union(*UNLABELLED.values()) - frozenset().union(*LABELLED.values())
+
+
+# Of ten rows of DATA, those whose role is the verdict.
+_OF_TEN = 7
+
+
+def ask_budget(
+    data: str | None,
+    *,
+    max_drop: str | None = None,
+    metric: str | None = None,
+    columns: str | None = None,
+    limit: int | None = None,
+    worst: Path | str | None = None,
+    calibration: str | None = None,
+) -> Budget:
+    """The budget of the drop. Raises ConfigError for an option of DATA where there is none.
+
+    `calibration` is a DATA too: columns may name its.
+    """
+    budget = parse_drop(max_drop or DEFAULT_DROP)
+    given = {"--max-drop": max_drop, "--metric": metric, "--limit": limit, "--worst": worst}
+    if calibration is None:
+        given["--columns"] = columns
+    for option, value in given.items():
+        if value is not None and data is None:
+            raise ConfigError(
+                f"{option} needs --data, got {option} {value} without it.",
+                hint="Pass --data DATA, or leave it out: then the tolerance of the precision"
+                " decides.",
+            )
+    return budget
+
+
+def wants_labels(max_drop: str | None, metric: str | None) -> bool:
+    """Whether a verdict is asked for that labels would change.
+
+    A budget is meant of the task's metric; agreement is a choice where it is named.
+    """
+    return max_drop is not None and metric not in _WITHOUT_LABELS
+
+
+def check_rows(
+    bundle: Bundle, data: str, columns: str | None, *, labels_wanted: bool = False
+) -> None:
+    """Raise ConfigError for DATA that is not there or has other columns, before anything runs."""
+    manifest = bundle.manifest
+    check_data(
+        data,
+        manifest.task,
+        columns=parse_columns(columns),
+        labels=manifest.labels,
+        inputs=[spec.name for spec in manifest.components["model"].inputs],
+        labels_wanted=labels_wanted,
+    )
+
+
+def read_verdict_rows(
+    bundle: Bundle,
+    problem: str | None,
+    data: str,
+    columns: str | None,
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    labels_wanted: bool = False,
+) -> Samples:
+    """The rows for verdicts that no earlier step has seen. Raises as `read_samples` does."""
+    manifest = bundle.manifest
+    return read_samples(
+        data,
+        manifest.task,
+        columns=parse_columns(columns),
+        labels=manifest.labels,
+        problem=problem or _declared(manifest),
+        inputs=[spec.name for spec in manifest.components["model"].inputs],
+        role="verdict",
+        limit=limit,
+        seed=seed,
+        exclude=used_rows(manifest),
+        labels_wanted=labels_wanted,
+    )
+
+
+def data_name(data: str) -> str:
+    """What a manifest calls a DATA: the name of its file, or its id; whose folder is nobody's."""
+    path, hash_, split = data.partition("#")
+    return f"{Path(path).name if Path(path).exists() else path}{hash_}{split}"
+
+
+def used_rows(manifest: Manifest) -> set[str]:
+    """The hashes of the rows that steps have calibrated with, or chosen by."""
+    return {row for step in manifest.steps for row in _hashes(step.data)}
+
+
+def check_reach(
+    bundle: Bundle, samples: Samples, problem: str | None, metric: str | None, budget: Budget
+) -> OutOfReach | None:
+    """What so many rows lack to prove the budget, whatever answers them; None where they may."""
+    told = problem_in(bundle.manifest, samples.problem or problem)
+    chosen = choose_metric(bundle.manifest, samples, told, metric)
+    return out_of_reach(chosen, len(samples), budget)
+
+
+def told_reach(reach: OutOfReach, budget: Budget) -> str:
+    """Why a budget cannot be proved, as a sentence."""
+    least = words.hundredths(reach.upper, budget.unit)
+    return (
+        f"The budget of {budget} cannot be proved on {reach.rows:,} rows: even a bundle that"
+        f" answers each of them as PyTorch does may lose up to {least} on others (95 %)."
+    )
+
+
+def more_rows(needed: int | None) -> str:
+    """What to do where a verdict is inconclusive for want of rows."""
+    if needed is None:
+        return "No number of rows would prove it: allow more with --max-drop."
+    whole = math.ceil(needed * 10 / _OF_TEN)
+    return (
+        f"About {needed:,} rows for the verdict would settle it: give DATA of some {whole:,} rows,"
+        " of which 70 % are for verdicts, or allow more with --max-drop."
+    )
+
+
+def told_rows(samples: Samples) -> str:
+    """What became of the rows of DATA."""
+    parts = [f"{samples.eligible:,} are for verdicts (the rest is kept for calibration and search)"]
+    if samples.excluded:
+        parts.append(f"{samples.excluded:,} of them have been used by earlier steps")
+    if len(samples) < samples.eligible - samples.excluded:
+        parts.append(f"{len(samples):,} of them are judged (--limit)")
+    return f"{samples.read:,} rows: {', '.join(parts)}"
+
+
+def _declared(manifest: Manifest) -> str | None:
+    """The kind of classification as far as a bundle's processor tells it."""
+    post = (manifest.processor or {}).get("post")
+    activation = post.get("activation") if isinstance(post, Mapping) else None
+    several = manifest.labels is not None and len(manifest.labels) > 1
+    return "multi_label_classification" if several and activation == "sigmoid" else None
+
+
+def _hashes(data: Mapping[str, object]) -> list[str]:
+    lists = [rows for rows in data.values() if isinstance(rows, list)]
+    return [row for rows in lists for row in rows if isinstance(row, str)]

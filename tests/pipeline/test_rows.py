@@ -1,0 +1,89 @@
+"""What is asked of DATA, alike by every command."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from edgekit.core.errors import ConfigError
+from edgekit.pipeline.rows import (
+    ask_budget,
+    data_name,
+    more_rows,
+    read_verdict_rows,
+    used_rows,
+    wants_labels,
+)
+from tests.runtime.conftest import linear_graph, write_bundle
+
+
+@pytest.mark.parametrize(
+    ("option", "given"),
+    [
+        ("--max-drop", {"max_drop": "1%"}),
+        ("--metric", {"metric": "f1-macro"}),
+        ("--columns", {"columns": "text=review"}),
+        ("--limit", {"limit": 5}),
+        ("--worst", {"worst": "w.jsonl"}),
+    ],
+)
+def test_options_of_data_need_it(option: str, given: dict[str, object]) -> None:
+    """One sentence for all of them, and none where there is DATA."""
+    with pytest.raises(ConfigError, match=f"{option} needs --data, got {option} ") as caught:
+        ask_budget(None, **given)  # type: ignore[arg-type]
+    assert "--data DATA" in str(caught.value.hint)
+    ask_budget("d.csv", **given)  # type: ignore[arg-type]
+
+
+def test_columns_may_be_those_of_the_calibration() -> None:
+    """It is a DATA too."""
+    assert str(ask_budget(None, columns="text=review", calibration="c.csv")) == "1%"
+
+
+@pytest.mark.parametrize(
+    ("max_drop", "metric", "wanted"),
+    [
+        (None, None, False),
+        ("1%", None, True),
+        ("1%", "accuracy", True),
+        ("1%", "own.py:score", True),
+        ("1%", "agreement", False),
+        ("1%", "spearman", True),
+    ],
+)
+def test_labels_are_wanted_for_a_budget(
+    max_drop: str | None, metric: str | None, wanted: bool
+) -> None:
+    """Unless the metric that was named is one without labels."""
+    assert wants_labels(max_drop, metric) is wanted
+
+
+def test_rows_that_would_settle_it() -> None:
+    """So many for the verdict, and what that makes of the whole DATA."""
+    assert "About 700 rows" in more_rows(700)
+    assert "DATA of some 1,000 rows" in more_rows(700)
+    assert "No number of rows" in more_rows(None)
+
+
+def test_data_is_called_by_its_file(tmp_path: Path) -> None:
+    """A manifest travels: no folder of its writer does. An id is told whole."""
+    (tmp_path / "d.csv").write_text("")
+    assert data_name(f"{tmp_path}/d.csv") == "d.csv"
+    assert data_name("someone/reviews#test") == "someone/reviews#test"
+
+
+def test_several_labels_are_read_as_the_bundle_means_them(tmp_path: Path) -> None:
+    """Before the original is loaded the processor tells that labels come as lists."""
+    bundle = write_bundle(tmp_path / "b", linear_graph(), task="text-classification")
+    processor = {"post": {"kind": "classification", "activation": "sigmoid"}}
+    manifest = replace(bundle.manifest, processor=processor, labels=("good", "short"))
+    data = tmp_path / "d.csv"
+    rows = [f'film {n},"good,short"' for n in range(200)]
+    data.write_text("\n".join(["text,label", *rows]))
+    found = read_verdict_rows(replace(bundle, manifest=manifest), None, str(data), None)
+    assert found.problem == "multi_label_classification"
+    assert found.labels is not None
+    assert found.labels[0] == (0, 1)
+    assert used_rows(manifest) == set()
