@@ -21,6 +21,7 @@ from edgekit.core.versions import version_key
 from edgekit.runtime.engines import find_engine
 from edgekit.runtime.model import Model
 from edgekit.runtime.session import Engine, Session
+from edgekit.runtime.towers import JoinedSession
 
 # The module by which an extra shows that it is installed.
 _EXTRAS: Mapping[str, str] = {
@@ -42,12 +43,39 @@ def open_model(
     threads: int | None = None,
 ) -> Model:
     """See `edgekit.runtime.load`, for a bundle that is open already."""
-    session = open_session(bundle, engine=engine, device=device, threads=threads)
+    session = open_sessions(bundle, engine=engine, device=device, threads=threads)
     try:
         return Model(bundle, session)
     except BaseException:
         session.close()
         raise
+
+
+def open_sessions(
+    bundle: Bundle,
+    *,
+    engine: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+) -> Session:
+    """The session of a bundle, joined of two where it has a picture and a text tower.
+
+    Raises what `edgekit.runtime.load` does.
+    """
+    names = tuple(bundle.manifest.components)
+    if set(names) != {"image", "text"}:
+        return open_session(bundle, engine=engine, device=device, threads=threads)
+    parts: dict[str, Session] = {}
+    try:
+        for name in names:
+            parts[name] = open_session(
+                bundle, component=name, engine=engine, device=device, threads=threads
+            )
+    except BaseException:
+        for part in parts.values():
+            part.close()
+        raise
+    return JoinedSession(parts)
 
 
 def open_session(
