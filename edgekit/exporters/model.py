@@ -22,6 +22,8 @@ from edgekit.exporters.exported import Array, Exported, GoldenBatch
 from edgekit.exporters.memory import release_weights
 from edgekit.exporters.module import trace_module, trace_program
 from edgekit.exporters.parity import compare, reference, to_numpy
+from edgekit.exporters.picture_parity import check_picture_processor
+from edgekit.exporters.pictures import build_picture_processor
 from edgekit.exporters.processor_parity import check_processor
 from edgekit.exporters.processors import TOKENIZER_FILE, build_processor, write_tokenizer
 from edgekit.exporters.transformers import trace_pretrained
@@ -110,6 +112,9 @@ def export_model(
             write_tokenizer(source.tokenizer, directory / TOKENIZER_FILE)
             files.append((TOKENIZER_FILE, "processor"))
             facts["processor_texts_compared"] = check_processor(source, processor, directory)
+        elif source.image_processor is not None:
+            processor = build_picture_processor(source, inputs)
+            facts["processor_pictures_compared"] = check_picture_processor(source, processor)
         parity = compare(source, directory, component, cases, references, tolerance)
     return Exported(
         component=component,

@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from edgekit.exporters.exported import Exported
     from edgekit.sources.loaded import LoadedSource
 
+# What a device must have installed to prepare inputs, by the kind of processor.
+_EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "text": ("text",),
+    "image": ("vision",),
+    "image-text": ("text", "vision"),
+}
+
 
 def export(
     source: str,
@@ -138,7 +145,7 @@ def _manifest(
         license=loaded.license,
         origin=Origin(loaded.id, loaded.sha256),
     )
-    extras = ("ort", "text") if exported.processor is not None else ("ort",)
+    extras = ("ort", *_EXTRAS.get(str((exported.processor or {}).get("kind")), ()))
     return Manifest(
         name=name,
         created_by=created_by(),

@@ -47,7 +47,8 @@ class Model:
         uint8 array ``[height, width, 3]``, for custom models a dict of arrays, or a list of these;
         a list is answered with a list in the same order. A model of pictures and texts takes a
         ``str`` for a text, and a path as ``Path`` or ``{"image": "…"}``. ``batch_size`` is the most
-        rows of one run (32, pictures 8). ``options`` are the pipeline's: ``top_k``, ``aggregation_strategy``…
+        rows of one run (32, pictures 8). ``options`` are the pipeline's: ``top_k``,
+        ``aggregation_strategy``, ``threshold``…
 
         Raises:
             InputMismatch: an input that the task does not take.
