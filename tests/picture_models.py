@@ -152,7 +152,9 @@ def save_picture_model(family: str, folder: Path) -> Path:
     with torch.no_grad():
         for parameter in model.parameters():
             # Wider than what training starts from: answers of different pictures should differ.
-            if parameter.dim() > 1:
+            if parameter.dim() == 4:
+                torch.nn.init.kaiming_normal_(parameter)
+            elif parameter.dim() > 1:
                 parameter.mul_(3)
         for name, buffer in model.named_buffers():
             if name.endswith("running_var"):

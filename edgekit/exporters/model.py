@@ -18,6 +18,7 @@ from edgekit.exporters.cases import (
     sizes_of,
     traced_sample,
 )
+from edgekit.exporters.declared import fit_declared
 from edgekit.exporters.exported import Array, Exported, GoldenBatch
 from edgekit.exporters.memory import release_weights
 from edgekit.exporters.module import trace_module, trace_program
@@ -58,11 +59,13 @@ def export_model(
     static: Mapping[str, int] | None = None,
     atol: float | None = None,
     rtol: float | None = None,
+    processor: Mapping[str, object] | None = None,
 ) -> Exported:
     """Write the source's ONNX graph and processor into `directory`, proved equal to PyTorch.
 
     The processor is compared with transformers' tokenizer before the trace, the saved graph with
-    PyTorch at shapes that were not traced, in ONNX Runtime. `static` fixes dimensions by name.
+    PyTorch at shapes that were not traced, in ONNX Runtime. `static` fixes dimensions by name;
+    `processor` is one that was declared for a custom module.
 
     Raises:
         ConfigError: an opset or dimension that does not exist.
@@ -92,6 +95,7 @@ def export_model(
     cases = parity_cases(source, sample, fixed)
     # Each reference is computed once: for the parity, the output shapes and the golden batch.
     references = [reference(source, case.inputs) for case in cases]
+    made: Mapping[str, object] | None = None
     with disk_errors(ExportError, "writing the exported graph"):
         names = tuple(references[0])
         model = _trace(source, sample, axes, names, opset)
@@ -105,21 +109,22 @@ def export_model(
         # The graph's weights and the session's would otherwise be in memory together.
         release_weights(model, source.module)
         del model
-        processor = None
         files = [(GRAPH_FILE, "component"), *((name, "weights") for name in component_files[1:])]
         if source.tokenizer is not None and length is not None:
-            processor = build_processor(source, inputs, length)
+            made = build_processor(source, inputs, length)
             write_tokenizer(source.tokenizer, directory / TOKENIZER_FILE)
             files.append((TOKENIZER_FILE, "processor"))
-            facts["processor_texts_compared"] = check_processor(source, processor, directory)
+            facts["processor_texts_compared"] = check_processor(source, made, directory)
         elif source.image_processor is not None:
-            processor = build_picture_processor(source, inputs)
-            facts["processor_pictures_compared"] = check_picture_processor(source, processor)
+            made = build_picture_processor(source, inputs)
+            facts["processor_pictures_compared"] = check_picture_processor(source, made)
+        elif processor is not None:
+            made = fit_declared(processor, component, source.labels)
         parity = compare(source, directory, component, cases, references, tolerance)
     return Exported(
         component=component,
         files=tuple(files),
-        processor=processor,
+        processor=made,
         labels=source.labels,
         parity=parity,
         golden=_golden(source, fixed, inputs, cases[0], references[0]),

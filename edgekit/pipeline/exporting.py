@@ -39,6 +39,7 @@ def export(
     *,
     task: str | None = None,
     inputs: Sequence[str] = (),
+    processor: Path | str | None = None,
     opset: int = 23,
     static: Mapping[str, int] | None = None,
     atol: float | None = None,
@@ -59,6 +60,8 @@ def export(
         source: a Hugging Face id, a local folder, ``package.module:factory``, ``file.py:factory``
             or a ``program.pt2``.
         inputs: of a custom module, ``NAME=DTYPE:DIM,DIM…`` each.
+        processor: of a custom module, a JSON or TOML file in the manifest's vocabulary: how
+            pictures are prepared, what the outputs mean, and the labels.
         static: sizes of named dimensions to fix, e.g. ``{"batch": 1}``.
         atol, rtol: replace the tolerance of the comparison with PyTorch.
 
@@ -74,9 +77,11 @@ def export(
     import torch
 
     from edgekit.exporters.cases import check_static
+    from edgekit.exporters.declared import read_declared
     from edgekit.exporters.model import export_model
     from edgekit.sources.opening import declared_dimensions, open_source
 
+    declared = None if processor is None else read_declared(Path(processor))
     known = declared_dimensions(source, inputs)
     if known is not None:
         # Before the weights are loaded, which may take minutes.
@@ -91,17 +96,28 @@ def export(
         trust_remote_code=trust_remote_code,
         inputs=inputs,
     )
+    if declared is not None:
+        loaded = declared.apply(loaded)
     with BundleWriter(output, force=force) as writer:
         progress(f"Exporting {loaded.architecture} for {loaded.task}, and comparing with PyTorch")
         exported = export_model(
-            loaded, writer.directory, opset=opset, static=static or {}, atol=atol, rtol=rtol
+            loaded,
+            writer.directory,
+            opset=opset,
+            static=static or {},
+            atol=atol,
+            rtol=rtol,
+            processor=None if declared is None else declared.processor,
         )
         for name, role in exported.files:
             writer.add(name, role)
         for path in loaded.license_files:
             writer.copy(path, path.name, "license")
-        options = {"task": task, "inputs": list(inputs), "opset": opset, "static": static or {},
-                   "atol": atol, "rtol": rtol, "dtype": dtype, "seed": seed}  # fmt: skip
+        options = {
+            "task": task, "inputs": list(inputs), "opset": opset, "static": static or {},
+            "processor": None if processor is None else Path(processor).name,
+            "atol": atol, "rtol": rtol, "dtype": dtype, "seed": seed,
+        }  # fmt: skip
         manifest = _manifest(writer.output.name, loaded, exported, options)
         architecture = loaded.architecture
         # The weights in PyTorch are not needed any more; the engine is about to load its own.
