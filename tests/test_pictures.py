@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import transformers
 
 import edgekit
 from edgekit.core.bundle import open_bundle
+from edgekit.core.errors import InputMismatch
 from tests.conftest import make_once
 from tests.picture_models import FAMILIES, picture, save_picture_model
 
@@ -98,3 +100,33 @@ def test_bundle_verifies(family: str, shared: Path) -> None:
         rows = model.selftest()
     assert rows
     assert all(row.passed for row in rows)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_towers_are_those_of_clip(engine: str, shared: Path) -> None:
+    """Pictures and texts, one by one and mixed, as CLIPModel itself embeds them."""
+    source, bundle = exported(shared, "clip")
+    pictures = [picture(70, 50), picture(41, 90, 1)]
+    texts = ["A great film!", "The quick brown fox jumps over the lazy dog, again and again."]
+    model = transformers.AutoModel.from_pretrained(source).eval()
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+    processor = transformers.AutoImageProcessor.from_pretrained(source, backend="pil")
+    read = tokenizer(texts, padding=True, return_tensors="pt")
+    with torch.inference_mode():
+        theirs = model(
+            input_ids=read["input_ids"],
+            attention_mask=read["attention_mask"],
+            pixel_values=processor(images=pictures, return_tensors="pt")["pixel_values"],
+        )
+    with edgekit.load(bundle, engine=engine) as ours:
+        mixed: Any = ours([pictures[0], texts[0], {"text": texts[1]}, {"image": pictures[1]}])
+        assert np.allclose(np.stack([mixed[0], mixed[3]]), theirs.image_embeds, atol=1e-4)
+        assert np.allclose(np.stack([mixed[1], mixed[2]]), theirs.text_embeds, atol=1e-4)
+        alone: Any = ours(texts[0])
+        assert np.allclose(alone, mixed[1], atol=1e-5)
+        assert all(row.passed for row in ours.selftest())
+        with pytest.raises(InputMismatch, match="neither a picture nor a text"):
+            ours(3)
+        assert {spec.name for spec in ours.manifest.components["image"].inputs} == {"pixel_values"}
+    assert open_bundle(bundle).manifest.requires.extras == ("ort", "text", "vision")

@@ -138,11 +138,11 @@ def golden_inputs(source: LoadedSource, static: Mapping[str, int], per_row: int)
     """
     if source.image_processor is not None:
         for rows in (static["batch"],) if "batch" in static else (2, 1):
-            batch = _pictures(source, static, rows, TRACED_SIZE, start=3)
-            given = sum(value.nbytes for value in batch.values())
+            pictures = _pictures(source, static, rows, TRACED_SIZE, start=3)
+            given = sum(value.nbytes for value in pictures.values())
             # The bundle's own answer stands in the same file, as do the inputs.
             if 2 * per_row * rows + given <= 2 * _GOLDEN_BYTES:
-                return batch
+                return pictures
         return None
     if source.tokenizer is None:
         rows = static.get("batch", 2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx_ir as ir
@@ -13,6 +14,7 @@ from edgekit.core.tolerance import tolerance_for
 from edgekit.exporters.cases import (
     Case,
     Inputs,
+    check_static,
     golden_inputs,
     parity_cases,
     sizes_of,
@@ -39,7 +41,6 @@ from edgekit.graph.onnx_rotary import expand_rotary_caches
 from edgekit.graph.onnx_save import save_model
 from edgekit.sources.loaded import LoadedSource
 
-GRAPH_FILE = "model.onnx"
 DEFAULT_OPSET = 23
 OPSETS = range(18, 24)
 
@@ -85,11 +86,88 @@ def export_model(
             hint="Export in float32 (the default): engines that compute in bfloat16 convert it"
             " themselves.",
         )
-    fixed = dict(static or {})
+    chosen = _Chosen(opset, dict(static or {}), atol, rtol, processor)
+    if not source.parts:
+        return _export_part(source, directory, "model", chosen)
+    known = {
+        symbol.partition(".")[2]
+        for axes in source.dynamic_axes.values()
+        for symbol in axes.values()
+    }
+    check_static(chosen.static, tuple(sorted(known)), source.id)
+    found = {
+        name: _export_part(part, directory, name, replace(chosen, static=_own(part, chosen.static)))
+        for name, part in source.parts.items()
+    }
+    return _merged(found)
+
+
+@dataclass(frozen=True)
+class _Chosen:
+    """The options of an export."""
+
+    opset: int
+    static: Mapping[str, int]
+    atol: float | None
+    rtol: float | None
+    processor: Mapping[str, object] | None
+
+
+def _own(part: LoadedSource, static: Mapping[str, int]) -> dict[str, int]:
+    """The fixed sizes of dimensions that a part has."""
+    held = {symbol for axes in part.dynamic_axes.values() for symbol in axes.values()}
+    return {symbol: size for symbol, size in static.items() if symbol in held}
+
+
+def _merged(parts: Mapping[str, Exported]) -> Exported:
+    """Several components as one export, with their names before those of tensors."""
+    first = next(iter(parts.values()))
+    batches = {name: part.golden for name, part in parts.items() if part.golden is not None}
+    golden = None
+    if len(batches) == len(parts):
+        golden = GoldenBatch(
+            {
+                f"{name}.{key}": v
+                for name, batch in batches.items()
+                for key, v in batch.inputs.items()
+            },
+            {
+                f"{name}.{key}": v
+                for name, batch in batches.items()
+                for key, v in batch.reference.items()
+            },
+        )
+    return Exported(
+        components={name: part.component for name, part in parts.items()},
+        files=tuple(dict.fromkeys(file for part in parts.values() for file in part.files)),
+        processor={"kind": "image-text", **{name: part.processor for name, part in parts.items()}},
+        labels=None,
+        parity=tuple(
+            replace(row, output=f"{name}.{row.output}")
+            for name, part in parts.items()
+            for row in part.parity
+        ),
+        golden=golden,
+        opset=first.opset,
+        precision=first.precision,
+        facts={
+            f"{name}.{key}": value
+            for name, part in parts.items()
+            for key, value in part.facts.items()
+        },
+        notes=tuple(dict.fromkeys(note for part in parts.values() for note in part.notes)),
+    )
+
+
+def _export_part(source: LoadedSource, directory: Path, name: str, chosen: _Chosen) -> Exported:
+    """One component's graph in `directory`, named after it, and its processor."""
+    opset, processor = chosen.opset, chosen.processor
+    fixed = dict(chosen.static)
     length = source.max_length
     if length is not None:
         length = min(length, fixed.get("sequence", length))
-    tolerance = tolerance_for(source.precision, atol=atol, rtol=rtol)
+    tolerance = tolerance_for(source.precision, atol=chosen.atol, rtol=chosen.rtol)
+    graph_file = f"{name}.onnx"
     sample = traced_sample(source, fixed)
     axes = _varying(source, fixed)
     cases = parity_cases(source, sample, fixed)
@@ -97,10 +175,10 @@ def export_model(
     references = [reference(source, case.inputs) for case in cases]
     made: Mapping[str, object] | None = None
     with disk_errors(ExportError, "writing the exported graph"):
-        names = tuple(references[0])
-        model = _trace(source, sample, axes, names, opset)
-        inputs = _finish(source, model, axes, names, cases, references)
-        component_files = save_model(model, directory / GRAPH_FILE)
+        outputs = tuple(references[0])
+        model = _trace(source, sample, axes, outputs, opset)
+        inputs = _finish(source, model, axes, outputs, cases, references)
+        component_files = save_model(model, directory / graph_file)
         component = _component(model, component_files, inputs)
         facts = _facts(model)
         facts["largest_input_compared"] = max(
@@ -109,7 +187,7 @@ def export_model(
         # The graph's weights and the session's would otherwise be in memory together.
         release_weights(model, source.module)
         del model
-        files = [(GRAPH_FILE, "component"), *((name, "weights") for name in component_files[1:])]
+        files = [(graph_file, "component"), *((name, "weights") for name in component_files[1:])]
         if source.tokenizer is not None and length is not None:
             made = build_processor(source, inputs, length)
             write_tokenizer(source.tokenizer, directory / TOKENIZER_FILE)
@@ -122,7 +200,7 @@ def export_model(
             made = fit_declared(processor, component, source.labels)
         parity = compare(source, directory, component, cases, references, tolerance)
     return Exported(
-        component=component,
+        components={name: component},
         files=tuple(files),
         processor=made,
         labels=source.labels,

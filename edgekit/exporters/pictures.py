@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from edgekit.core.errors import ExportError
 from edgekit.exporters.processors import activation
 from edgekit.sources.loaded import LoadedSource
+from edgekit.sources.towers import IMAGE_EMBEDS
 
 if TYPE_CHECKING:
     from transformers import BaseImageProcessor
@@ -218,9 +219,13 @@ def _classification(source: LoadedSource) -> dict[str, object]:
     }
 
 
+def _features(source: LoadedSource) -> dict[str, object]:
+    return {"kind": "image-embedding" if IMAGE_EMBEDS in source.output_axes else "image-states"}
+
+
 _POST: Mapping[str, Callable[[LoadedSource], dict[str, object]]] = {
     "image-classification": _classification,
-    "feature-extraction": lambda source: {"kind": "image-states"},
+    "feature-extraction": _features,
     "object-detection": lambda source: {"kind": "object-detection", "threshold": 0.5},
     "image-segmentation": lambda source: {"kind": "segmentation"},
 }

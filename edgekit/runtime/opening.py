@@ -21,7 +21,6 @@ from edgekit.core.versions import version_key
 from edgekit.runtime.engines import find_engine
 from edgekit.runtime.model import Model
 from edgekit.runtime.session import Engine, Session
-from edgekit.runtime.towers import JoinedSession
 
 # The module by which an extra shows that it is installed.
 _EXTRAS: Mapping[str, str] = {
@@ -65,6 +64,8 @@ def open_sessions(
     names = tuple(bundle.manifest.components)
     if set(names) != {"image", "text"}:
         return open_session(bundle, engine=engine, device=device, threads=threads)
+    from edgekit.runtime.towers import JoinedSession
+
     parts: dict[str, Session] = {}
     try:
         for name in names:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
@@ -13,11 +13,12 @@ from edgekit.core.manifest import Manifest, TensorSpec
 from edgekit.runtime.batching import BATCH, plan_batches
 from edgekit.runtime.inputs import InputCheck
 from edgekit.runtime.options import refuse_options
-from edgekit.runtime.pictures.predicting import PicturePredictor
 from edgekit.runtime.session import Array, Session
 from edgekit.runtime.tasks import Context, Row, make_text_task
 from edgekit.runtime.text import Encoding, Text, TextProcessor
-from edgekit.runtime.towers import JoinedSession, TowerPredictor
+
+if TYPE_CHECKING:
+    from edgekit.runtime.pictures.predicting import PicturePredictor
 
 # Texts of one list that are tokenized before the first of them runs: enough to sort by length,
 # few enough to be small in memory.
@@ -185,6 +186,8 @@ def make_predictor(
         return _pictures(session, manifest, processor, "model")
     if processor.get("kind") != "image-text":
         return TextPredictor(session, manifest, directory)
+    from edgekit.runtime.towers import JoinedSession, TowerPredictor
+
     if not isinstance(session, JoinedSession):
         raise BundleCorrupt(
             f"The processor is for the components image and text; the bundle has"
@@ -203,6 +206,9 @@ def make_predictor(
 def _pictures(
     session: Session, manifest: Manifest, processor: Mapping[str, object], part: str
 ) -> PicturePredictor:
+    # A bundle of texts need not wait for the import.
+    from edgekit.runtime.pictures.predicting import PicturePredictor
+
     component = manifest.components[part]
     return PicturePredictor(
         session, processor, component.inputs, component.outputs, manifest.labels, manifest.task

@@ -28,8 +28,8 @@ class JoinedSession:
         first = next(iter(self.parts.values()))
         self.engine = first.engine
         self.device = first.device
-        self.inputs = _prefixed({name: part.inputs for name, part in self.parts.items()})
-        self.outputs = _prefixed({name: part.outputs for name, part in self.parts.items()})
+        self.inputs = prefixed({name: part.inputs for name, part in self.parts.items()})
+        self.outputs = prefixed({name: part.outputs for name, part in self.parts.items()})
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs of every component, by component and name. Raises SessionError."""
@@ -104,7 +104,7 @@ def _kind_of(item: object) -> tuple[str, object]:
     raise InputMismatch(f"{type(item).__name__} is neither a picture nor a text.", hint=_FORMS)
 
 
-def _prefixed(specs: Mapping[str, tuple[TensorSpec, ...]]) -> tuple[TensorSpec, ...]:
+def prefixed(specs: Mapping[str, tuple[TensorSpec, ...]]) -> tuple[TensorSpec, ...]:
     """The specs of all components, with their names and symbols told apart.
 
     Two towers need not be fed alike: the batch of the one is not that of the other.

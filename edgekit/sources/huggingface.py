@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -38,6 +38,14 @@ from edgekit.sources.tasks import (
     infer_task,
     loadable_task,
     refuse_other_head,
+)
+from edgekit.sources.towers import (
+    IMAGE_EMBEDS,
+    TEXT_EMBEDS,
+    TWO_TOWERS,
+    ImageTower,
+    TextTower,
+    join,
 )
 
 if TYPE_CHECKING:
@@ -104,7 +112,11 @@ def open_folder(
             embedder = pooled.wrap(model)
             state |= pooled.extra_state(embedder)
             module, output_axes = embedder, {EMBEDDING: ("batch",)}
-        if _reads_pictures(model, chosen):
+        towers: dict[str, _Reading] = {}
+        if config.model_type in TWO_TOWERS and chosen.name == "feature-extraction":
+            towers = _read_towers(folder, config, model, trust_remote_code)
+            module, reading = model, towers["image"]
+        elif _reads_pictures(model, chosen):
             reading = _read_pictures(weights_folder, config, model, trust_remote_code)
             output_axes = dict.fromkeys(output_axes, ("batch",))
         else:
@@ -113,7 +125,7 @@ def open_folder(
     sha256 = state_hash(state)
     del state
     module = module.to(wanted).eval().requires_grad_(False)
-    return LoadedSource(
+    whole = LoadedSource(
         kind="huggingface",
         id=id,
         revision=revision,
@@ -136,6 +148,51 @@ def open_folder(
         license_files=license_files_in(folder),
         image_processor=reading.image_processor,
     )
+    return _joined(whole, model, towers) if towers else whole
+
+
+def _joined(
+    whole: LoadedSource, model: PreTrainedModel, towers: Mapping[str, _Reading]
+) -> LoadedSource:
+    modules = {"image": (ImageTower(model), IMAGE_EMBEDS), "text": (TextTower(model), TEXT_EMBEDS)}
+    parts = {
+        name: replace(
+            whole,
+            module=modules[name][0].eval(),
+            sample_inputs=reading.sample,
+            dynamic_axes=reading.axes,
+            output_axes={modules[name][1]: ("batch",)},
+            tokenizer=reading.tokenizer,
+            max_length=reading.length,
+            image_processor=reading.image_processor,
+        )
+        for name, reading in towers.items()
+    }
+    return join(whole, parts)
+
+
+def _read_towers(
+    folder: Path, config: PreTrainedConfig, model: PreTrainedModel, trusted: bool
+) -> dict[str, _Reading]:
+    """How both towers are fed. The text's length is its own, the sides share no setting."""
+    tokenizer = _load_tokenizer(folder, folder, trusted)
+    text = _read_texts(
+        folder,
+        config.text_config,
+        model.text_model,
+        tokenizer,
+        LOADABLE["feature-extraction"],
+        None,
+    )
+    wanted = ("input_ids", "attention_mask")
+    return {
+        "image": _read_pictures(folder, config, model, trusted),
+        "text": replace(
+            text,
+            sample={name: text.sample[name] for name in wanted},
+            axes={name: text.axes[name] for name in wanted},
+        ),
+    }
 
 
 @dataclass(frozen=True)

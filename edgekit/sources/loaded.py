@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -27,8 +27,9 @@ class LoadedSource:
     for outputs where it is known. ``dtype`` is the type the weights were stored in; the module is
     in float32 unless another one was asked for. ``sha256`` is taken before such a cast (see
     `statehash`): it names the weights and not the way they were loaded. ``image_processor`` is
-    transformers' own for pictures, in its Pillow form. ``notes`` are sentences for a person, on
-    what was decided because nobody declared it.
+    transformers' own for pictures, in its Pillow form. ``parts`` are a source for each component
+    of a bundle that has several; then names of inputs and outputs begin with theirs. ``notes`` are
+    sentences for a person, on what was decided because nobody declared it.
     """
 
     kind: Kind
@@ -53,6 +54,7 @@ class LoadedSource:
     license_files: tuple[Path, ...] = ()
     program: ExportedProgram | None = None
     image_processor: BaseImageProcessor | None = None
+    parts: Mapping[str, LoadedSource] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property

@@ -5,9 +5,10 @@ from __future__ import annotations
 import glob
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
-from edgekit.core.errors import ConfigError, InputMismatch, disk_errors
+from edgekit.core.errors import ConfigError, InputMismatch
 from edgekit.runtime.model import Model
 from edgekit.runtime.pictures.decoding import looks_like_picture, open_picture
 from edgekit.runtime.pictures.drawing import DRAWN, draw_answer
@@ -110,13 +111,8 @@ class _Saver:
         self._folder = folder
         self._task = task
         self._names: set[str] = set()
-        with disk_errors(ConfigError, f"making the folder {folder}"):
-            try:
-                folder.mkdir(parents=True, exist_ok=True)
-            except FileExistsError as error:
-                raise ConfigError(
-                    f"--save takes a folder, and {folder} is a file.", hint="Give another name."
-                ) from error
+        with _writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
 
     def save(self, path: Path, answer: object) -> None:
         """Write the copy of one picture. Raises ConfigError instead of replacing the picture."""
@@ -131,5 +127,17 @@ class _Saver:
                 f"--save {self._folder} would replace the picture {path}.",
                 hint="Give another folder.",
             )
-        with disk_errors(ConfigError, f"writing {target}"):
+        with _writing(target):
             draw_answer(open_picture(path), self._task, answer).save(target)
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """A folder or file that cannot be written as a ConfigError."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"--save cannot write {path}: {error.strerror or error}.",
+            hint="Give a folder that can be written.",
+        ) from error
