@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -22,6 +22,7 @@ from edgekit.evaluation.metrics import (
 )
 from edgekit.evaluation.numerics import Distance, mismatch_of
 from edgekit.evaluation.pairs import BATCH, Pairs, run_arrays, run_texts
+from edgekit.evaluation.pictures import read_mask, run_pictures
 from edgekit.evaluation.statistics import (
     DEFAULT_DROP,
     FEW_DISAGREEMENTS,
@@ -221,6 +222,16 @@ def _run(
     notes: list[str],
     progress: Callable[[str], None],
 ) -> Pairs:
+    if (model.manifest.processor or {}).get("kind") == "image":
+        return run_pictures(
+            model,
+            source,
+            samples,
+            problem=problem,
+            batch_size=batch_size,
+            notes=notes,
+            progress=progress,
+        )
     if model.manifest.processor is None:
         return run_arrays(
             model, source, samples, problem=problem, batch_size=batch_size, progress=progress
@@ -254,7 +265,7 @@ def problem_of(model: Model, source: LoadedSource, samples: Samples | None) -> s
     """
     told = None if samples is None else samples.problem
     problem: str | None = told or source.problem_type
-    if problem is None and model.task == "text-classification":
+    if problem is None and model.task in ("text-classification", "image-classification"):
         single = model.labels is not None and len(model.labels) == 1
         problem = "regression" if single else "single_label_classification"
     if problem is None and model.task == "custom" and _gives_one_number(model):
@@ -288,8 +299,10 @@ def _choose(
 def _truths(samples: Samples, pairs: Pairs) -> Sequence[Truth]:
     if samples.labels is None:
         return pairs.reference
+    if samples.task == "image-segmentation":
+        return [read_mask(label) for label in samples.labels]
     if samples.task != "token-classification":
-        return samples.labels
+        return cast("Sequence[Truth]", samples.labels)
     # Words that the original does not reach within its length are nobody's mistake.
     found: list[Truth] = []
     for number, (label, seen) in enumerate(zip(samples.labels, pairs.reference, strict=True)):
@@ -307,7 +320,7 @@ def _check_classes(samples: Samples, problem: str | None, pairs: Pairs) -> None:
     """Refuse labels that are no class: wrong for both in one metric, the last class in another."""
     if samples.labels is None or problem == "regression":
         return
-    if samples.task not in ("text-classification", "custom"):
+    if samples.task not in ("text-classification", "image-classification", "custom"):
         return
     first: Prediction = pairs.reference[0]
     classes = np.size(first)

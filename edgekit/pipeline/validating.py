@@ -290,10 +290,10 @@ def _check_kind(bundle: Bundle, spec: str) -> None:
     """
     path = Path(spec).expanduser()
     own = path.suffix == ".pt2" or (":" in spec and not path.exists())
-    custom = bundle.manifest.task == "custom"
+    known = bundle.manifest.source
+    custom = bundle.manifest.task == "custom" if known is None else known.kind != "huggingface"
     if own == custom or (not own and path.is_file()):
         return
-    known = bundle.manifest.source
     origin = None if known is None else known.origin.id
     made = f" ({origin})" if origin else ""
     raise ConfigError(

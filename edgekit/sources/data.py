@@ -10,12 +10,13 @@ import hashlib
 import heapq
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from edgekit.core.errors import ConfigError
-from edgekit.core.hashing import canonical_json
+from edgekit.core.hashing import canonical_json, sha256_file
 from edgekit.core.profiles import nearest
 from edgekit.sources.data_arrays import Array, array_rows
 from edgekit.sources.data_columns import (
@@ -29,6 +30,7 @@ from edgekit.sources.data_columns import (
     read_inputs,
 )
 from edgekit.sources.data_files import Table, column_not_found, find_data, open_table
+from edgekit.sources.data_pictures import PICTURE_COLUMNS, class_folders, picture_path
 
 Role = Literal["calibration", "search", "verdict"]
 Inputs: TypeAlias = Mapping[str, Value | Array]
@@ -117,14 +119,18 @@ def hash_inputs(inputs: Inputs) -> str:
     """SHA-256 over the canonical inputs, the label excluded.
 
     Texts as canonical JSON (RFC 8785); arrays as their names, types, shapes and little-endian
-    bytes in C order.
+    bytes in C order; pictures as the bytes of their files, wherever these lie.
     """
     digest = hashlib.sha256()
-    texts = {name: value for name, value in inputs.items() if not isinstance(value, np.ndarray)}
+    texts = {name: v for name, v in inputs.items() if not isinstance(v, np.ndarray | Path)}
     if texts:
         digest.update(canonical_json(texts))
     for name in sorted(set(inputs) - set(texts)):
-        array = np.ascontiguousarray(inputs[name])
+        value = inputs[name]
+        if isinstance(value, Path):
+            digest.update(canonical_json([name, "picture", sha256_file(value)]))
+            continue
+        array = np.ascontiguousarray(value)
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         digest.update(canonical_json([name, array.dtype.name, list(array.shape)]))
         digest.update(little.tobytes())
@@ -195,7 +201,8 @@ def read_samples(
 
     Args:
         spec: a CSV, TSV, JSONL, JSON, Parquet or .npz file, a folder with one such file per split,
-            or a Hugging Face data set id; ``#split`` at the end picks a split.
+            a folder with one folder of pictures per class, or a Hugging Face data set id;
+            ``#split`` at the end picks a split.
         columns: the task's column names → those of the file (see `parse_columns`).
         labels: the model's label names, by class number.
         problem: the model's ``problem_type``, where it says one.
@@ -211,19 +218,29 @@ def read_samples(
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit should be at least 1, got {limit}.")
-    path = find_data(spec)
+    folders = class_folders(spec) if task in PICTURE_COLUMNS else None
+    path = None if folders is not None else find_data(spec)
     known = Labels(tuple(labels) if labels else None, None, _problem(problem))
     notes: list[str] = []
     if path is not None and path.suffix.lower() == ".npz":
-        rows: Iterator[_Row] = array_rows(path, columns or {}, inputs)
+        wanted = PICTURE_COLUMNS.get(task, inputs)[:1] if task in PICTURE_COLUMNS else inputs
+        rows: Iterator[_Row] = array_rows(path, columns or {}, wanted)
     else:
         if task not in TASK_COLUMNS:
             raise ConfigError(
                 f"The task {task} reads arrays, got {spec}.",
                 hint="Write an .npz with one array per input, first axis = samples.",
             )
-        table = open_table(spec, path)
-        rows = _table_rows(table, TASK_COLUMNS[task], columns or {}, known, notes)
+        table = folders or open_table(spec, path)
+        beside = None if folders is not None or path is None else path.parent
+        held = PICTURE_COLUMNS.get(task, ())
+        rows = _table_rows(
+            _with_paths(table, held, columns or {}, beside) if held else table,
+            TASK_COLUMNS[task],
+            columns or {},
+            known,
+            notes,
+        )
     return _collect(rows, task, spec, role, limit, seed, frozenset(exclude), known, notes)
 
 
@@ -354,6 +371,29 @@ def _table_rows(
                 hint="Check how it was written.",
             ) from error
         yield inputs, made, named.problem
+
+
+def _with_paths(
+    table: Table, held: Sequence[str], mapping: Mapping[str, str], folder: Path | None
+) -> Table:
+    """The table with paths in the columns that name pictures."""
+    named = [mapping.get(name, name) for name in held]
+
+    def rows(columns: Sequence[str]) -> Iterator[Mapping[str, object]]:
+        for number, row in enumerate(table.rows(columns), start=1):
+            try:
+                paths = {
+                    name: picture_path(row.get(name), name, folder)
+                    for name in named
+                    if name in columns
+                }
+            except ConfigError as error:
+                raise ConfigError(
+                    f"{table.origin}, row {number}: {error.message}", hint=error.hint
+                ) from error
+            yield {**row, **paths}
+
+    return replace(table, rows=rows)
 
 
 def _given(value: object, column: str, task: TaskColumns, labels: Labels) -> object:
