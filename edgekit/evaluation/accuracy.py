@@ -96,6 +96,11 @@ def evaluate(
         raise ConfigError(f"The samples are for {samples.task}, the bundle is for {model.task}.")
     if not len(samples):
         raise ConfigError("There are no samples to evaluate on.")
+    if "model" not in model.manifest.components:
+        raise ConfigError(
+            f"There is no metric for a bundle of {' and '.join(model.manifest.components)}.",
+            hint="Leave --data out: the vectors of both are compared with the original's.",
+        )
     budget = parse_drop(max_drop) if isinstance(max_drop, str) else max_drop
     notes = list(samples.notes)
     # Before anything runs: a mistyped name should not cost an hour.

@@ -19,6 +19,8 @@ from edgekit.runtime.pictures.rules import read_picture_rules
 from edgekit.runtime.pictures.tasks import PICTURE_TASKS, TASK_OF
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from edgekit.core.manifest import Component
     from edgekit.sources.loaded import LoadedSource
 
@@ -99,6 +101,29 @@ def fit_declared(
                 hint="Check the sizes of resize and center_crop, channels and layout.",
             )
     return made
+
+
+def declared_batch(
+    processor: Mapping[str, object], sample: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Pictures in the place of a sample's noise: what a model says to noise proves little.
+
+    The sample itself where the pictures would have another size.
+    """
+    import torch
+
+    from edgekit.runtime.pictures.processor import PictureProcessor
+    from edgekit.sources.pictures import draw
+
+    ours = PictureProcessor(processor)
+    count = next(iter(sample.values())).shape[0]
+    made = ours.collate([ours.encode(draw(400, 300, seed)) for seed in range(count)])
+    found = {
+        name: torch.from_numpy(made[name]).to(value.dtype)
+        for name, value in sample.items()
+        if name in made and made[name].shape == tuple(value.shape)
+    }
+    return {**sample, **found}
 
 
 def _parsed(path: Path) -> Mapping[str, object]:

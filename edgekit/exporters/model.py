@@ -20,7 +20,7 @@ from edgekit.exporters.cases import (
     sizes_of,
     traced_sample,
 )
-from edgekit.exporters.declared import fit_declared
+from edgekit.exporters.declared import declared_batch, fit_declared
 from edgekit.exporters.exported import Array, Exported, GoldenBatch
 from edgekit.exporters.memory import release_weights
 from edgekit.exporters.module import trace_module, trace_program
@@ -205,7 +205,7 @@ def _export_part(source: LoadedSource, directory: Path, name: str, chosen: _Chos
         processor=made,
         labels=source.labels,
         parity=parity,
-        golden=_golden(source, fixed, inputs, cases[0], references[0]),
+        golden=_golden(source, fixed, inputs, cases[0], references[0], processor and made),
         opset=opset,
         precision=source.precision,
         facts=facts,
@@ -341,7 +341,9 @@ def _golden(
     inputs: Sequence[str],
     case: Case,
     outputs: Mapping[str, Array],
+    declared: Mapping[str, object] | None,
 ) -> GoldenBatch | None:
+    """Inputs with PyTorch's answers; pictures where a declared processor says how to read them."""
     total = sum(array.nbytes for array in outputs.values())
     if source.tokenizer is not None:
         per_row = -(-total // case.inputs["input_ids"].numel())
@@ -350,5 +352,7 @@ def _golden(
     batch = golden_inputs(source, fixed, per_row)
     if batch is None:
         return None
+    if declared is not None:
+        batch = declared_batch(declared, batch)
     answers = reference(source, batch)
     return GoldenBatch({name: to_numpy(batch[name]) for name in inputs}, answers)

@@ -58,7 +58,7 @@ from edgekit.runtime.golden import read
 from edgekit.runtime.model import Model
 from edgekit.runtime.opening import open_model
 from edgekit.runtime.session import Array
-from edgekit.runtime.workloads import fit_workload, make_workloads
+from edgekit.runtime.workloads import fit_workload, input_specs, make_workloads
 from edgekit.sources.data import Samples, parse_columns, read_samples
 
 if TYPE_CHECKING:
@@ -329,7 +329,7 @@ def _read(
         columns=parse_columns(columns),
         labels=bundle.manifest.labels,
         problem=source.problem_type,
-        inputs=[spec.name for spec in bundle.manifest.components["model"].inputs],
+        inputs=[spec.name for spec in input_specs(bundle)],
         role="verdict",
         limit=limit,
         seed=seed,

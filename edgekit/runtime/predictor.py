@@ -186,9 +186,10 @@ def make_predictor(
         return _pictures(session, manifest, processor, "model")
     if processor.get("kind") != "image-text":
         return TextPredictor(session, manifest, directory)
-    from edgekit.runtime.towers import JoinedSession, TowerPredictor
+    from edgekit.runtime.towers import TowerPredictor, parts_of
 
-    if not isinstance(session, JoinedSession):
+    sessions = parts_of(session)
+    if sessions is None:
         raise BundleCorrupt(
             f"The processor is for the components image and text; the bundle has"
             f" {', '.join(manifest.components)}.",
@@ -196,10 +197,8 @@ def make_predictor(
         )
     parts = {name: cast("Mapping[str, object]", processor[name]) for name in ("image", "text")}
     return TowerPredictor(
-        _pictures(session.parts["image"], manifest, parts["image"], "image"),
-        TextPredictor(
-            session.parts["text"], manifest, directory, processor=parts["text"], part="text"
-        ),
+        _pictures(sessions["image"], manifest, parts["image"], "image"),
+        TextPredictor(sessions["text"], manifest, directory, processor=parts["text"], part="text"),
     )
 
 

@@ -53,6 +53,12 @@ class JoinedSession:
             part.close()
 
 
+def parts_of(session: Session) -> Mapping[str, Session] | None:
+    """The sessions that were joined, seen through whatever is wrapped around them."""
+    found: Mapping[str, Session] | None = getattr(session, "parts", None)
+    return found
+
+
 class Tower(Protocol):
     """Answers the inputs of one kind."""
 
