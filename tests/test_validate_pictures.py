@@ -70,3 +70,51 @@ def test_masks_are_compared(shared: Path, tmp_path: Path) -> None:
     assert found.accuracy is not None
     assert found.accuracy.metric == "mean-iou"
     assert abs(found.accuracy.drop) < 0.01
+
+
+@pytest.mark.slow
+def test_module_with_a_processor_is_compared(tmp_path: Path) -> None:
+    """What was declared prepares for both; the original is still the user's own module."""
+    processor = tmp_path / "p.json"
+    processor.write_text(
+        json.dumps(
+            {
+                "channels": "grey",
+                "ops": [
+                    {"op": "resize", "size": {"height": 28, "width": 28}},
+                    {"op": "normalize", "mean": 127, "std": 128},
+                ],
+                "post": {"kind": "image-classification"},
+            }
+        )
+    )
+    data = album(tmp_path / "album")
+    for number, folder in enumerate(sorted(data.iterdir())):
+        folder.rename(data / str(number))
+    bundle = tmp_path / "b"
+    edgekit.export("tests.models:cnn_with_samples", bundle, processor=processor)
+    found = edgekit.validate(
+        bundle, reference="tests.models:cnn_with_samples", data=str(data), latency=False,
+        max_drop="20pt",
+    )  # fmt: skip
+    assert found.accuracy is not None
+    assert found.accuracy.metric == "accuracy"
+    assert found.numerics["logits"].max_abs < 1e-4
+
+
+@pytest.mark.slow
+def test_towers_are_compared_on_golden_inputs(shared: Path) -> None:
+    """Both vectors against those of the original, named after their component."""
+    source, bundle = exported(shared, "clip")
+    found = edgekit.validate(bundle, reference=str(source), latency=False)
+    assert found.verdict == "pass"
+    assert set(found.numerics) == {"image.image_embeds", "text.text_embeds"}
+
+
+@pytest.mark.slow
+def test_towers_are_measured_together(shared: Path) -> None:
+    """One inference is a picture and a text."""
+    _, bundle = exported(shared, "clip")
+    found = edgekit.bench([bundle], budget=2.0, processes=2)
+    assert found.contenders[0].error is None
+    assert (found.contenders[0].p50_ms or 0) > 0

@@ -29,7 +29,7 @@ from edgekit.evaluation.layers import SAMPLES, check_layers, layer_errors
 from edgekit.evaluation.measuring import DEFAULT_PROCESSES
 from edgekit.evaluation.numerics import distances_on
 from edgekit.evaluation.pairs import sample_feeds
-from edgekit.evaluation.reference import Reference, check_origin, declared_inputs
+from edgekit.evaluation.reference import Reference, check_origin, declared_inputs, source_task
 from edgekit.evaluation.statistics import DEFAULT_DROP, Budget, parse_drop
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import versions
@@ -163,7 +163,7 @@ def validate(
     declared = tuple(inputs) or declared_inputs(opened.manifest)
     source = open_source(
         reference,
-        task=opened.manifest.task,
+        task=source_task(opened.manifest),
         revision=revision,
         trust_remote_code=trust_remote_code,
         inputs=declared,
