@@ -14,6 +14,7 @@ from typing import Any
 
 from benchmarks.measurement import table
 from edgekit.core.profiles import list_profiles
+from edgekit.sources.families import FAMILIES, TEXT_TASKS
 
 README = Path(__file__).resolve().parents[1] / "README.md"
 BENCH = Path("demo") / "bench"
@@ -43,6 +44,22 @@ def targets() -> str:
                 profile.status,
             )
             for profile in list_profiles()
+        ],
+    )
+
+
+def families() -> str:
+    """The table of model families with their tasks and engines."""
+    return markdown(
+        ("family", "tasks", "engines", "limits"),
+        [
+            (
+                family.name,
+                "all five text tasks" if family.tasks == TEXT_TASKS else ", ".join(family.tasks),
+                ", ".join(family.engines),
+                family.limits,
+            )
+            for family in FAMILIES
         ],
     )
 
@@ -108,6 +125,7 @@ def between(text: str, name: str, content: str) -> str:
 def main() -> None:
     """Rewrite README.md in place."""
     text = between(README.read_text(encoding="utf-8"), "targets", targets())
+    text = between(text, "families", families())
     results = figures("results")
     if results:
         text = between(text, "results", str(results["markdown"]))

@@ -2,7 +2,8 @@
 
 Builds the wheel, installs it into fresh environments and uses it there as a device would:
 (1) the base alone: every module that ships imports, and what is missing is named with its remedy;
-(2) with an engine and the tokenizers: load, predict, verify and bench a bundle, without torch.
+(2) with an engine and the tokenizers: load, predict, verify and bench a bundle, without torch;
+(3) with Pillow: classify a picture and draw detections, without torch.
 """
 
 from __future__ import annotations
@@ -47,6 +48,18 @@ print(json.dumps(answer))
 """
 
 
+CLASSIFY = """
+import json, sys
+import edgekit
+with edgekit.load(sys.argv[1]) as model:
+    answer = model(sys.argv[2])
+    assert all(row.passed for row in model.selftest())
+heavy = {"torch", "transformers", "onnx", "tokenizers"} & set(sys.modules)
+assert not heavy, heavy
+print(json.dumps(answer[0]))
+"""
+
+
 def run(*command: object, expect: int = 0) -> subprocess.CompletedProcess[str]:
     """Run a command in an empty environment; AssertionError with its output on another code."""
     environment = {"PATH": os.environ["PATH"], "HOME": tempfile.gettempdir()}
@@ -79,6 +92,18 @@ def make_bundle(folder: Path) -> Path:
     source = save_model("bert", "text-classification", folder / "source")
     edgekit.export(str(source), folder / "bundle")
     return folder / "bundle"
+
+
+def make_pictures(folder: Path) -> tuple[Path, Path, Path]:
+    """A classifier and a detector of pictures with random weights, and a picture."""
+    import edgekit
+    from tests.picture_models import picture, save_picture_model
+
+    for family in ("vit", "detr"):
+        source = save_picture_model(family, folder / f"{family}-source")
+        edgekit.export(str(source), folder / family)
+    picture().save(folder / "picture.jpg")
+    return folder / "vit", folder / "detr", folder / "picture.jpg"
 
 
 def environment(folder: Path) -> Path:
@@ -122,8 +147,22 @@ def stage_runtime(python: Path, wheel: Path, bundle: Path) -> None:
     print(f"ort: {len(packages)} packages; ort,text: predicts {answer}, verifies, benches")
 
 
+def stage_vision(python: Path, wheel: Path, made: tuple[Path, Path, Path]) -> None:
+    """With Pillow: a picture is classified, detections are drawn, without torch."""
+    classifier, detector, picture = made
+    missing = run(python, "-I", "-m", "edgekit", "run", classifier, picture, "--json", expect=3)
+    assert "edgekit-ml[vision]" in json.loads(missing.stdout)["error"]["hint"]
+    constraints = ROOT / "constraints.txt"
+    run(python, "-m", "pip", "install", "--quiet", "-c", constraints, f"{wheel}[ort,vision]")
+    answer = run(python, "-I", "-c", CLASSIFY, classifier, picture).stdout.strip()
+    drawn = picture.parent / "drawn"
+    run(python, "-I", "-m", "edgekit", "run", detector, picture, "--save", drawn)
+    assert [path.name for path in drawn.iterdir()] == ["picture.png"]
+    print(f"ort,vision: classifies {answer}, draws detections")
+
+
 def main() -> None:
-    """Both stages."""
+    """All stages."""
     with tempfile.TemporaryDirectory(prefix="edgekit-bare-") as name:
         folder = Path(name)
         wheel = build_wheel(folder)
@@ -134,6 +173,7 @@ def main() -> None:
         python = environment(folder / "bare")
         stage_base(python, wheel, bundle)
         stage_runtime(python, wheel, bundle)
+        stage_vision(python, wheel, make_pictures(folder))
 
 
 if __name__ == "__main__":

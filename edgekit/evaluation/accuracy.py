@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -23,6 +23,7 @@ from edgekit.evaluation.metrics import (
 )
 from edgekit.evaluation.numerics import Distance, mismatch_of
 from edgekit.evaluation.pairs import BATCH, Pairs, run_arrays, run_texts
+from edgekit.evaluation.pictures import read_mask, run_pictures
 from edgekit.evaluation.statistics import (
     DEFAULT_DROP,
     FEW_DISAGREEMENTS,
@@ -96,6 +97,11 @@ def evaluate(
         raise ConfigError(f"The samples are for {samples.task}, the bundle is for {model.task}.")
     if not len(samples):
         raise ConfigError("There are no samples to evaluate on.")
+    if "model" not in model.manifest.components:
+        raise ConfigError(
+            f"There is no metric for a bundle of {' and '.join(model.manifest.components)}.",
+            hint="Leave --data out: the vectors of both are compared with the original's.",
+        )
     budget = parse_drop(max_drop) if isinstance(max_drop, str) else max_drop
     notes = list(samples.notes)
     # Before anything runs: a mistyped name should not cost an hour.
@@ -222,6 +228,16 @@ def _run(
     notes: list[str],
     progress: Callable[[str], None],
 ) -> Pairs:
+    if (model.manifest.processor or {}).get("kind") == "image":
+        return run_pictures(
+            model,
+            source,
+            samples,
+            problem=problem,
+            batch_size=batch_size,
+            notes=notes,
+            progress=progress,
+        )
     if model.manifest.processor is None:
         return run_arrays(
             model, source, samples, problem=problem, batch_size=batch_size, progress=progress
@@ -261,7 +277,7 @@ def problem_in(manifest: Manifest, told: str | None) -> str | None:
     """The same where no model is open: what was `told`, or else what the bundle looks like."""
     if told is not None:
         return told
-    if manifest.task == "text-classification":
+    if manifest.task in ("text-classification", "image-classification"):
         single = manifest.labels is not None and len(manifest.labels) == 1
         return "regression" if single else "single_label_classification"
     if manifest.task == "custom" and _gives_one_number(manifest):
@@ -296,8 +312,10 @@ def choose_metric(
 def _truths(samples: Samples, pairs: Pairs) -> Sequence[Truth]:
     if samples.labels is None:
         return pairs.reference
+    if samples.task == "image-segmentation":
+        return [read_mask(label) for label in samples.labels]
     if samples.task != "token-classification":
-        return samples.labels
+        return cast("Sequence[Truth]", samples.labels)
     # Words that the original does not reach within its length are nobody's mistake.
     found: list[Truth] = []
     for number, (label, seen) in enumerate(zip(samples.labels, pairs.reference, strict=True)):
@@ -315,7 +333,7 @@ def _check_classes(samples: Samples, problem: str | None, pairs: Pairs) -> None:
     """Refuse labels that are no class: wrong for both in one metric, the last class in another."""
     if samples.labels is None or problem == "regression":
         return
-    if samples.task not in ("text-classification", "custom"):
+    if samples.task not in ("text-classification", "image-classification", "custom"):
         return
     first: Prediction = pairs.reference[0]
     classes = np.size(first)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -60,7 +61,7 @@ def _question(index: int, row: Inputs, task: TextTask) -> list[Unit]:
 
 def _words(index: int, row: Inputs, task: TextTask) -> list[Unit]:
     """The tokens put together with blanks: an app has a text, not somebody's tokens."""
-    tokens = [str(token) for token in row["tokens"]]
+    tokens = [str(token) for token in cast("tuple[str, ...]", row["tokens"])]
     spans: list[tuple[int, int]] = []
     start = 0
     for token in tokens:

@@ -14,13 +14,18 @@ from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import TensorSpec
 from edgekit.evaluation.measuring import Measuring
 from edgekit.evaluation.natural import data_workloads
-from edgekit.evaluation.reference import Mode, declared_inputs
+from edgekit.evaluation.reference import Mode, declared_inputs, source_task
 from edgekit.evaluation.rounds import Entrant
 from edgekit.runtime.contenders import worker_command
 from edgekit.runtime.conversation import child_environment, python_command
 from edgekit.runtime.raw import is_raw, raw_bytes, raw_inputs, raw_workloads
 from edgekit.runtime.session import Array
-from edgekit.runtime.workloads import Workload, save_workloads, sweep_workloads
+from edgekit.runtime.workloads import (
+    Workload,
+    input_specs,
+    save_workloads,
+    sweep_workloads,
+)
 
 REFERENCE = "pytorch"
 REFERENCE_NAMES: Mapping[Mode, str] = {
@@ -66,7 +71,7 @@ class ReferenceSource:
         manifest = bundle.manifest
         return ReferenceSource(
             self.spec,
-            task=self.task or manifest.task,
+            task=self.task or source_task(manifest),
             revision=self.revision,
             trust_remote_code=self.trust_remote_code,
             inputs=self.inputs or declared_inputs(manifest),
@@ -88,8 +93,8 @@ def _open(name: str, path: Path) -> Artifact:
     if is_raw(path):
         return Artifact(name, path, raw_inputs(path), raw_bytes(path))
     bundle = open_bundle(path)
-    part = bundle.manifest.components.get("model")
-    inputs = part.inputs if part is not None else ()
+    known = set(bundle.manifest.components) in ({"model"}, {"image", "text"})
+    inputs = input_specs(bundle) if known else ()
     return Artifact(name, path, inputs, bundle.bytes(), bundle)
 
 

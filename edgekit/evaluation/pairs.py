@@ -297,6 +297,9 @@ def _stacked(values: Sequence[object], spec: TensorSpec, axis: int | None) -> Ar
 
 def sample_feeds(model: Model, samples: Samples, count: int) -> list[dict[str, Array]]:
     """The graph's inputs for each of the first `count` texts (or arrays) of the samples."""
+    # Not above: that module needs the pairs of this one.
+    from edgekit.evaluation.pictures import picture_feeds
+
     component = model.manifest.components["model"]
     if model.manifest.processor is None:
         symbol = batch_symbol(component.inputs)
@@ -313,6 +316,8 @@ def sample_feeds(model: Model, samples: Samples, count: int) -> list[dict[str, A
             }
             for row in samples.inputs[:count]
         ]
+    if model.manifest.processor.get("kind") == "image":
+        return picture_feeds(model, samples, count)
     side = CandidateText(model)
     units = read_units(samples.take(range(min(count, len(samples)))), side.task)[:count]
     return [side.feeds(encodings[:1]) for encodings in _tokenized(side, units)]

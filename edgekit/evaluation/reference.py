@@ -245,6 +245,12 @@ def check_origin(bundle: Bundle, source: LoadedSource, *, hint: str) -> None:
     )
 
 
+def source_task(manifest: Manifest) -> str:
+    """The task to open the origin for: a module of one's own is custom, whatever reads for it."""
+    known = manifest.source
+    return manifest.task if known is None or known.kind == "huggingface" else "custom"
+
+
 def declared_inputs(manifest: Manifest) -> tuple[str, ...]:
     """The ``--input`` declarations that open the bundle's factory source with the same inputs.
 

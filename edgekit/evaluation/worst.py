@@ -6,6 +6,7 @@ import heapq
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -87,7 +88,7 @@ def worst_samples(
 def _kind_of(task: str, problem: str | None, metric: str) -> str:
     if metric == "perplexity":
         return "likelihood"
-    if task in ("text-classification", "custom"):
+    if task in ("text-classification", "image-classification", "custom"):
         if problem == "multi_label_classification":
             return "classes"
         single = problem == "single_label_classification" or metric == "agreement"
@@ -144,7 +145,7 @@ def _show_tags(
     words: _Words, inputs: Inputs, before: Prediction, after: Prediction
 ) -> tuple[str, str]:
     """The words that are tagged differently, with their tags."""
-    tokens = [str(token) for token in inputs.get("tokens", ())]
+    tokens = [str(token) for token in cast("tuple[str, ...]", inputs.get("tokens", ()))]
     first, second = np.ravel(np.asarray(before)), np.ravel(np.asarray(after))
 
     def told(tags: Sequence[int]) -> str:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from edgekit.core.errors import ConfigError, ExportError
 from edgekit.sources.loaded import LoadedSource
+from edgekit.sources.pictures import TRACED_SIZE, picture_batch
 from edgekit.sources.samples import SAMPLE_TEXTS, sample_batch
 
 Inputs = dict[str, Tensor]
@@ -58,6 +59,8 @@ def traced_sample(source: LoadedSource, static: Mapping[str, int]) -> Inputs:
         length = static.get("sequence", min(source.max_length, _SAMPLE_TOKENS))
         # A single row has to show padding by itself: torch.export drops an all-ones mask.
         return _text(source, batch, length, filled=batch > 1)
+    if source.image_processor is not None:
+        return _pictures(source, static, 2, TRACED_SIZE)
     sizes = {**sizes_of(source, source.sample_inputs), **static}
     return _resized(source, sizes, seed=1)
 
@@ -70,7 +73,11 @@ def parity_cases(source: LoadedSource, sample: Inputs, static: Mapping[str, int]
     """
     if source.tokenizer is None and not sizes_of(source, sample).keys() - static.keys():
         return [Case("other values", _other_values(sample), {})]
-    make = _text_cases if source.tokenizer is not None else _tensor_cases
+    make = _tensor_cases
+    if source.tokenizer is not None:
+        make = _text_cases
+    elif source.image_processor is not None:
+        make = _picture_cases
     cases = make(source, sample, static)
     traced = {name: value.shape for name, value in sample.items()}
     fresh = [c for c in cases if {n: v.shape for n, v in c.inputs.items()} != traced]
@@ -129,6 +136,14 @@ def golden_inputs(source: LoadedSource, static: Mapping[str, int], per_row: int)
 
     `per_row` are the bytes of output for one row (with tokens: for one token).
     """
+    if source.image_processor is not None:
+        for rows in (static["batch"],) if "batch" in static else (2, 1):
+            pictures = _pictures(source, static, rows, TRACED_SIZE, start=3)
+            given = sum(value.nbytes for value in pictures.values())
+            # The bundle's own answer stands in the same file, as do the inputs.
+            if 2 * per_row * rows + given <= 2 * _GOLDEN_BYTES:
+                return pictures
+        return None
     if source.tokenizer is None:
         rows = static.get("batch", 2)
         if per_row * rows > _GOLDEN_BYTES:
@@ -188,6 +203,43 @@ def _text(source: LoadedSource, batch: int, length: int | None, *, filled: bool 
         rows=rows,
         length=length,
         filled=filled,
+    )
+
+
+def _picture_cases(source: LoadedSource, sample: Inputs, static: Mapping[str, int]) -> list[Case]:
+    """Few pictures at a time: one costs as much as hundreds of tokens."""
+    wanted = (
+        ("batch 1", 1, (64, 160)),
+        ("batch of 4", 4, (131, 97)),
+        ("another", 3, (160, 224)),
+    )
+    cases = []
+    for index, (name, batch, size) in enumerate(wanted):
+        inputs = _pictures(source, static, batch, size, start=4 * index + 2)
+        cases.append(Case(name, inputs, sizes_of(source, inputs)))
+    return cases
+
+
+def _pictures(
+    source: LoadedSource,
+    static: Mapping[str, int],
+    batch: int,
+    size: tuple[int, int],
+    *,
+    start: int = 0,
+) -> Inputs:
+    """Prepared pictures at the sizes of `static`, else at the given ones where they may vary."""
+    assert source.image_processor is not None
+    varying = {symbol for axes in source.dynamic_axes.values() for symbol in axes.values()}
+    chosen = None
+    if "height" in varying:
+        chosen = (static.get("height", size[0]), static.get("width", size[1]))
+    return picture_batch(
+        source.image_processor,
+        tuple(source.sample_inputs),
+        count=static.get("batch", batch),
+        start=start,
+        size=chosen,
     )
 
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.core.manifest import Component
+from edgekit.core.manifest import Component, TensorSpec
 from edgekit.core.results import Parity
+from edgekit.runtime.towers import prefixed
 
 Array = NDArray[np.generic]
 
@@ -30,7 +31,7 @@ class Exported:
     a bundle's golden file may be. ``notes`` are sentences for a person.
     """
 
-    component: Component
+    components: Mapping[str, Component]
     files: tuple[tuple[str, str], ...]
     processor: Mapping[str, object] | None
     labels: tuple[str, ...] | None
@@ -40,3 +41,24 @@ class Exported:
     precision: str
     facts: Mapping[str, str | int | float | bool]
     notes: tuple[str, ...] = ()
+
+    @property
+    def component(self) -> Component:
+        """The only component of most models."""
+        (found,) = self.components.values()
+        return found
+
+    @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """The inputs of all components, named with theirs where there are several."""
+        return self._specs({name: part.inputs for name, part in self.components.items()})
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """The outputs of all components, likewise."""
+        return self._specs({name: part.outputs for name, part in self.components.items()})
+
+    def _specs(self, parts: Mapping[str, tuple[TensorSpec, ...]]) -> tuple[TensorSpec, ...]:
+        if len(parts) == 1:
+            return next(iter(parts.values()))
+        return prefixed(parts)

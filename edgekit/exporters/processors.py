@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from edgekit.core.errors import ExportError
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.pooling import EMBEDDING
+from edgekit.sources.towers import TEXT_EMBEDS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -101,7 +102,8 @@ def activation(config: PreTrainedConfig) -> str:
 
 
 def _features(source: LoadedSource, tokenizer: PreTrainedTokenizerBase, length: int) -> Post:
-    return {"kind": "embedding" if EMBEDDING in source.output_axes else "hidden-states"}
+    pooled = {EMBEDDING, TEXT_EMBEDS} & set(source.output_axes)
+    return {"kind": "embedding" if pooled else "hidden-states"}
 
 
 def _classification(source: LoadedSource, tokenizer: PreTrainedTokenizerBase, length: int) -> Post:

@@ -47,8 +47,8 @@ from edgekit.pipeline.rows import (
 )
 from edgekit.pipeline.workplace import workplace
 from edgekit.reporting import require_reporting
-from edgekit.sources.data import check_path
-from edgekit.sources.data_paths import find_data
+from edgekit.sources.data import check_path, comes_from_afar
+from edgekit.sources.data_pictures import PICTURE_COLUMNS
 
 # From the most exact to the least: what is not faster than the one before it is not worth it.
 _EXACT_FIRST = ("fp32", "bf16", "fp16", "int8", "int4")
@@ -161,7 +161,7 @@ def _check_rows(job: Job, exported: Bundle, profile: Profile, budget: Budget, be
     for given, labelled in ((options.data, labels_wanted), (options.calibration, False)):
         if given is not None:
             check_rows(exported, given, options.columns, labels_wanted=labelled)
-    if options.data is None or find_data(options.data) is None:
+    if options.data is None or comes_from_afar(options.data):
         # What comes over a network is read by who needs it.
         return
     rows = read_verdict_rows(
@@ -308,7 +308,12 @@ def _quantized(job: Job, exported: Bundle, profile: Profile, name: str, precisio
     bits = {"int8": 8, "int4": 4}[precision]
     reference = options.source if options.data is not None else None
     key = None
-    known = data_key(options.data), data_key(options.calibration), metric_key(options.metric)
+    named = exported.manifest.task in PICTURE_COLUMNS
+    known = (
+        data_key(options.data, pictures=named),
+        data_key(options.calibration, pictures=named),
+        metric_key(options.metric),
+    )
     if None not in known:
         key = {
             **bundle_key(exported),

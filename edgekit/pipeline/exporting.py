@@ -25,6 +25,13 @@ if TYPE_CHECKING:
     from edgekit.exporters.exported import Exported
     from edgekit.sources.loaded import LoadedSource
 
+# What a device must have installed to prepare inputs, by the kind of processor.
+_EXTRAS: Mapping[str, tuple[str, ...]] = {
+    "text": ("text",),
+    "image": ("vision",),
+    "image-text": ("text", "vision"),
+}
+
 
 def export(
     source: str,
@@ -32,6 +39,7 @@ def export(
     *,
     task: str | None = None,
     inputs: Sequence[str] = (),
+    processor: Path | str | None = None,
     opset: int = 23,
     static: Mapping[str, int] | None = None,
     atol: float | None = None,
@@ -52,6 +60,8 @@ def export(
         source: a Hugging Face id, a local folder, ``package.module:factory``, ``file.py:factory``
             or a ``program.pt2``.
         inputs: of a custom module, ``NAME=DTYPE:DIM,DIM…`` each.
+        processor: of a custom module, a JSON or TOML file in the manifest's vocabulary: how
+            pictures are prepared, what the outputs mean, and the labels.
         static: sizes of named dimensions to fix, e.g. ``{"batch": 1}``.
         atol, rtol: replace the tolerance of the comparison with PyTorch.
 
@@ -67,9 +77,11 @@ def export(
     import torch
 
     from edgekit.exporters.cases import check_static
+    from edgekit.exporters.declared import read_declared
     from edgekit.exporters.model import export_model
     from edgekit.sources.opening import declared_dimensions, open_source
 
+    declared = None if processor is None else read_declared(Path(processor))
     known = declared_dimensions(source, inputs)
     if known is not None:
         # Before the weights are loaded, which may take minutes.
@@ -84,17 +96,28 @@ def export(
         trust_remote_code=trust_remote_code,
         inputs=inputs,
     )
+    if declared is not None:
+        loaded = declared.apply(loaded)
     with BundleWriter(output, force=force) as writer:
         progress(f"Exporting {loaded.architecture} for {loaded.task}, and comparing with PyTorch")
         exported = export_model(
-            loaded, writer.directory, opset=opset, static=static or {}, atol=atol, rtol=rtol
+            loaded,
+            writer.directory,
+            opset=opset,
+            static=static or {},
+            atol=atol,
+            rtol=rtol,
+            processor=None if declared is None else declared.processor,
         )
         for name, role in exported.files:
             writer.add(name, role)
         for path in loaded.license_files:
             writer.copy(path, path.name, "license")
-        options = {"task": task, "inputs": list(inputs), "opset": opset, "static": static or {},
-                   "atol": atol, "rtol": rtol, "dtype": dtype, "seed": seed}  # fmt: skip
+        options = {
+            "task": task, "inputs": list(inputs), "opset": opset, "static": static or {},
+            "processor": None if processor is None else Path(processor).name,
+            "atol": atol, "rtol": rtol, "dtype": dtype, "seed": seed,
+        }  # fmt: skip
         manifest = _manifest(writer.output.name, loaded, exported, options)
         architecture = loaded.architecture
         # The weights in PyTorch are not needed any more; the engine is about to load its own.
@@ -111,8 +134,8 @@ def export(
             task=manifest.task,
             architecture=architecture,
             opset=exported.opset,
-            inputs=exported.component.inputs,
-            outputs=exported.component.outputs,
+            inputs=exported.inputs,
+            outputs=exported.outputs,
             parity=exported.parity,
             bytes=staged.bytes(),
             seconds=seconds,
@@ -138,14 +161,14 @@ def _manifest(
         license=loaded.license,
         origin=Origin(loaded.id, loaded.sha256),
     )
-    extras = ("ort", "text") if exported.processor is not None else ("ort",)
+    extras = ("ort", *_EXTRAS.get(str((exported.processor or {}).get("kind")), ()))
     return Manifest(
         name=name,
         created_by=created_by(),
         stage="exported",
         task=loaded.task,
         source=source,
-        components={"model": exported.component},
+        components=dict(exported.components),
         processor=exported.processor,
         labels=exported.labels,
         requires=Requires(engine="onnxruntime", extras=extras),

@@ -13,7 +13,7 @@ from edgekit.core.errors import BudgetNotMet, ConfigError, QuantizeError
 from edgekit.core.lazy import require
 from edgekit.core.measurements import QuantizeResult
 from edgekit.core.profiles import load_profile
-from edgekit.evaluation.reference import check_origin, declared_inputs
+from edgekit.evaluation.reference import check_origin, declared_inputs, source_task
 from edgekit.evaluation.remembering import remembering
 from edgekit.evaluation.statistics import Budget
 from edgekit.pipeline.choices.candidates import Workshop
@@ -281,7 +281,7 @@ def _load(
     progress(f"Loading the reference {reference}")
     loaded = open_source(
         reference,
-        task=source.manifest.task,
+        task=source_task(source.manifest),
         revision=revision,
         trust_remote_code=trust_remote_code,
         inputs=tuple(inputs) or declared_inputs(source.manifest),

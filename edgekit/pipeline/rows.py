@@ -14,6 +14,7 @@ from edgekit.evaluation.accuracy_reach import OutOfReach, out_of_reach
 from edgekit.evaluation.metrics.table import LABELLED, UNLABELLED
 from edgekit.evaluation.statistics import DEFAULT_DROP, Budget, parse_drop
 from edgekit.reporting import words
+from edgekit.runtime.workloads import input_specs
 from edgekit.sources.data import Samples, check_data, parse_columns, read_samples
 
 # Metrics that hold the bundle to the reference's own answers: no labels are missed.
@@ -70,7 +71,7 @@ def check_rows(
         manifest.task,
         columns=parse_columns(columns),
         labels=manifest.labels,
-        inputs=[spec.name for spec in manifest.components["model"].inputs],
+        inputs=[spec.name for spec in input_specs(bundle)],
         labels_wanted=labels_wanted,
     )
 
@@ -93,7 +94,7 @@ def read_verdict_rows(
         columns=parse_columns(columns),
         labels=manifest.labels,
         problem=problem or _declared(manifest),
-        inputs=[spec.name for spec in manifest.components["model"].inputs],
+        inputs=[spec.name for spec in input_specs(bundle)],
         role="verdict",
         limit=limit,
         seed=seed,

@@ -29,7 +29,7 @@ from edgekit.evaluation.layers import SAMPLES, check_layers, layer_errors
 from edgekit.evaluation.measuring import DEFAULT_PROCESSES
 from edgekit.evaluation.numerics import distances_on
 from edgekit.evaluation.pairs import sample_feeds
-from edgekit.evaluation.reference import Reference, check_origin, declared_inputs
+from edgekit.evaluation.reference import Reference, check_origin, declared_inputs, source_task
 from edgekit.evaluation.statistics import Budget
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import versions
@@ -166,7 +166,7 @@ def validate(
     declared = tuple(inputs) or declared_inputs(opened.manifest)
     source = open_source(
         reference,
-        task=opened.manifest.task,
+        task=source_task(opened.manifest),
         revision=revision,
         trust_remote_code=trust_remote_code,
         inputs=declared,
@@ -302,10 +302,10 @@ def _check_kind(bundle: Bundle, spec: str) -> None:
     """
     path = Path(spec).expanduser()
     own = path.suffix == ".pt2" or (":" in spec and not path.exists())
-    custom = bundle.manifest.task == "custom"
+    known = bundle.manifest.source
+    custom = bundle.manifest.task == "custom" if known is None else known.kind != "huggingface"
     if own == custom or (not own and path.is_file()):
         return
-    known = bundle.manifest.source
     origin = None if known is None else known.origin.id
     made = f" ({origin})" if origin else ""
     raise ConfigError(

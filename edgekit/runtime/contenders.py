@@ -15,12 +15,19 @@ from edgekit.core.manifest import RuntimeChoice
 from edgekit.runtime.conversation import python_command
 from edgekit.runtime.engines import find_engine
 from edgekit.runtime.model import Model
-from edgekit.runtime.opening import open_session
+from edgekit.runtime.opening import open_sessions
 from edgekit.runtime.raw import RawContender, is_raw
 from edgekit.runtime.session import Array
 from edgekit.runtime.stages import Stopwatch, measure_stages
 from edgekit.runtime.worker import Contender, Measurable
 from edgekit.runtime.workloads import Workload
+
+# What preparing inputs imports, by the kind of processor.
+_PACKAGES: Mapping[str, tuple[str, ...]] = {
+    "text": ("tokenizers",),
+    "image": ("PIL.Image",),
+    "image-text": ("tokenizers", "PIL.Image"),
+}
 
 
 @dataclass(frozen=True)
@@ -35,13 +42,13 @@ class BundleContender:
         """See `edgekit.runtime.worker.Contender`."""
         manifest = open_bundle(self.path, check="quick").manifest
         find_engine(manifest.requires.engine).version()
-        if manifest.processor is not None and manifest.processor.get("kind") == "text":
-            importlib.import_module("tokenizers")
+        for package in _PACKAGES.get(str((manifest.processor or {}).get("kind")), ()):
+            importlib.import_module(package)
 
     def open(self) -> Measurable:
         """See `edgekit.runtime.worker.Contender`."""
         bundle = with_options(open_bundle(self.path), self.options)
-        watch = Stopwatch(open_session(bundle, threads=self.threads))
+        watch = Stopwatch(open_sessions(bundle, threads=self.threads))
         return OpenBundle(Model(bundle, watch), watch)
 
 

@@ -32,18 +32,20 @@ class _Rule:
 class InputCheck:
     """Refuses feeds that are not what the specs declare; costs a few microseconds when they are.
 
-    ``texts`` tells that whoever gives the feeds could also give texts, which remedies then name.
+    ``takes`` is what whoever gives the feeds could also give ("texts"), which remedies then name.
 
     Raises EngineUnavailable at construction for a dtype that numpy does not have (bfloat16).
     """
 
-    def __init__(self, specs: Sequence[TensorSpec], *, texts: bool = False) -> None:
+    def __init__(self, specs: Sequence[TensorSpec], *, takes: str | None = None) -> None:
         self._rules = tuple(_rule(spec) for spec in specs)
         self._batch = batch_symbol(specs)
         self._declared = ", ".join(map(str, specs)) or "none"
         self._form = "{" + ", ".join(f"{spec.name!r}: array" for spec in specs[:4])
         self._form += ", …}" if len(specs) > 4 else "}"
-        self._texts = ", or call the model with texts instead of run()" if texts else ""
+        self._instead = (
+            "" if takes is None else f", or call the model with {takes} instead of run()"
+        )
 
     def __call__(self, feeds: Mapping[str, Array]) -> Mapping[str, Array]:
         """The feeds, when they fit.
@@ -56,7 +58,7 @@ class InputCheck:
         if not isinstance(feeds, Mapping):
             raise InputMismatch(
                 f"Inputs are a dict of arrays by name, got {type(feeds).__name__}.",
-                hint=f"Give {self._form}{self._texts}. Declared inputs: {self._declared}.",
+                hint=f"Give {self._form}{self._instead}. Declared inputs: {self._declared}.",
             )
         if len(feeds) != len(rules):
             raise self._wrong_names(feeds)
@@ -70,7 +72,7 @@ class InputCheck:
                     f"Input {rule.name!r} should be a numpy array {rule.spec}, got"
                     f" {type(array).__name__}.",
                     hint=f"Convert it with numpy.asarray(…, dtype={rule.spec.dtype!r})"
-                    f"{self._texts}.",
+                    f"{self._instead}.",
                 )
             shape = array.shape
             if array.dtype != rule.dtype:

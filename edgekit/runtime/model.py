@@ -11,10 +11,14 @@ from edgekit.core.manifest import Manifest
 from edgekit.core.results import GoldenRow
 from edgekit.runtime import golden
 from edgekit.runtime.inputs import InputCheck
-from edgekit.runtime.predictor import check_batch_size, make_predictor
+from edgekit.runtime.options import check_batch_size
+from edgekit.runtime.predictor import make_predictor
 from edgekit.runtime.session import Array, Fact, Session
 
 GENERATIVE = frozenset({"text-generation", "text2text-generation", "automatic-speech-recognition"})
+
+# What a model is called with, by the kind of its processor.
+_TAKES = {"text": "texts", "image": "pictures", "image-text": "texts or pictures"}
 
 
 class Model:
@@ -28,7 +32,8 @@ class Model:
         manifest = bundle.manifest
         self._task = manifest.task
         self._session = session
-        self._check = InputCheck(session.inputs, texts=manifest.processor is not None)
+        kind = (manifest.processor or {}).get("kind")
+        self._check = InputCheck(session.inputs, takes=_TAKES.get(str(kind)))
         self._predict = make_predictor(session, self._check, manifest, bundle.path)
         self._closed = False
 
@@ -38,9 +43,12 @@ class Model:
         """The answer of `transformers.pipeline` for this task, for one input or a list of them.
 
         Inputs are a ``str``, a pair ``(str, str)``, for question answering
-        ``{"question", "context"}``, for custom models a dict of arrays, or a list of these; a list
-        is answered with a list in the same order. ``batch_size`` is the most rows of one run (32).
-        ``options`` are the pipeline's: ``top_k``, ``aggregation_strategy``…
+        ``{"question", "context"}``, for pictures a path, the bytes of a file, a Pillow image or a
+        uint8 array ``[height, width, 3]``, for custom models a dict of arrays, or a list of these;
+        a list is answered with a list in the same order. A model of pictures and texts takes a
+        ``str`` for a text, and a path as ``Path`` or ``{"image": "…"}``. ``batch_size`` is the most
+        rows of one run (32, pictures 8). ``options`` are the pipeline's: ``top_k``,
+        ``aggregation_strategy``, ``threshold``…
 
         Raises:
             InputMismatch: an input that the task does not take.

@@ -42,12 +42,41 @@ def open_model(
     threads: int | None = None,
 ) -> Model:
     """See `edgekit.runtime.load`, for a bundle that is open already."""
-    session = open_session(bundle, engine=engine, device=device, threads=threads)
+    session = open_sessions(bundle, engine=engine, device=device, threads=threads)
     try:
         return Model(bundle, session)
     except BaseException:
         session.close()
         raise
+
+
+def open_sessions(
+    bundle: Bundle,
+    *,
+    engine: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+) -> Session:
+    """The session of a bundle, joined of two where it has a picture and a text tower.
+
+    Raises what `edgekit.runtime.load` does.
+    """
+    names = tuple(bundle.manifest.components)
+    if set(names) != {"image", "text"}:
+        return open_session(bundle, engine=engine, device=device, threads=threads)
+    from edgekit.runtime.towers import JoinedSession
+
+    parts: dict[str, Session] = {}
+    try:
+        for name in names:
+            parts[name] = open_session(
+                bundle, component=name, engine=engine, device=device, threads=threads
+            )
+    except BaseException:
+        for part in parts.values():
+            part.close()
+        raise
+    return JoinedSession(parts)
 
 
 def open_session(

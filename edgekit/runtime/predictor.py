@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 
-from edgekit.core.errors import BundleCorrupt, ConfigError
+from edgekit.core.errors import BundleCorrupt
 from edgekit.core.manifest import Manifest, TensorSpec
 from edgekit.runtime.batching import BATCH, plan_batches
 from edgekit.runtime.inputs import InputCheck
+from edgekit.runtime.options import refuse_options
 from edgekit.runtime.session import Array, Session
 from edgekit.runtime.tasks import Context, Row, make_text_task
 from edgekit.runtime.text import Encoding, Text, TextProcessor
+
+if TYPE_CHECKING:
+    from edgekit.runtime.pictures.predicting import PicturePredictor
 
 # Texts of one list that are tokenized before the first of them runs: enough to sort by length,
 # few enough to be small in memory.
@@ -55,9 +59,17 @@ class TensorPredictor:
 class TextPredictor:
     """Texts in, the task's answers out: tokenized, batched by length, run, read."""
 
-    def __init__(self, session: Session, manifest: Manifest, directory: Path) -> None:
-        processor = manifest.processor or {}
-        component = manifest.components["model"]
+    def __init__(
+        self,
+        session: Session,
+        manifest: Manifest,
+        directory: Path,
+        *,
+        processor: Mapping[str, object] | None = None,
+        part: str = "model",
+    ) -> None:
+        processor = processor or manifest.processor or {}
+        component = manifest.components[part]
         post = processor.get("post")
         batch, length = _static_shape(component.inputs, processor)
         self._session = session
@@ -167,19 +179,39 @@ def make_predictor(
 
     Raises MissingDependency, BundleCorrupt, BundleVersion.
     """
-    if manifest.processor is None:
+    processor = manifest.processor
+    if processor is None:
         return TensorPredictor(session, check, manifest.task)
-    return TextPredictor(session, manifest, directory)
+    if processor.get("kind") == "image":
+        return _pictures(session, manifest, processor, "model")
+    if processor.get("kind") != "image-text":
+        return TextPredictor(session, manifest, directory)
+    from edgekit.runtime.towers import TowerPredictor, parts_of
+
+    sessions = parts_of(session)
+    if sessions is None:
+        raise BundleCorrupt(
+            f"The processor is for the components image and text; the bundle has"
+            f" {', '.join(manifest.components)}.",
+            hint="Export the bundle again.",
+        )
+    parts = {name: cast("Mapping[str, object]", processor[name]) for name in ("image", "text")}
+    return TowerPredictor(
+        _pictures(sessions["image"], manifest, parts["image"], "image"),
+        TextPredictor(sessions["text"], manifest, directory, processor=parts["text"], part="text"),
+    )
 
 
-def refuse_options(options: Mapping[str, object], known: frozenset[str], task: str) -> None:
-    """Raise ConfigError for an option that the task does not have."""
-    for name in options:
-        if name not in known:
-            raise ConfigError(
-                f"{task} has no option {name!r}.",
-                hint=f"Its options: {', '.join(sorted(known)) or 'none'}, and batch_size.",
-            )
+def _pictures(
+    session: Session, manifest: Manifest, processor: Mapping[str, object], part: str
+) -> PicturePredictor:
+    # A bundle of texts need not wait for the import.
+    from edgekit.runtime.pictures.predicting import PicturePredictor
+
+    component = manifest.components[part]
+    return PicturePredictor(
+        session, processor, component.inputs, component.outputs, manifest.labels, manifest.task
+    )
 
 
 def _static_shape(
@@ -205,11 +237,3 @@ def _check_inputs(specs: Sequence[TensorSpec], made: Sequence[str]) -> None:
             f" {', '.join(sorted(made))}.",
             hint="Export the bundle again.",
         )
-
-
-def check_batch_size(batch_size: int | None) -> None:
-    """Raise ConfigError for a batch size that is not a number of at least 1."""
-    if batch_size is None:
-        return
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise ConfigError(f"batch_size is a whole number of at least 1, got {batch_size!r}.")

@@ -12,6 +12,7 @@ import numpy as np
 
 from edgekit.core.manifest import TensorSpec
 from edgekit.runtime.session import Array, Fact, Session
+from edgekit.runtime.towers import parts_of
 
 _LEAST = 5
 _WARM = 3
@@ -27,6 +28,8 @@ class Stopwatch:
         self.inputs: tuple[TensorSpec, ...] = session.inputs
         self.outputs: tuple[TensorSpec, ...] = session.outputs
         self.run: Callable[[Mapping[str, Array]], dict[str, Array]] = session.run
+        #: The sessions of several components, which are timed together only.
+        self.parts = parts_of(session)
         self._spans: list[tuple[int, int]] = []
 
     def facts(self) -> dict[str, Fact]:

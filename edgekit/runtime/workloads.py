@@ -20,6 +20,7 @@ from edgekit.runtime.batching import batch_symbol
 from edgekit.runtime.rows import passage_rows, text_rows
 from edgekit.runtime.session import Array
 from edgekit.runtime.text import Encoding, Text, TextProcessor, read_rules
+from edgekit.runtime.towers import prefixed
 
 DEFAULT_LENGTHS = (16, 128)
 # The size of a dimension that nothing says anything about.
@@ -97,13 +98,13 @@ def make_workloads(
     """
     if batch < 1:
         raise ConfigError(f"--batch should be at least 1, got {batch}.")
-    if set(bundle.manifest.components) != {"model"}:
+    if set(bundle.manifest.components) not in ({"model"}, {"image", "text"}):
         raise ConfigError(
             f"{bundle.path} has the components {', '.join(bundle.manifest.components)};"
             " inputs are made for bundles of one component.",
             hint="Measure a bundle with the component 'model'.",
         )
-    specs = bundle.manifest.components["model"].inputs
+    specs = input_specs(bundle)
     processor = bundle.manifest.processor
     if processor is not None and processor.get("kind") == "text":
         _check_static(specs, 0, batch, "--batch")
@@ -116,13 +117,21 @@ def make_workloads(
     return (Workload(batch, None, _array_feeds(bundle, specs, batch, seed)),)
 
 
+def input_specs(bundle: Bundle) -> tuple[TensorSpec, ...]:
+    """The inputs of a bundle's graph, of both with their names where it has two towers."""
+    components = bundle.manifest.components
+    if "model" in components:
+        return components["model"].inputs
+    return prefixed({name: part.inputs for name, part in components.items()})
+
+
 def fit_workload(bundle: Bundle, batch: int, length: int) -> tuple[int, int | None]:
     """The batch and tokens nearest to the given ones that the bundle takes.
 
     For a default, which nobody typed: fixed dimensions win, a text is no longer than the model
     takes, and a model without text has no length.
     """
-    specs = bundle.manifest.components["model"].inputs
+    specs = input_specs(bundle)
     symbol = batch_symbol(specs)
     processor = bundle.manifest.processor
     if processor is None or processor.get("kind") != "text":
@@ -238,17 +247,21 @@ def _array_feeds(
             hint="Leave --batch out, or export with a varying first dimension.",
         )
     generator = np.random.default_rng(seed)
+    # Each of two towers has a batch of its own.
+    batches = {size for spec in specs for size in spec.shape if str(size).endswith(".batch")}
+    if symbol is not None:
+        batches.add(symbol)
     feeds: dict[str, Array] = {}
     for spec in specs:
         array = known.get(spec.name)
         if array is None:
             sizes = [
-                size if isinstance(size, int) else batch if size == symbol else _UNKNOWN
+                size if isinstance(size, int) else batch if size in batches else _UNKNOWN
                 for size in spec.shape
             ]
             array = _random(generator, spec, sizes)
         for axis, size in enumerate(spec.shape):
-            if size == symbol and symbol is not None:
+            if size in batches:
                 array = np.take(array, np.arange(batch) % array.shape[axis], axis=axis)
         feeds[spec.name] = np.ascontiguousarray(array)
     return feeds

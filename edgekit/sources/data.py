@@ -10,16 +10,18 @@ import hashlib
 import heapq
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Literal, TypeAlias
 
 import numpy as np
 
 from edgekit.core.errors import ConfigError
-from edgekit.core.hashing import canonical_json
+from edgekit.core.hashing import canonical_json, sha256_file
 from edgekit.sources.data_arrays import Array, array_rows, check_arrays
 from edgekit.sources.data_columns import TASK_COLUMNS, Label, Labels, Problem, TaskColumns, Value
-from edgekit.sources.data_files import open_table, require_datasets
+from edgekit.sources.data_files import Table, open_table, require_datasets
 from edgekit.sources.data_paths import find_data
+from edgekit.sources.data_pictures import PICTURE_COLUMNS, class_folders, with_paths
 from edgekit.sources.data_tables import check_table, choose_columns, table_rows
 
 Role = Literal["calibration", "search", "verdict"]
@@ -109,14 +111,18 @@ def hash_inputs(inputs: Inputs) -> str:
     """SHA-256 over the canonical inputs, the label excluded.
 
     Texts as canonical JSON (RFC 8785); arrays as their names, types, shapes and little-endian
-    bytes in C order.
+    bytes in C order; pictures as the bytes of their files, wherever these lie.
     """
     digest = hashlib.sha256()
-    texts = {name: value for name, value in inputs.items() if not isinstance(value, np.ndarray)}
+    texts = {name: v for name, v in inputs.items() if not isinstance(v, np.ndarray | Path)}
     if texts:
         digest.update(canonical_json(texts))
     for name in sorted(set(inputs) - set(texts)):
-        array = np.ascontiguousarray(inputs[name])
+        value = inputs[name]
+        if isinstance(value, Path):
+            digest.update(canonical_json([name, "picture", sha256_file(value)]))
+            continue
+        array = np.ascontiguousarray(value)
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
         digest.update(canonical_json([name, array.dtype.name, list(array.shape)]))
         digest.update(little.tobytes())
@@ -188,7 +194,8 @@ def read_samples(
 
     Args:
         spec: a CSV, TSV, JSONL, JSON, Parquet or .npz file, a folder with one such file per split,
-            or a Hugging Face data set id; ``#split`` at the end picks a split.
+            a folder with one folder of pictures per class, or a Hugging Face data set id;
+            ``#split`` at the end picks a split.
         columns: the task's column names → those of the file (see `parse_columns`).
         labels: the model's label names, by class number.
         problem: the model's ``problem_type``, where it says one.
@@ -205,15 +212,17 @@ def read_samples(
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit should be at least 1, got {limit}.")
-    path = find_data(spec)
+    folders = class_folders(spec) if task in PICTURE_COLUMNS else None
+    path = None if folders is not None else find_data(spec)
     known = Labels(tuple(labels) if labels else None, None, _problem(problem))
     notes: list[str] = []
     if path is not None and path.suffix.lower() == ".npz":
-        notes += check_arrays(path, columns or {}, inputs, labels_wanted=labels_wanted)
-        rows: Iterator[_Row] = array_rows(path, columns or {}, inputs)
+        wanted = _arrays_of(task, inputs)
+        notes += check_arrays(path, columns or {}, wanted, labels_wanted=labels_wanted)
+        rows: Iterator[_Row] = array_rows(path, columns or {}, wanted)
     else:
         read = _columns_of(spec, task)
-        table = open_table(spec, path)
+        table = _table(spec, path, folders, task, columns or {})
         chosen = choose_columns(table, read, columns or {}, known, labels_wanted=labels_wanted)
         notes += chosen.notes
         rows = table_rows(table, read, chosen, known)
@@ -234,15 +243,17 @@ def check_data(
     For the time before an original model is loaded; of a data set id only whether something could
     read it. Raises as `read_samples` does.
     """
-    path = find_data(spec)
+    folders = class_folders(spec) if task in PICTURE_COLUMNS else None
+    path = None if folders is not None else find_data(spec)
     if path is not None and path.suffix.lower() == ".npz":
-        check_arrays(path, columns or {}, inputs, labels_wanted=labels_wanted)
+        wanted = _arrays_of(task, inputs)
+        check_arrays(path, columns or {}, wanted, labels_wanted=labels_wanted)
         return
     read = _columns_of(spec, task)
-    if path is None:
+    if path is None and folders is None:
         require_datasets(spec)
         return
-    table = open_table(spec, path)
+    table = _table(spec, path, folders, task, columns or {})
     known = Labels(tuple(labels) if labels else None, None, None)
     chosen = choose_columns(table, read, columns or {}, known, labels_wanted=labels_wanted)
     check_table(table, chosen.names)
@@ -250,11 +261,34 @@ def check_data(
 
 def check_path(spec: str) -> None:
     """Look whether DATA is there and has a head that can be read, for whatever task."""
+    if class_folders(spec) is not None:
+        return
     path = find_data(spec)
     if path is None:
         require_datasets(spec)
     elif path.suffix.lower() != ".npz":
         open_table(spec, path)
+
+
+def comes_from_afar(spec: str) -> bool:
+    """Whether DATA is a data set id, which is read over a network."""
+    return class_folders(spec) is None and find_data(spec) is None
+
+
+def _arrays_of(task: str, inputs: Sequence[str]) -> Sequence[str]:
+    """What the arrays of an .npz are called: a task's pictures, or a custom model's inputs."""
+    return PICTURE_COLUMNS[task][:1] if task in PICTURE_COLUMNS else inputs
+
+
+def _table(
+    spec: str, path: Path | None, folders: Table | None, task: str, mapping: Mapping[str, str]
+) -> Table:
+    """The rows of DATA that is no .npz, with paths where cells name pictures."""
+    table = folders or open_table(spec, path)
+    if task not in PICTURE_COLUMNS:
+        return table
+    named = [mapping.get(name, name) for name in PICTURE_COLUMNS[task]]
+    return with_paths(table, named, None if path is None else path.parent)
 
 
 def _columns_of(spec: str, task: str) -> TaskColumns:

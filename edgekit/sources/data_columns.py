@@ -6,14 +6,15 @@ import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from edgekit.core.errors import ConfigError
 from edgekit.core.profiles import nearest
 from edgekit.sources.data_files import Row
 
-Value = str | tuple[str, ...]
-Label = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...]
+Value = str | tuple[str, ...] | Path
+Label = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Path
 # The words of transformers' `config.problem_type`.
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 
@@ -160,12 +161,20 @@ def no_label(value: object, _: Labels) -> Label:
     raise ConfigError(f"This task reads no labels, got {_shown(value)}.")
 
 
+def mask_label(value: object, _: Labels) -> Path:
+    """The file of a mask, which is read where it is compared."""
+    assert isinstance(value, Path)
+    return value
+
+
 TASK_COLUMNS: Mapping[str, TaskColumns] = {
     "text-classification": TaskColumns(("text",), ("text_pair",), "label", class_label),
     "token-classification": TaskColumns(("tokens",), (), "tags", tag_labels),
     "question-answering": TaskColumns(("question", "context"), (), "answers", answers_label),
     "feature-extraction": TaskColumns(("text",), ("text_pair",), "score", number_label),
     "fill-mask": TaskColumns(("text",), (), None, no_label),
+    "image-classification": TaskColumns(("image",), (), "label", class_label),
+    "image-segmentation": TaskColumns(("image",), (), "mask", mask_label),
 }
 
 
@@ -181,7 +190,7 @@ def read_inputs(row: Row, actual: Mapping[str, str]) -> dict[str, Value]:
         value = row.get(column)
         if name == "tokens":
             found[name] = words(value)
-        elif isinstance(value, str):
+        elif isinstance(value, str | Path):
             found[name] = value
         elif value is None and name == "text_pair":
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -18,6 +19,14 @@ from edgekit.sources.checks import check_weights, read_config, refuse_remote_cod
 from edgekit.sources.dtypes import parse_dtype
 from edgekit.sources.inputs import TEXT_AXES
 from edgekit.sources.loaded import LoadedSource, license_files_in, license_of_card
+from edgekit.sources.pictures import (
+    PICTURE_AXES,
+    TRACED_SIZE,
+    load_image_processor,
+    made_names,
+    made_size,
+    picture_batch,
+)
 from edgekit.sources.pooling import EMBEDDING, SentenceModules, read_sentence_modules
 from edgekit.sources.quiet import quiet
 from edgekit.sources.samples import sample_batch
@@ -30,9 +39,22 @@ from edgekit.sources.tasks import (
     loadable_task,
     refuse_other_head,
 )
+from edgekit.sources.towers import (
+    IMAGE_EMBEDS,
+    TEXT_EMBEDS,
+    TWO_TOWERS,
+    ImageTower,
+    TextTower,
+    join,
+)
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+    from transformers import (
+        BaseImageProcessor,
+        PreTrainedConfig,
+        PreTrainedModel,
+        PreTrainedTokenizerBase,
+    )
 
 # Where neither the tokenizer nor the model says how long an input may be.
 _FALLBACK_LENGTH = 512
@@ -81,7 +103,6 @@ def open_folder(
     with quiet(), _offline(), _loading(folder):
         config = _load_config(weights_folder, trust_remote_code)
         model = _load_model(weights_folder, config, chosen, trust_remote_code)
-        tokenizer = _load_tokenizer(weights_folder, folder, trust_remote_code)
         state = dict(model.state_dict())
         pooled = sentence if chosen.name == "feature-extraction" else None
         if pooled is None:
@@ -91,27 +112,20 @@ def open_folder(
             embedder = pooled.wrap(model)
             state |= pooled.extra_state(embedder)
             module, output_axes = embedder, {EMBEDDING: ("batch",)}
-    if pooled is not None and pooled.lowercase:
-        _lowercase(tokenizer)
-    if tokenizer.pad_token_id is None:
-        raise SourceError(
-            f"The tokenizer of {folder} has no padding token, so texts cannot be batched.",
-            hint="Set one (tokenizer.pad_token = tokenizer.eos_token) and save it again.",
-        )
-    if chosen.name == "fill-mask" and tokenizer.mask_token_id is None:
-        raise SourceError(
-            f"The tokenizer of {folder} has no mask token, which fill-mask needs.",
-            hint="Save the tokenizer that the model was trained with into the folder.",
-        )
-    length = _max_length(model, config, tokenizer, pooled)
-    names = _input_names(model, tokenizer, folder)
+        towers: dict[str, _Reading] = {}
+        if config.model_type in TWO_TOWERS and chosen.name == "feature-extraction":
+            towers = _read_towers(folder, config, model, trust_remote_code)
+            module, reading = model, towers["image"]
+        elif _reads_pictures(model, chosen):
+            reading = _read_pictures(weights_folder, config, model, trust_remote_code)
+            output_axes = dict.fromkeys(output_axes, ("batch",))
+        else:
+            tokenizer = _load_tokenizer(weights_folder, folder, trust_remote_code)
+            reading = _read_texts(folder, config, model, tokenizer, chosen, pooled)
     sha256 = state_hash(state)
     del state
     module = module.to(wanted).eval().requires_grad_(False)
-    sample = sample_batch(
-        tokenizer, names, task=chosen.name, max_length=min(length, _SAMPLE_LENGTH)
-    )
-    return LoadedSource(
+    whole = LoadedSource(
         kind="huggingface",
         id=id,
         revision=revision,
@@ -122,16 +136,136 @@ def open_folder(
         license=license_of_card(folder),
         task=chosen.name,
         module=module,
-        sample_inputs=sample,
-        dynamic_axes={name: dict(enumerate(TEXT_AXES)) for name in names},
+        sample_inputs=reading.sample,
+        dynamic_axes=reading.axes,
         output_axes=output_axes,
         config=config,
-        tokenizer=tokenizer,
+        tokenizer=reading.tokenizer,
         folder=folder,
         labels=_labels(config) if chosen.labelled else None,
         problem_type=_problem_type(config) if chosen.labelled else None,
-        max_length=length,
+        max_length=reading.length,
         license_files=license_files_in(folder),
+        image_processor=reading.image_processor,
+    )
+    return _joined(whole, model, towers) if towers else whole
+
+
+def _joined(
+    whole: LoadedSource, model: PreTrainedModel, towers: Mapping[str, _Reading]
+) -> LoadedSource:
+    modules = {"image": (ImageTower(model), IMAGE_EMBEDS), "text": (TextTower(model), TEXT_EMBEDS)}
+    parts = {
+        name: replace(
+            whole,
+            module=modules[name][0].eval(),
+            sample_inputs=reading.sample,
+            dynamic_axes=reading.axes,
+            output_axes={modules[name][1]: ("batch",)},
+            tokenizer=reading.tokenizer,
+            max_length=reading.length,
+            image_processor=reading.image_processor,
+        )
+        for name, reading in towers.items()
+    }
+    return join(whole, parts)
+
+
+def _read_towers(
+    folder: Path, config: PreTrainedConfig, model: PreTrainedModel, trusted: bool
+) -> dict[str, _Reading]:
+    """How both towers are fed. The text's length is its own, the sides share no setting."""
+    tokenizer = _load_tokenizer(folder, folder, trusted)
+    text = _read_texts(
+        folder,
+        config.text_config,
+        model.text_model,
+        tokenizer,
+        LOADABLE["feature-extraction"],
+        None,
+    )
+    wanted = ("input_ids", "attention_mask")
+    return {
+        "image": _read_pictures(folder, config, model, trusted),
+        "text": replace(
+            text,
+            sample={name: text.sample[name] for name in wanted},
+            axes={name: text.axes[name] for name in wanted},
+        ),
+    }
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """How a checkpoint is fed: what reads for it, sample tensors and their varying axes."""
+
+    sample: dict[str, Tensor]
+    axes: dict[str, dict[int, str]]
+    tokenizer: PreTrainedTokenizerBase | None = None
+    length: int | None = None
+    image_processor: BaseImageProcessor | None = None
+
+
+def _reads_pictures(model: PreTrainedModel, task: Task) -> bool:
+    return task.pictures or model.main_input_name == "pixel_values"
+
+
+def _read_pictures(
+    folder: Path, config: PreTrainedConfig, model: PreTrainedModel, trusted: bool
+) -> _Reading:
+    processor = load_image_processor(folder, config, trusted=trusted)
+    accepted = set(inspect.signature(model.forward).parameters)
+    names = tuple(name for name in made_names(processor) if name in accepted)
+    if "pixel_values" not in names:
+        raise SourceError(
+            f"The image processor of {folder} makes {', '.join(made_names(processor))}, and"
+            f" {type(model).__name__} needs pixel_values.",
+            hint="Save the image processor that belongs to the model into the folder.",
+        )
+    names = tuple(sorted(names, key=lambda name: name != "pixel_values"))
+    fixed = made_size(processor)
+    varying = ("batch",) if fixed is not None else ("batch", "height", "width")
+    return _Reading(
+        sample=picture_batch(
+            processor, names, count=2, size=None if fixed is not None else TRACED_SIZE
+        ),
+        axes={
+            name: {axis: symbol for axis, symbol in PICTURE_AXES[name].items() if symbol in varying}
+            for name in names
+        },
+        image_processor=processor,
+    )
+
+
+def _read_texts(
+    folder: Path,
+    config: PreTrainedConfig,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    task: Task,
+    pooled: SentenceModules | None,
+) -> _Reading:
+    if pooled is not None and pooled.lowercase:
+        _lowercase(tokenizer)
+    if tokenizer.pad_token_id is None:
+        raise SourceError(
+            f"The tokenizer of {folder} has no padding token, so texts cannot be batched.",
+            hint="Set one (tokenizer.pad_token = tokenizer.eos_token) and save it again.",
+        )
+    if task.name == "fill-mask" and tokenizer.mask_token_id is None:
+        raise SourceError(
+            f"The tokenizer of {folder} has no mask token, which fill-mask needs.",
+            hint="Save the tokenizer that the model was trained with into the folder.",
+        )
+    length = _max_length(model, config, tokenizer, pooled)
+    names = _input_names(model, tokenizer, folder)
+    return _Reading(
+        sample=sample_batch(
+            tokenizer, names, task=task.name, max_length=min(length, _SAMPLE_LENGTH)
+        ),
+        axes={name: dict(enumerate(TEXT_AXES)) for name in names},
+        tokenizer=tokenizer,
+        length=length,
     )
 
 

@@ -16,6 +16,8 @@ INPUT_DTYPES = (
 
 # The dimensions that vary in a text checkpoint, in the order of a token tensor's axes.
 TEXT_AXES = ("batch", "sequence")
+# Where a checkpoint of pictures says how they are prepared.
+PROCESSOR_FILES = ("preprocessor_config.json", "processor_config.json")
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
 _SYNTAX = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-    from transformers import PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase
 
 Kind = Literal["huggingface", "factory", "program"]
 
@@ -26,8 +26,10 @@ class LoadedSource:
     ``dynamic_axes`` says per input which axes vary, and their symbols; ``output_axes`` the same
     for outputs where it is known. ``dtype`` is the type the weights were stored in; the module is
     in float32 unless another one was asked for. ``sha256`` is taken before such a cast (see
-    `statehash`): it names the weights and not the way they were loaded. ``notes`` are sentences
-    for a person, on what was decided because nobody declared it.
+    `statehash`): it names the weights and not the way they were loaded. ``image_processor`` is
+    transformers' own for pictures, in its Pillow form. ``parts`` are a source for each component
+    of a bundle that has several; then names of inputs and outputs begin with theirs. ``notes`` are
+    sentences for a person, on what was decided because nobody declared it.
     """
 
     kind: Kind
@@ -51,6 +53,8 @@ class LoadedSource:
     max_length: int | None = None
     license_files: tuple[Path, ...] = ()
     program: ExportedProgram | None = None
+    image_processor: BaseImageProcessor | None = None
+    parts: Mapping[str, LoadedSource] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.core.errors import ConfigError
-from edgekit.sources.inputs import TEXT_AXES, parse_inputs, symbols
+from edgekit.sources.inputs import PROCESSOR_FILES, TEXT_AXES, parse_inputs, symbols
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
@@ -97,7 +97,8 @@ def open_source(
 def declared_dimensions(spec: str, inputs: Sequence[str]) -> tuple[str, ...] | None:
     """The dimensions of a source that vary, where that is known before it is opened, or None.
 
-    Those of a checkpoint are always the same, those of a factory the ones that `inputs` declare.
+    Those of a checkpoint of texts are always the same, those of a factory the ones that `inputs`
+    declare.
     Raises ConfigError for a wrong declaration.
     """
     declared = parse_inputs(inputs)
@@ -105,7 +106,10 @@ def declared_dimensions(spec: str, inputs: Sequence[str]) -> tuple[str, ...] | N
         return symbols(declared)
     path = Path(spec).expanduser()
     code = path.suffix == ".pt2" or (":" in spec and not path.exists())
-    return None if code else TEXT_AXES
+    # The sizes of pictures vary for some models only.
+    if code or any((path / name).exists() for name in PROCESSOR_FILES):
+        return None
+    return TEXT_AXES if path.is_dir() else (*TEXT_AXES, "height", "width")
 
 
 def _only_for_factories(declared: Sequence[object], spec: str) -> None:

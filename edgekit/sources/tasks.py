@@ -17,6 +17,7 @@ class Task:
 
     ``outputs`` maps the final output name to the names of its leading varying axes; ``endings``
     are the class-name endings that stand for the task in a config's ``architectures``.
+    ``pictures`` says that such a model always reads pictures.
     """
 
     name: str
@@ -24,6 +25,7 @@ class Task:
     outputs: Mapping[str, tuple[str, ...]]
     endings: tuple[str, ...]
     labelled: bool = False
+    pictures: bool = False
 
 
 LOADABLE: Mapping[str, Task] = {
@@ -55,6 +57,30 @@ LOADABLE: Mapping[str, Task] = {
             {"logits": ("batch", "sequence")},
             ("ForMaskedLM", "WithLMHeadModel"),
         ),
+        Task(
+            "image-classification",
+            "AutoModelForImageClassification",
+            {"logits": ("batch",)},
+            ("ForImageClassification", "ForImageClassificationWithTeacher"),
+            labelled=True,
+            pictures=True,
+        ),
+        Task(
+            "object-detection",
+            "AutoModelForObjectDetection",
+            {"logits": ("batch",), "pred_boxes": ("batch",)},
+            ("ForObjectDetection",),
+            labelled=True,
+            pictures=True,
+        ),
+        Task(
+            "image-segmentation",
+            "AutoModelForSemanticSegmentation",
+            {"logits": ("batch",)},
+            ("ForSemanticSegmentation",),
+            labelled=True,
+            pictures=True,
+        ),
         # Last, because "Model" also ends the names of classes with a head.
         Task(
             "feature-extraction",
@@ -65,6 +91,11 @@ LOADABLE: Mapping[str, Task] = {
     )
 }
 
+# Names that optimum tells apart, or does not have.
+_OURS = {
+    "semantic-segmentation": "image-segmentation",
+    "image-feature-extraction": "feature-extraction",
+}
 _HEADS = ("LMHeadModel", "DoubleHeadsModel")
 # What a class name of transformers says of the head: everything behind the last "For".
 _HEAD = re.compile(r"For[A-Z][A-Za-z]*\Z|(?:WithLMHead|LMHead|DoubleHeads)Model\Z")
@@ -79,6 +110,8 @@ def canonical_task(name: str) -> str:
     """
     if name in TASKS:
         return name
+    if name in _OURS:
+        return _OURS[name]
     from optimum.exporters.tasks import TasksManager
 
     mapped = TasksManager.map_from_synonym(name.lower()).removesuffix("-with-past")

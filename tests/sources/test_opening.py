@@ -119,7 +119,7 @@ def test_local_folder_is_opened_without_network_and_traces(
 @pytest.mark.parametrize(
     ("spec", "inputs", "known"),
     [
-        ("owner/model", (), ("batch", "sequence")),
+        ("owner/model", (), ("batch", "sequence", "height", "width")),
         ("net.py:make", ("x=float32:batch,4", "y=int64:batch,length"), ("batch", "length")),
         ("net.py:make", (), None),
         ("program.pt2", (), None),

@@ -28,6 +28,12 @@ from edgekit.cli.options import (
     metavar="NAME=DTYPE:DIM,…",
     help="An input of a custom module; a name as DIM is a dimension that varies.",
 )
+@click.option(
+    "--processor",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="How a custom module's pictures are prepared and its outputs read, as JSON or TOML.",
+)
 @click.option("--opset", type=click.IntRange(18, 23), default=23, show_default=True)
 @click.option("--static", multiple=True, metavar="DIM=N", help="Fix a dimension that varies.")
 @click.option("--atol", type=float, help="Absolute tolerance of the comparison with PyTorch.")
@@ -50,6 +56,7 @@ def command(
     force: bool,
     task: str | None,
     inputs: tuple[str, ...],
+    processor: Path | None,
     opset: int,
     static: tuple[str, ...],
     atol: float | None,
@@ -71,6 +78,7 @@ def command(
         output,
         task=task,
         inputs=inputs,
+        processor=processor,
         opset=opset,
         static=static_dimensions(static),
         atol=atol,

@@ -14,6 +14,7 @@ from pathlib import Path
 import click
 import numpy as np
 
+from edgekit.cli.commands._pictures import answer_mixed, answer_pictures
 from edgekit.cli.console import Console
 from edgekit.cli.options import BundlePath, common, pass_console
 from edgekit.core.errors import ConfigError, InputMismatch
@@ -48,6 +49,12 @@ _SHOWN_PATH = 250
     help="Run on this engine instead of the bundle's own. A compiled bundle runs on its own only.",
 )
 @click.option("--threads", type=click.IntRange(min=1), help="Threads of the engine.")
+@click.option(
+    "--save",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Draw boxes or masks on copies of the pictures, in this folder.",
+)
 @common
 @pass_console
 def command(
@@ -56,20 +63,33 @@ def command(
     inputs: tuple[str, ...],
     engine: str | None,
     threads: int | None,
+    save: Path | None,
 ) -> None:
-    """Predict: texts as arguments or lines of standard input; .npz files for custom models.
+    """Predict: texts, or paths of pictures, as arguments or lines of standard input.
 
-    A pair of texts is written as a JSON list, ["a", "b"], a question with its context as a JSON
-    object, {"question": "…", "context": "…"}. A single argument that looks like a path is no text;
-    as a JSON string, '"and/or"', it is one. The answer to each input is one JSON line (with
-    --json one object that holds them all).
+    Of pictures a folder or a pattern does as well; custom models take .npz files. A pair of texts
+    is written as a JSON list, ["a", "b"], a question with its context as a JSON object,
+    {"question": "…", "context": "…"}. A single argument that looks like a path is no text; as a
+    JSON string, '"and/or"', it is one. The answer to each input is one JSON line, for pictures
+    {"picture": PATH, "prediction": …} (with --json one object that holds them all).
     """
     with load(bundle, engine=engine, threads=threads) as model:
+        pictures = (model.manifest.processor or {}).get("kind") == "image"
+        if save is not None and not pictures:
+            raise ConfigError(
+                f"--save draws on pictures, which this bundle's task {model.task} does not read.",
+                hint="Leave --save out.",
+            )
         answers: list[object] = []
         count = 0
         typed = list(inputs)
-        for some in _batches(typed, model.task):
-            for answer in _predict(model, some, typed=some is typed):
+        for some in _batches(typed, "picture" if pictures else model.task):
+            found = (
+                answer_pictures(model, some, save)
+                if pictures
+                else _predict(model, some, typed=some is typed)
+            )
+            for answer in found:
                 count += 1
                 numbers = _plain(answer)
                 plain = to_json(numbers)
@@ -89,7 +109,7 @@ def _batches(inputs: list[str], task: str) -> Iterator[list[str]]:
     if inputs and inputs != ["-"]:
         yield inputs
         return
-    what = "a .npz file" if task == "custom" else "a text"
+    what = {"custom": "a .npz file", "picture": "the path of a picture"}.get(task, "a text")
     nothing = ConfigError(
         "run got no input.",
         hint=f"Give {what} as an argument, or one per line on standard input.",
@@ -126,8 +146,10 @@ def _lines(task: str) -> Iterator[str]:
 
 
 def _predict(model: Model, inputs: list[str], *, typed: bool) -> list[object]:
-    if model.task == "custom":
+    if model.manifest.processor is None:
         return [model(_arrays(Path(path))) for path in inputs]
+    if model.manifest.processor.get("kind") == "image-text":
+        return answer_mixed(model, inputs)
     for line in inputs:
         # Its name would be answered as a text. Path.is_file() raises where a text is too long.
         if line.endswith(".npz") and os.path.isfile(line):  # noqa: PTH113
@@ -247,6 +269,10 @@ def _plain(value: object) -> object:
         return value.tolist()
     if isinstance(value, np.generic):
         return value.item()
+    if hasattr(value, "getbbox"):
+        # A mask, which JSON cannot show: how much of the picture it is.
+        shown = np.asarray(value) > 0
+        return {"width": shown.shape[1], "height": shown.shape[0], "pixels": int(shown.sum())}
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

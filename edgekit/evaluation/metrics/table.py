@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from edgekit.core.errors import ConfigError
 from edgekit.core.profiles import nearest
-from edgekit.evaluation.metrics import answers, classes, numbers, tags, vectors
+from edgekit.evaluation.metrics import answers, classes, masks, numbers, tags, vectors
 from edgekit.evaluation.metrics.classes import top as _top
 from edgekit.evaluation.metrics.kinds import (
     Metric,
@@ -58,6 +58,8 @@ METRICS: Mapping[str, Metric] = {
         Metric("set-agreement", True, classes.same_set, mean, first),
         Metric("token-agreement", True, tags.tags, share, influence=tags.share_influence),
         Metric("answer-agreement", True, answers.exact, mean, first),
+        Metric("pixel-accuracy", True, masks.right, share, influence=tags.share_influence),
+        Metric("pixel-agreement", True, masks.right, share, influence=tags.share_influence),
         Metric("cosine-agreement", True, vectors.cosines, mean, influence=vectors.of_cosines),
     )
 }  # fmt: skip
@@ -66,6 +68,9 @@ NAMED: Mapping[str, Callable[[Sequence[str]], Metric]] = {
     "entity-f1": lambda names: Metric(
         "entity-f1", True, tags.entities(names), classes.f1_micro,
         influence=classes.micro_influence,
+    ),
+    "mean-iou": lambda names: Metric(
+        "mean-iou", True, masks.overlaps(len(names)), masks.mean_iou, influence=unbounded
     ),
 }  # fmt: skip
 _TOP = re.compile(r"top-([1-9][0-9]{0,5})-accuracy\Z")
@@ -80,6 +85,12 @@ LABELLED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("token-classification", ""): ("token-accuracy", "entity-f1"),
     ("question-answering", ""): ("answer-f1", "exact-match"),
     ("feature-extraction", ""): ("spearman", "pearson"),
+    ("image-classification", "single_label_classification"): (
+        "accuracy", "top-5-accuracy", "f1-macro", "f1-binary", "matthews",
+    ),
+    ("image-classification", "multi_label_classification"): ("f1-micro",),
+    ("image-classification", "regression"): ("spearman", "pearson", "mae", "rmse"),
+    ("image-segmentation", ""): ("mean-iou", "pixel-accuracy"),
     ("custom", "single_label_classification"): (
         "accuracy", "f1-macro", "f1-binary", "matthews", "top-5-accuracy",
     ),
@@ -93,6 +104,10 @@ UNLABELLED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("question-answering", ""): ("answer-agreement",),
     ("feature-extraction", ""): ("cosine-agreement",),
     ("fill-mask", ""): ("token-agreement", "perplexity"),
+    ("image-classification", "single_label_classification"): ("agreement", "cosine-agreement"),
+    ("image-classification", "multi_label_classification"): ("set-agreement", "cosine-agreement"),
+    ("image-classification", "regression"): ("spearman", "pearson"),
+    ("image-segmentation", ""): ("pixel-agreement",),
     # One number per sample, and anything else.
     ("custom", "regression"): ("spearman", "pearson"),
     ("custom", ""): ("cosine-agreement", "agreement"),
@@ -117,7 +132,7 @@ def find_metric(
         kind = "labelled" if labelled else "unlabelled"
         raise ConfigError(f"There is no metric for {kind} data of the task {task}.")
     if name is None:
-        return METRICS[fitting[0]]
+        name = fitting[0]
     numbered = _TOP.match(name)
     if numbered and "top-5-accuracy" in fitting:
         return Metric(name, True, _top(int(numbered[1])), mean, first)

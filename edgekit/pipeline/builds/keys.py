@@ -26,13 +26,18 @@ def source_key(source: str, revision: str | None) -> Json | None:
     return {"source": _tree(folder), "revision": revision}
 
 
-def data_key(data: str | None) -> object:
-    """The content of a DATA file or folder ("" where none is given); None for a data set id."""
+def data_key(data: str | None, *, pictures: bool = False) -> object:
+    """The content of a DATA file or folder ("" where none is given).
+
+    None for a data set id, and for a table that only names `pictures`: their content is elsewhere.
+    """
     if data is None:
         return ""
     name, _, split = data.partition("#")
     path = Path(name).expanduser()
     if path.is_file():
+        if pictures and path.suffix.lower() != ".npz":
+            return None
         with disk_errors(StepError, f"reading {path}"):
             return [sha256_file(path), split]
     return [_tree(path), split] if path.is_dir() else None

@@ -39,6 +39,22 @@ class Context:
     processor: TextProcessor
 
 
+class Reads(Protocol):
+    """What a bundle says of a task's outputs."""
+
+    @property
+    def post(self) -> Mapping[str, object]:
+        """How they are read."""
+
+    @property
+    def labels(self) -> tuple[str, ...] | None:
+        """The names of the classes."""
+
+    @property
+    def outputs(self) -> tuple[TensorSpec, ...]:
+        """What the graph gives."""
+
+
 class TextTask(Protocol):
     """Post-processing of one task; holds parameters only, so it serves many threads."""
 
@@ -70,7 +86,7 @@ def check_keys(post: Mapping[str, object], *known: str) -> None:
             )
 
 
-def pick_outputs(context: Context, *names: str) -> tuple[str, ...]:
+def pick_outputs(context: Reads, *names: str) -> tuple[str, ...]:
     """The outputs to read: those of the given names, else the first ones of the graph.
 
     Imported graphs name their outputs as they like. Raises BundleCorrupt when there are too few.
@@ -86,7 +102,7 @@ def pick_outputs(context: Context, *names: str) -> tuple[str, ...]:
     return tuple(held[: len(names)])
 
 
-def labels_of(context: Context, output: str) -> tuple[str, ...]:
+def labels_of(context: Reads, output: str) -> tuple[str, ...]:
     """The label of each class; transformers' LABEL_0… where the bundle has none.
 
     Raises BundleCorrupt when their number is not the graph's.

@@ -113,3 +113,13 @@ def test_libraries_and_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     before = canonical_json(host_key())
     monkeypatch.setattr(cpu, "available_threads", lambda: 77)
     assert canonical_json(host_key()) != before
+
+
+def test_a_table_that_names_pictures_has_no_key(tmp_path: Path) -> None:
+    """The pictures may change while the table stays; an archive holds them itself."""
+    table, archive = tmp_path / "data.csv", tmp_path / "data.npz"
+    table.write_text("image,label\na.png,x\n")
+    archive.write_bytes(b"pixels")
+    assert keys.data_key(str(table), pictures=True) is None
+    assert keys.data_key(str(table)) is not None
+    assert keys.data_key(str(archive), pictures=True) is not None

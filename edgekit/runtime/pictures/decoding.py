@@ -1,0 +1,282 @@
+"""Files, bytes, Pillow images and arrays as upright pictures of a known kind, or one clear error.
+
+What a file is follows from its first bytes, and only formats that run no other program are opened:
+Pillow would hand PostScript to Ghostscript.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import os
+import struct
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.core.errors import InputMismatch
+from edgekit.core.lazy import require
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+_LOGGER = logging.getLogger("edgekit")
+
+# Twice what Pillow warns at: half a gigabyte as bytes of red, green and blue.
+MOST_PIXELS = 178_956_970
+# A JPEG decodes to a half, a quarter or an eighth of its size without ever being whole in memory.
+_MOST_JPEG_PIXELS = 1 << 30
+# What a file begins with; dots stand for any byte.
+_BEGINNINGS: tuple[tuple[bytes, int, str], ...] = (
+    (b"\xff\xd8\xff", 0, "JPEG"),
+    (b"\x89PNG\r\n\x1a\n", 0, "PNG"),
+    (b"GIF87a", 0, "GIF"),
+    (b"GIF89a", 0, "GIF"),
+    (b"WEBP", 8, "WEBP"),
+    (b"ftypavif", 4, "AVIF"),
+    (b"ftypavis", 4, "AVIF"),
+    (b"BM", 0, "BMP"),
+    (b"II*\x00", 0, "TIFF"),
+    (b"MM\x00*", 0, "TIFF"),
+    (b"II+\x00", 0, "TIFF"),
+    (b"MM\x00+", 0, "TIFF"),
+    (b"\x00\x00\x00\x0cjP  ", 0, "JPEG2000"),
+    (b"\xff\x4f\xff\x51", 0, "JPEG2000"),
+    *((b"P%d" % number, 0, "PPM") for number in range(1, 8)),
+)
+# Files that people give for pictures and that are none of the above.
+_OTHERS: tuple[tuple[bytes, int, str], ...] = (
+    (b"ftyphei", 4, "a HEIC file"),
+    (b"ftypmif1", 4, "a HEIF file"),
+    (b"%PDF", 0, "a PDF file"),
+    (b"%!PS", 0, "a PostScript file"),
+    (b"<svg", 0, "an SVG drawing"),
+    (b"PK\x03\x04", 0, "a zip archive"),
+    (b"\x93NUMPY", 0, "a numpy array"),
+)
+_READABLE = "JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, JPEG 2000 or PNM"
+# The tag of EXIF that says how a camera was held.
+_ORIENTATION = 0x0112
+_UPRIGHT: Mapping[int, str] = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+# What Pillow's decoders raise for files that are broken or cut off.
+_BROKEN = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
+    MemoryError, struct.error, zlib.error,
+)  # fmt: skip
+
+
+def open_picture(item: object, *, grey: bool = False) -> Image:
+    """A picture upright and in RGB, or in 8-bit grey.
+
+    `item` is a path, the bytes of a file, a Pillow image or a uint8 array ``[height, width]``,
+    ``[height, width, 1 | 3 | 4]``. Transparency is dropped, 16 bits are cut to their upper 8, the
+    orientation in EXIF is applied.
+
+    Raises:
+        InputMismatch: there is no such file, it is no picture, cut off, animated, too large, or
+            holds numbers that are no brightness.
+        MissingDependency: Pillow is not installed.
+    """
+    require("PIL", "vision")
+    if isinstance(item, np.ndarray):
+        return _in_channels(_of_array(item), "The array", grey)
+    if isinstance(item, str | os.PathLike):
+        path = Path(item)
+        name = _shown(str(path))
+        with _file(path, name) as stream:
+            return _in_channels(_of_stream(stream, name), name, grey)
+    if isinstance(item, bytes | bytearray | memoryview):
+        name = "The picture"
+        return _in_channels(_of_stream(io.BytesIO(item), name), name, grey)
+    from PIL import Image
+
+    if isinstance(item, Image.Image):
+        name = "The picture"
+        with _decoding(name):
+            item.load()
+        return _in_channels(_upright(item), name, grey)
+    raise InputMismatch(
+        f"A picture is a path, bytes, a Pillow image or a uint8 array, got {type(item).__name__}.",
+        hint="Give the path of a picture file; raw tensors go through model.run({name: array, …}).",
+    )
+
+
+def looks_like_picture(path: Path) -> bool:
+    """Whether a file begins as a picture does. Raises OSError."""
+    with path.open("rb") as stream:
+        return _kind(stream.read(16), _BEGINNINGS) is not None
+
+
+@contextmanager
+def _file(path: Path, name: str) -> Iterator[BinaryIO]:
+    if str(path).startswith(("http:/", "https:/")):
+        raise InputMismatch(
+            f"{name} is an address; edgekit reads no pictures from the network.",
+            hint="Download it and give its path or its bytes.",
+        )
+    try:
+        stream = path.open("rb")
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputMismatch(
+            f"The picture {name} cannot be opened: {reason}.", hint="Check the path."
+        ) from error
+    with stream:
+        yield stream
+
+
+def _of_stream(stream: BinaryIO, name: str) -> Image:
+    from PIL import Image, JpegImagePlugin
+
+    head = stream.read(16)
+    stream.seek(0)
+    kind = _kind(head, _BEGINNINGS)
+    if kind is None:
+        raise InputMismatch(
+            f"{name} is not a picture: {_what(head)}.", hint=f"Give a {_READABLE} file."
+        )
+    with _decoding(name):
+        try:
+            # Image.open() refuses a large JPEG before it could be told to decode less of it.
+            image = (
+                JpegImagePlugin.JpegImageFile(stream)
+                if kind == "JPEG"
+                else Image.open(stream, formats=[kind])
+            )
+        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+            raise _too_large(name, str(error)) from error
+        if getattr(image, "is_animated", False):
+            frames = getattr(image, "n_frames", 2)
+            raise InputMismatch(
+                f"{name} is animated, with {frames} frames; a model reads one picture.",
+                hint="Save the frame that you mean as a picture of its own.",
+            )
+        pixels = image.width * image.height
+        if pixels > MOST_PIXELS:
+            if kind != "JPEG" or pixels > _MOST_JPEG_PIXELS:
+                raise _too_large(name, f"{image.width}×{image.height} pixels")
+            _reduce(image, name)
+        image.load()
+    return _upright(image)
+
+
+def _reduce(image: Image, name: str) -> None:
+    """Tell a JPEG's decoder to give a half, a quarter or an eighth of the picture's size."""
+    width, height = image.size
+    for part in (2, 4, 8):
+        if width * height <= MOST_PIXELS * part * part:
+            image.draft(None, (width // part, height // part))
+            break
+    _LOGGER.warning(
+        "%s has %d×%d pixels and was decoded at %d×%d, within the limit of %d million pixels.",
+        name, width, height, image.width, image.height, MOST_PIXELS // 10**6,
+    )  # fmt: skip
+
+
+def _too_large(name: str, what: str) -> InputMismatch:
+    return InputMismatch(
+        f"{name} is too large to be decoded: {what}; the limit is {MOST_PIXELS // 10**6} million"
+        " pixels.",
+        hint="Make it smaller first; models read a few hundred pixels a side.",
+    )
+
+
+@contextmanager
+def _decoding(name: str) -> Iterator[None]:
+    """Whatever a decoder raises as one InputMismatch."""
+    try:
+        yield
+    except InputMismatch:
+        raise
+    except _BROKEN as error:
+        told = str(error).strip() or type(error).__name__
+        raise InputMismatch(
+            f"{name} is a picture that cannot be decoded: {told.splitlines()[0][:200]}.",
+            hint="Get the file again: it is cut off, broken, or of a kind that this Pillow lacks.",
+        ) from error
+
+
+def _upright(image: Image) -> Image:
+    from PIL import Image as pillow
+
+    try:
+        held = image.getexif().get(_ORIENTATION)
+    except _BROKEN:
+        # Broken metadata are no reason to refuse a picture that decodes.
+        return image
+    turn = _UPRIGHT.get(held) if isinstance(held, int) else None
+    return image if turn is None else image.transpose(getattr(pillow.Transpose, turn))
+
+
+def _of_array(array: NDArray[np.generic]) -> Image:
+    from PIL import Image
+
+    flat = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
+    fits = flat.ndim == 2 or (flat.ndim == 3 and flat.shape[2] in (3, 4))
+    if array.dtype != np.uint8 or not fits or not array.size:
+        raise InputMismatch(
+            f"A picture as an array is uint8[height, width, 3], got"
+            f" {array.dtype}{list(array.shape)}.",
+            hint="Values are 0…255 and channels stand last; a tensor that is prepared already goes"
+            " through model.run({name: array, …}).",
+        )
+    return Image.fromarray(np.ascontiguousarray(flat))
+
+
+def _in_channels(image: Image, name: str, grey: bool) -> Image:
+    """Any mode of Pillow as RGB, or as 8-bit grey."""
+    from PIL import Image as pillow
+
+    wanted = "L" if grey else "RGB"
+    mode = image.mode
+    if mode == wanted:
+        return image
+    if mode.startswith("I;16") or (mode == "I" and image.format == "PPM"):
+        # Pillow would clip at 255, and nearly every 16-bit picture would be white.
+        upper = (np.asarray(image) >> 8).astype(np.uint8)
+        image = pillow.fromarray(upper)
+    elif mode in ("I", "F"):
+        raise InputMismatch(
+            f"{name} holds numbers of 32 bits, and nothing says which of them is white.",
+            hint="Save it with 8 or 16 bits a channel.",
+        )
+    elif mode == "P" and isinstance(image.info.get("transparency"), bytes):
+        # Straight to RGB Pillow would warn of what is dropped on purpose.
+        image = image.convert("RGBA")
+    if image.mode == wanted:
+        return image
+    with _decoding(name):
+        return image.convert(wanted)
+
+
+def _kind(head: bytes, table: tuple[tuple[bytes, int, str], ...]) -> str | None:
+    for begins, at, kind in table:
+        if head[at : at + len(begins)] == begins:
+            return kind
+    return None
+
+
+def _what(head: bytes) -> str:
+    if not head:
+        return "it is empty"
+    known = _kind(head, _OTHERS)
+    if known is not None:
+        return f"it is {known}"
+    return f"it begins with {head[:12].decode('utf-8', 'backslashreplace')!r}"
+
+
+def _shown(path: str) -> str:
+    return path if len(path) <= 250 else path[:249] + "…"

@@ -1,0 +1,342 @@
+"""A processor of kind ``image``, read and checked: how a picture becomes a graph's tensor.
+
+The operations run in the order in which they stand. Those on the picture itself (``resize``,
+``center_crop``) come first, those on numbers (``rescale``, ``normalize``) next, ``pad`` last: it
+is the order of transformers' image processors, whose arithmetic they repeat.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import TypeAlias
+
+from edgekit.core.errors import BundleCorrupt, BundleVersion, InputMismatch
+
+#: Pillow's filters by the names that bundles use.
+FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+CHANNELS: Mapping[str, int] = {"rgb": 3, "bgr": 3, "grey": 1}
+LAYOUTS = ("chw", "hwc")
+
+# A picture of one row made 256 high would have millions of columns.
+_MOST_PIXELS = 1 << 26
+# No model reads more, and a number beyond says that the bundle is broken.
+_LONGEST_EDGE = 1 << 16
+_UPGRADE = "Upgrade edgekit on this device: pip install --upgrade edgekit-ml"
+_SIZES = (
+    {"height", "width"},
+    {"shortest_edge"},
+    {"shortest_edge", "longest_edge"},
+    {"max_height", "max_width"},
+)
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a picture is resized to: exactly, or with its proportions kept.
+
+    ``height`` and ``width``; or ``shortest_edge``, with ``longest_edge`` as a limit; or
+    ``max_height`` and ``max_width``, of which one is reached.
+    """
+
+    height: int | None = None
+    width: int | None = None
+    shortest_edge: int | None = None
+    longest_edge: int | None = None
+    max_height: int | None = None
+    max_width: int | None = None
+
+    @property
+    def fixed(self) -> tuple[int, int] | None:
+        """(height, width) where it is the same for every picture."""
+        if self.height is None or self.width is None:
+            return None
+        return self.height, self.width
+
+    def target(self, height: int, width: int) -> tuple[int, int]:
+        """The (height, width) that a picture of a size gets, rounded as transformers rounds.
+
+        Raises InputMismatch for a picture so long and thin that nothing sensible comes out.
+        """
+        found = self.fixed or self._scaled(height, width)
+        if min(found) < 1 or found[0] * found[1] > _MOST_PIXELS:
+            raise InputMismatch(
+                f"A picture of {width}×{height} pixels would be resized to"
+                f" {found[1]}×{found[0]}: it is too long and thin for this model.",
+                hint="Crop it first.",
+            )
+        return found
+
+    def _scaled(self, height: int, width: int) -> tuple[int, int]:
+        if self.max_height is not None and self.max_width is not None:
+            scale = min(self.max_height / height, self.max_width / width)
+            return int(height * scale), int(width * scale)
+        edge = self.shortest_edge
+        assert edge is not None
+        if self.longest_edge is None:
+            long = int(edge * max(height, width) / min(height, width))
+            return (long, edge) if width <= height else (edge, long)
+        return _within(height, width, edge, self.longest_edge)
+
+
+def _within(height: int, width: int, edge: int, most: int) -> tuple[int, int]:
+    """The shorter edge at `edge`, or at less where the longer one would exceed `most`."""
+    wanted: float = edge
+    short, long = float(min(height, width)), float(max(height, width))
+    if long / short * edge > most:
+        wanted = most * short / long
+        edge = round(wanted)
+    if min(height, width) == edge:
+        return height, width
+    if width < height:
+        return int(wanted * height / width), edge
+    return edge, int(wanted * width / height)
+
+
+@dataclass(frozen=True)
+class Resize:
+    """``filter`` is one of Pillow's, which average when they reduce; ``antialias`` False does not.
+
+    Without it every pixel comes from its four neighbours, as in OpenCV's INTER_LINEAR.
+    """
+
+    size: Size
+    filter: str = "bilinear"
+    antialias: bool = True
+
+
+@dataclass(frozen=True)
+class CenterCrop:
+    """The middle of the picture; what a smaller one lacks is black."""
+
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Rescale:
+    """pixel × factor + offset."""
+
+    factor: float
+    offset: float = 0.0
+
+
+@dataclass(frozen=True)
+class Normalize:
+    """(value − mean) / std, of each channel."""
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Pad:
+    """Filled up at the bottom and the right with a value."""
+
+    height: int
+    width: int
+    value: float = 0.0
+
+
+Op: TypeAlias = Resize | CenterCrop | Rescale | Normalize | Pad
+# The order in which they may stand.
+_STAGES: Mapping[type[Op], int] = {Resize: 0, CenterCrop: 0, Rescale: 1, Normalize: 1, Pad: 2}
+
+
+@dataclass(frozen=True)
+class PictureRules:
+    """A processor of kind ``image``.
+
+    ``channels`` is what a picture of any kind becomes first: rgb, bgr or grey. ``layout`` is that
+    of the tensor, chw or hwc behind the batch. ``inputs`` are the graph's: the pixels, and where
+    it takes one the mask of what is no padding.
+    """
+
+    channels: str
+    layout: str
+    ops: tuple[Op, ...]
+    inputs: tuple[str, ...]
+    post: Mapping[str, object]
+
+    @property
+    def size(self) -> tuple[int, int] | None:
+        """(height, width) of the tensor where it is the same for every picture."""
+        found: tuple[int, int] | None = None
+        for op in self.ops:
+            if isinstance(op, Resize):
+                found = op.size.fixed
+            elif isinstance(op, CenterCrop | Pad):
+                found = op.height, op.width
+        return found
+
+
+def read_picture_rules(processor: Mapping[str, object]) -> PictureRules:
+    """The checked rules of a processor of kind ``image``.
+
+    Raises:
+        BundleVersion: an operation, key or word that this edgekit does not know.
+        BundleCorrupt: a value that is not what it should be, or operations out of order.
+    """
+    if processor.get("kind") != "image":
+        raise BundleVersion(f"The processor is of kind {processor.get('kind')!r}, not 'image'.")
+    _only(processor, "processor", "kind", "channels", "layout", "ops", "inputs", "post")
+    channels = _word(processor, "channels", tuple(CHANNELS), "rgb", "processor")
+    listed = processor.get("ops", [])
+    if not isinstance(listed, list | tuple):
+        raise BundleCorrupt(f"processor.ops should be a list, got {listed!r}.")
+    ops = tuple(
+        _op(value, f"processor.ops[{place}]", CHANNELS[channels])
+        for place, value in enumerate(listed)
+    )
+    for earlier, later in pairwise(ops):
+        if _STAGES[type(earlier)] > _STAGES[type(later)]:
+            raise BundleCorrupt(
+                f"processor.ops has {_name(later)} behind {_name(earlier)}.",
+                hint="resize and center_crop come first, then rescale and normalize, pad last.",
+            )
+    post = processor.get("post", {})
+    if not isinstance(post, Mapping):
+        raise BundleCorrupt(f"processor.post should be an object, got {post!r}.")
+    return PictureRules(
+        channels=channels,
+        layout=_word(processor, "layout", LAYOUTS, "chw", "processor"),
+        ops=ops,
+        inputs=_inputs(processor),
+        post=post,
+    )
+
+
+def _inputs(processor: Mapping[str, object]) -> tuple[str, ...]:
+    names = processor.get("inputs", ["pixel_values"])
+    if (
+        not isinstance(names, list | tuple)
+        or len(names) not in (1, 2)
+        or not all(isinstance(name, str) and name for name in names)
+    ):
+        raise BundleCorrupt(
+            f"processor.inputs names the input of the pixels and that of the mask, got {names!r}.",
+            hint='Write ["pixel_values"] or ["pixel_values", "pixel_mask"].',
+        )
+    return tuple(names)
+
+
+def _name(op: Op) -> str:
+    return next(word for word, (kind, _) in _OPS.items() if kind is type(op))
+
+
+def _op(value: object, where: str, channels: int) -> Op:
+    if not isinstance(value, Mapping):
+        raise BundleCorrupt(f"{where} should be an object, got {value!r}.")
+    word = value.get("op")
+    if word not in _OPS:
+        raise BundleVersion(
+            f"{where} is {word!r}, which this edgekit does not know; it knows {', '.join(_OPS)}.",
+            hint=_UPGRADE,
+        )
+    return _OPS[str(word)][1](value, where, channels)
+
+
+def _resize(value: Mapping[str, object], where: str, channels: int) -> Op:
+    _only(value, where, "op", "size", "filter", "antialias")
+    size = value.get("size")
+    if not isinstance(size, Mapping) or set(size) not in _SIZES:
+        raise BundleCorrupt(
+            f"{where}.size should have height and width, or shortest_edge (and longest_edge), or"
+            f" max_height and max_width, got {size!r}."
+        )
+    edges = {str(key): _edge(size, str(key), f"{where}.size") for key in size}
+    word = _word(value, "filter", FILTERS, "bilinear", where)
+    antialias = value.get("antialias", True)
+    if not isinstance(antialias, bool):
+        raise BundleCorrupt(f"{where}.antialias is true or false, got {antialias!r}.")
+    if not antialias and word != "bilinear":
+        raise BundleVersion(
+            f"{where} asks for {word} without antialias; this edgekit has that for bilinear only.",
+            hint=_UPGRADE,
+        )
+    return Resize(Size(**edges), word, antialias)
+
+
+def _center_crop(value: Mapping[str, object], where: str, channels: int) -> Op:
+    _only(value, where, "op", "height", "width")
+    return CenterCrop(_edge(value, "height", where), _edge(value, "width", where))
+
+
+def _rescale(value: Mapping[str, object], where: str, channels: int) -> Op:
+    _only(value, where, "op", "factor", "offset")
+    return Rescale(_number(value, "factor", where), _number(value, "offset", where, 0.0))
+
+
+def _normalize(value: Mapping[str, object], where: str, channels: int) -> Op:
+    _only(value, where, "op", "mean", "std")
+    mean, std = (_per_channel(value, key, where, channels) for key in ("mean", "std"))
+    if 0.0 in std:
+        raise BundleCorrupt(f"{where}.std holds a zero.")
+    return Normalize(mean, std)
+
+
+def _pad(value: Mapping[str, object], where: str, channels: int) -> Op:
+    _only(value, where, "op", "height", "width", "value")
+    height, width = _edge(value, "height", where), _edge(value, "width", where)
+    return Pad(height, width, _number(value, "value", where, 0.0))
+
+
+_OPS: Mapping[str, tuple[type[Op], Callable[[Mapping[str, object], str, int], Op]]] = {
+    "resize": (Resize, _resize),
+    "center_crop": (CenterCrop, _center_crop),
+    "rescale": (Rescale, _rescale),
+    "normalize": (Normalize, _normalize),
+    "pad": (Pad, _pad),
+}
+
+
+def _only(value: Mapping[str, object], where: str, *known: str) -> None:
+    for key in value:
+        if key not in known:
+            raise BundleVersion(
+                f"{where} has the key {key!r}, which this edgekit does not know; it knows"
+                f" {', '.join(known)}.",
+                hint=_UPGRADE,
+            )
+
+
+def _word(
+    value: Mapping[str, object], key: str, choices: tuple[str, ...], default: str, where: str
+) -> str:
+    found = value.get(key, default)
+    if found not in choices:
+        raise BundleVersion(
+            f"{where}.{key} is {found!r}; this edgekit knows {', '.join(choices)}.", hint=_UPGRADE
+        )
+    return str(found)
+
+
+def _edge(value: Mapping[str, object], key: str, where: str) -> int:
+    found = value.get(key)
+    if isinstance(found, bool) or not isinstance(found, int) or not 0 < found <= _LONGEST_EDGE:
+        raise BundleCorrupt(
+            f"{where}.{key} should be a number of pixels from 1 to {_LONGEST_EDGE}, got {found!r}."
+        )
+    return found
+
+
+def _number(
+    value: Mapping[str, object], key: str, where: str, default: float | None = None
+) -> float:
+    found = value.get(key, default)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
+        raise BundleCorrupt(f"{where}.{key} should be a finite number, got {found!r}.")
+    return float(found)
+
+
+def _per_channel(
+    value: Mapping[str, object], key: str, where: str, channels: int
+) -> tuple[float, ...]:
+    """One number for each channel; a single one stands for all."""
+    found = value.get(key)
+    listed = list(found) if isinstance(found, list | tuple) else [found] * channels
+    if len(listed) != channels:
+        raise BundleCorrupt(f"{where}.{key} should have {channels} numbers, got {found!r}.")
+    return tuple(_number({key: item}, key, where) for item in listed)

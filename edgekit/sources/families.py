@@ -1,0 +1,55 @@
+"""The families of models that edgekit is tested with: which tasks, on which engines.
+
+README prints this table, and a test fails for a row that no test exercises. Others may work: an
+export is compared with PyTorch whatever the family, and refused where it differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+ENGINES = ("onnxruntime", "openvino")
+TEXT_TASKS = (
+    "feature-extraction", "text-classification", "token-classification", "question-answering",
+    "fill-mask",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Family:
+    """One family: its name, the name that tests have for it, its tasks and engines.
+
+    ``limits`` says in words what does not work, and why.
+    """
+
+    name: str
+    key: str
+    tasks: tuple[str, ...]
+    engines: tuple[str, ...] = ENGINES
+    limits: str = ""
+
+
+FAMILIES = (
+    Family("BERT", "bert", TEXT_TASKS),
+    Family("DistilBERT", "distilbert", TEXT_TASKS),
+    Family("RoBERTa", "roberta", TEXT_TASKS),
+    Family("DeBERTa-v2", "deberta-v2", TEXT_TASKS),
+    Family("ModernBERT", "modernbert", TEXT_TASKS),
+    Family("ALBERT", "albert", TEXT_TASKS),
+    Family("MPNet", "mpnet", TEXT_TASKS),
+    Family("ViT", "vit", ("image-classification", "feature-extraction")),
+    Family("DeiT", "deit", ("image-classification",)),
+    Family("ResNet", "resnet", ("image-classification",)),
+    Family("ConvNeXt", "convnext", ("image-classification",)),
+    Family("MobileNetV2", "mobilenet-v2", ("image-classification",)),
+    Family("Swin", "swin", ("image-classification",)),
+    Family("SegFormer", "segformer", ("image-segmentation",)),
+    Family(
+        "DETR", "detr", ("object-detection",),
+        limits="its masks are panoptic, which image-segmentation (semantic) is not",
+    ),
+    Family(
+        "CLIP", "clip", ("feature-extraction",),
+        limits="two components, `image` and `text`: compiled and measured, not quantized",
+    ),
+)  # fmt: skip

@@ -1,0 +1,133 @@
+"""`edgekit run` on pictures: paths, folders, patterns, and copies with what was found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from edgekit.cli.commands._pictures import picture_files
+from edgekit.core.errors import ConfigError
+from edgekit.core.manifest import TensorSpec
+from tests.cli.test_main import edgekit
+from tests.runtime.conftest import Graph, write_bundle
+
+SIZE = {"op": "resize", "size": {"height": 4, "width": 4}}
+
+
+def _graph(name: str, shape: tuple[int | str, ...]) -> Graph:
+    return Graph(
+        [TensorSpec("pixel_values", "float32", ("batch", 3, 4, 4))],
+        [TensorSpec(name, "float32", shape)],
+    )
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle whose classes are the strongest channel."""
+    graph = _graph("logits", ("batch", 3))
+    graph.weight("axes", np.array([2, 3], np.int64))
+    graph.op("ReduceMean", "pixel_values", "axes", to="logits", keepdims=0)
+    return write_bundle(
+        tmp_path_factory.mktemp("run") / "classes",
+        graph,
+        task="image-classification",
+        labels=("red", "green", "blue"),
+        processor={"kind": "image", "ops": [SIZE], "post": {"kind": "image-classification"}},
+    ).path
+
+
+@pytest.fixture(scope="module")
+def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle that says of every pixel which channel is the strongest."""
+    graph = _graph("logits", ("batch", 3, 4, 4))
+    graph.op("Identity", "pixel_values", to="logits")
+    return write_bundle(
+        tmp_path_factory.mktemp("run") / "masks",
+        graph,
+        task="image-segmentation",
+        labels=("red", "green", "blue"),
+        processor={"kind": "image", "ops": [SIZE], "post": {"kind": "segmentation"}},
+    ).path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Two pictures, a text and a folder inside."""
+    made = tmp_path / "album"
+    (made / "inside").mkdir(parents=True)
+    Image.new("RGB", (30, 20), (200, 0, 0)).save(made / "b.png")
+    Image.new("RGB", (20, 30), (0, 0, 200)).save(made / "a.jpg")
+    (made / "notes.txt").write_text("not a picture")
+    return made
+
+
+def test_paths_folders_and_patterns(folder: Path) -> None:
+    """A folder gives its pictures by name; a path is taken at its word."""
+    a, b, notes = folder / "a.jpg", folder / "b.png", folder / "notes.txt"
+    assert list(picture_files([str(folder)])) == [a, b]
+    assert list(picture_files([str(folder / "*.p?g"), str(notes), str(a)])) == [b, notes, a]
+    for nothing in (str(folder / "inside"), str(folder / "*.gif")):
+        with pytest.raises(ConfigError):
+            list(picture_files([nothing]))
+
+
+def test_pattern_that_is_a_name(tmp_path: Path) -> None:
+    """A file may be called like a pattern."""
+    path = tmp_path / "cat[1].png"
+    path.write_bytes(b"")
+    assert list(picture_files([str(path)])) == [path]
+
+
+def test_answers_name_their_pictures(classifier: Path, folder: Path) -> None:
+    """One line of JSON for each."""
+    done = edgekit("run", classifier, folder)
+    assert done.returncode == 0, done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [Path(line["picture"]).name for line in lines] == ["a.jpg", "b.png"]
+    assert [line["prediction"][0]["label"] for line in lines] == ["blue", "red"]
+
+
+def test_masks_are_counted_and_drawn(segmenter: Path, folder: Path, tmp_path: Path) -> None:
+    """JSON tells how large they are; the copy shows where."""
+    out = tmp_path / "out"
+    done = edgekit("run", segmenter, folder / "b.png", "--json", "--save", out)
+    assert done.returncode == 0, done.stderr
+    found: Any = json.loads(done.stdout)["predictions"]
+    assert found[0]["prediction"] == [
+        {"score": None, "label": "red", "mask": {"width": 30, "height": 20, "pixels": 600}}
+    ]
+    assert [path.name for path in out.iterdir()] == ["b.png"]
+    assert Image.open(out / "b.png").size == (30, 20)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (("notes.txt",), "is not a picture"),
+        (("none.png",), "cannot be opened"),
+        (("inside",), "holds no pictures"),
+        (("b.png", "--save", "out"), "has neither"),
+    ],
+)
+def test_wrong_inputs(
+    given: tuple[str, ...], told: str, classifier: Path, folder: Path, tmp_path: Path
+) -> None:
+    """What was typed is at fault: exit code 2."""
+    words = [folder / given[0], *given[1:2], *(tmp_path / name for name in given[2:])]
+    done = edgekit("run", classifier, *words, "--json")
+    assert done.returncode == 2, done.stderr
+    assert told in json.loads(done.stdout)["error"]["message"]
+
+
+def test_copies_never_replace_a_picture(segmenter: Path, folder: Path) -> None:
+    """A folder to save in may be the one that the pictures are in."""
+    before = (folder / "b.png").read_bytes()
+    done = edgekit("run", segmenter, folder / "b.png", "--save", folder, "--json")
+    assert done.returncode == 2
+    assert "would replace" in json.loads(done.stdout)["error"]["message"]
+    assert (folder / "b.png").read_bytes() == before

@@ -1,0 +1,106 @@
+"""transformers' image processors as declarative operations, and the proof of it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import transformers
+
+from edgekit.core.errors import ExportError
+from edgekit.exporters.picture_parity import check_picture_processor
+from edgekit.exporters.pictures import translate
+
+PROCESSORS: dict[str, Any] = {
+    "vit": lambda: transformers.ViTImageProcessorPil(),
+    "vit without normalising": lambda: transformers.ViTImageProcessorPil(do_normalize=False),
+    "vit nearest": lambda: transformers.ViTImageProcessorPil(resample=0),
+    "vit lanczos, one mean": lambda: transformers.ViTImageProcessorPil(
+        resample=1, image_mean=0.3, image_std=0.2
+    ),
+    "deit": lambda: transformers.DeiTImageProcessorPil(),
+    "clip": lambda: transformers.CLIPImageProcessorPil(),
+    "bit": lambda: transformers.BitImageProcessorPil(size={"shortest_edge": 37}),
+    "convnext": lambda: transformers.ConvNextImageProcessorPil(),
+    "convnext small": lambda: transformers.ConvNextImageProcessorPil(size={"shortest_edge": 33}),
+    "mobilenet v2": lambda: transformers.MobileNetV2ImageProcessorPil(),
+    "efficientnet": lambda: transformers.EfficientNetImageProcessorPil(),
+    "efficientnet with offset": lambda: transformers.EfficientNetImageProcessorPil(
+        do_center_crop=True, rescale_factor=1 / 127.5, rescale_offset=True, include_top=False
+    ),
+    "segformer": lambda: transformers.SegformerImageProcessorPil(),
+    "detr": lambda: transformers.DetrImageProcessorPil(),
+    "detr padded": lambda: transformers.DetrImageProcessorPil(
+        size={"shortest_edge": 40, "longest_edge": 64}, pad_size={"height": 70, "width": 70}
+    ),
+    "detr within": lambda: transformers.DetrImageProcessorPil(
+        size={"max_height": 50, "max_width": 60}
+    ),
+}
+TASKS = {"segformer": "image-segmentation", "detr": "object-detection"}
+
+
+@pytest.mark.parametrize("name", PROCESSORS)
+def test_operations_are_the_same_on_odd_pictures(name: str) -> None:
+    """Sizes, modes, formats and orientations; of DETR and SegFormer the answers, too."""
+    processor = PROCESSORS[name]()
+    task = TASKS.get(name, "image-classification")
+    made = {"kind": "image", "ops": translate(processor)}
+    source: Any = SimpleNamespace(image_processor=processor, task=task)
+    assert check_picture_processor(source, made) > 25
+
+
+def test_operations_of_a_common_processor() -> None:
+    """Spelt out: what a bundle says."""
+    assert translate(PROCESSORS["clip"]()) == [
+        {"op": "resize", "size": {"shortest_edge": 224}, "filter": "bicubic"},
+        {"op": "center_crop", "height": 224, "width": 224},
+        {"op": "rescale", "factor": 1 / 255},
+        {
+            "op": "normalize",
+            "mean": [0.48145466, 0.4578275, 0.40821073],
+            "std": [0.26862954, 0.26130258, 0.27577711],
+        },
+    ]
+
+
+def test_another_operation_is_found_out() -> None:
+    """The proof does not rest on the translation."""
+    processor = transformers.ViTImageProcessorPil()
+    made = {"kind": "image", "ops": translate(transformers.ViTImageProcessorPil(resample=3))}
+    source: Any = SimpleNamespace(image_processor=processor, task="image-classification")
+    with pytest.raises(ExportError, match="differently from transformers"):
+        check_picture_processor(source, made)
+
+
+def test_other_boxes_are_found_out() -> None:
+    """A detector that takes sigmoids of queries and classes is not read as DETR's."""
+    processor = transformers.DeformableDetrImageProcessorPil()
+    source: Any = SimpleNamespace(image_processor=processor, task="object-detection", config=None)
+    detr = translate(transformers.DetrImageProcessorPil())
+    with pytest.raises(ExportError, match="makes other boxes"):
+        check_picture_processor(source, {"kind": "image", "ops": detr})
+
+
+class Sharpening(transformers.ViTImageProcessorPil):
+    """A processor with a step of its own."""
+
+    def rescale(self, image: Any, scale: float, **kwargs: Any) -> Any:
+        """Twice as bright."""
+        return super().rescale(image, 2 * scale)
+
+
+@pytest.mark.parametrize(
+    ("processor", "told"),
+    [
+        (Sharpening(), "Sharpening has a rescale of its own"),
+        (transformers.DonutImageProcessorPil(), "of its own"),
+        (SimpleNamespace(), "none of transformers' Pillow processors"),
+        (transformers.ViTImageProcessorPil(do_center_crop=True), "crops to None"),
+    ],
+)
+def test_unknown_operations_are_named(processor: Any, told: str) -> None:
+    """What the vocabulary lacks is no guess."""
+    with pytest.raises(ExportError, match=told):
+        translate(processor)

@@ -1,0 +1,199 @@
+"""Any file that is a picture arrives upright in RGB; anything else is one clear error."""
+
+from __future__ import annotations
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from edgekit.core.errors import InputMismatch
+from edgekit.runtime.pictures import decoding
+from edgekit.runtime.pictures.decoding import looks_like_picture, open_picture
+from tests.runtime.pictures.conftest import draw, stored
+
+
+def same(first: Image.Image, second: Image.Image) -> bool:
+    """Whether two pictures have the same mode and pixels."""
+    return first.mode == second.mode and np.array_equal(np.asarray(first), np.asarray(second))
+
+
+@pytest.mark.parametrize(
+    ("mode", "format"),
+    [
+        ("RGB", "PNG"), ("RGB", "JPEG"), ("RGB", "WEBP"), ("RGB", "BMP"), ("RGB", "TIFF"),
+        ("RGB", "PPM"), ("RGB", "GIF"), ("L", "PNG"), ("L", "JPEG"), ("1", "PNG"), ("LA", "PNG"),
+        ("P", "PNG"), ("RGBA", "PNG"), ("RGBA", "WEBP"), ("CMYK", "JPEG"), ("CMYK", "TIFF"),
+        ("YCbCr", "JPEG"),
+    ],
+)  # fmt: skip
+def test_every_mode_becomes_what_pillow_makes_of_it(mode: str, format: str) -> None:
+    """As transformers' load_image does: converted to RGB."""
+    data = stored(draw(19, 12).convert(mode), format)
+    assert same(open_picture(data), Image.open(io.BytesIO(data)).convert("RGB"))
+
+
+def test_palette_with_transparency_does_not_warn() -> None:
+    """What is dropped is dropped on purpose."""
+    image = draw(9, 9).convert("P", palette=Image.Palette.ADAPTIVE)
+    data = stored(image, transparency=bytes(range(256)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = open_picture(data)
+    assert same(found, image.convert("RGB"))
+
+
+@pytest.mark.parametrize("format", ["PNG", "TIFF", "PPM"])
+def test_sixteen_bits_keep_their_upper_eight(format: str) -> None:
+    """Pillow's own conversion clips at 255 and answers a white picture."""
+    values = (np.arange(7 * 5).reshape(5, 7) * 1800).astype(np.uint16)
+    found = np.asarray(open_picture(stored(Image.fromarray(values), format)))
+    assert np.array_equal(found[..., 0], values >> 8)
+    assert np.array_equal(found[..., 0], found[..., 2])
+
+
+@pytest.mark.parametrize("kind", [np.int32, np.float32])
+def test_numbers_without_a_white_are_refused(kind: type) -> None:
+    """Nothing says how bright 70,000 is."""
+    data = stored(Image.fromarray(np.full((3, 3), 70_000, kind)), "TIFF")
+    with pytest.raises(InputMismatch, match="32 bits"):
+        open_picture(data)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied(orientation: int) -> None:
+    """A phone stores how it was held; a model wants to see it upright."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = stored(draw(24, 16), "JPEG", exif=exif)
+    expected = ImageOps.exif_transpose(Image.open(io.BytesIO(data)))
+    assert same(open_picture(data), expected.convert("RGB"))
+
+
+def test_broken_metadata_do_not_matter() -> None:
+    """An EXIF block of nonsense is no reason to refuse a picture."""
+    assert open_picture(stored(draw(8, 8), "JPEG", exif=b"Exif\x00\x00nonsense")).size == (8, 8)
+
+
+def test_grey_is_pillows_grey() -> None:
+    """For models of one channel."""
+    image = draw(10, 6)
+    assert same(open_picture(stored(image), grey=True), image.convert("L"))
+
+
+def test_every_way_of_giving_a_picture(tmp_path: Path) -> None:
+    """Path, text, bytes, Pillow image and array are the same picture."""
+    image = draw(10, 6)
+    path = tmp_path / "a.png"
+    path.write_bytes(stored(image))
+    array = np.asarray(image)
+    given = (path, str(path), path.read_bytes(), bytearray(path.read_bytes()), image, array)
+    assert all(same(open_picture(item), image) for item in given)
+
+
+@pytest.mark.parametrize("shape", [(6, 10), (6, 10, 1), (6, 10, 4)])
+def test_arrays_of_other_channels(shape: tuple[int, ...]) -> None:
+    """Grey and transparent arrays are pictures, too."""
+    assert open_picture(np.zeros(shape, np.uint8)).size == (10, 6)
+
+
+@pytest.mark.parametrize(
+    "array",
+    [
+        np.zeros((6, 10, 3), np.float32), np.zeros((3, 6, 10), np.uint8),
+        np.zeros((1, 6, 10, 3), np.uint8), np.zeros((0, 10, 3), np.uint8),
+    ],
+)  # fmt: skip
+def test_arrays_that_are_no_pictures(array: np.ndarray) -> None:
+    """A tensor that is prepared already belongs into run()."""
+    with pytest.raises(InputMismatch, match=r"uint8\[height, width, 3\]") as caught:
+        open_picture(array)
+    assert "model.run(" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("data", "told"),
+    [
+        (b"", "it is empty"),
+        (b"Dear all, the picture is attached.", "begins with 'Dear all"),
+        (b"%PDF-1.7", "a PDF file"),
+        (b"\x00\x00\x00\x18ftypheic", "a HEIC file"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0", "a PostScript file"),
+    ],
+)
+def test_what_is_no_picture_is_named(data: bytes, told: str, tmp_path: Path) -> None:
+    """A text file that is called .jpg, and what people take for pictures."""
+    path = tmp_path / "holiday.jpg"
+    path.write_bytes(data)
+    with pytest.raises(InputMismatch, match="is not a picture") as caught:
+        open_picture(path)
+    assert "holiday.jpg" in caught.value.message
+    assert told in caught.value.message
+    assert not looks_like_picture(path)
+
+
+@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP"])
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.9])
+def test_truncated_files_are_refused(format: str, share: float) -> None:
+    """A download that broke off does not become a half-grey picture."""
+    data = stored(draw(64, 48), format)
+    with pytest.raises(InputMismatch, match="cannot be decoded") as caught:
+        open_picture(data[: max(20, int(len(data) * share))])
+    assert "cut off" in str(caught.value.hint)
+
+
+def test_animation_is_refused() -> None:
+    """A model reads one picture; which one is not for us to say."""
+    frames = [draw(8, 8, seed) for seed in range(3)]
+    data = stored(frames[0], "GIF", save_all=True, append_images=frames[1:])
+    with pytest.raises(InputMismatch, match="animated, with 3 frames"):
+        open_picture(data)
+
+
+def _png_header(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds nothing."""
+    head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    chunks = b""
+    for kind, body in ((b"IHDR", head), (b"IDAT", zlib.compress(b"")), (b"IEND", b"")):
+        checked = kind + body
+        chunks += struct.pack(">I", len(body)) + checked + struct.pack(">I", zlib.crc32(checked))
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+@pytest.mark.parametrize("size", [(20_000, 20_000), (1 << 30, 1 << 30)])
+def test_bombs_are_refused_before_they_are_decoded(size: tuple[int, int]) -> None:
+    """Some bytes that would become gigabytes."""
+    with pytest.raises(InputMismatch, match="too large to be decoded"):
+        open_picture(_png_header(*size))
+
+
+def test_large_jpeg_is_decoded_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its format allows it without ever holding the whole picture."""
+    data = stored(draw(160, 120), "JPEG")
+    monkeypatch.setattr(decoding, "MOST_PIXELS", 5_000)
+    assert open_picture(data).size == (80, 60)
+    monkeypatch.setattr(decoding, "_MOST_JPEG_PIXELS", 10_000)
+    with pytest.raises(InputMismatch, match="160×120 pixels"):
+        open_picture(data)
+
+
+@pytest.mark.parametrize("item", [None, 3, {"image": "a.jpg"}, ("a.jpg", "b.jpg")])
+def test_other_things_are_refused(item: object) -> None:
+    """What a picture can be given as is told."""
+    with pytest.raises(InputMismatch, match="a path, bytes, a Pillow image or a uint8 array"):
+        open_picture(item)
+
+
+def test_missing_files_and_addresses(tmp_path: Path) -> None:
+    """Nothing is ever downloaded."""
+    with pytest.raises(InputMismatch, match="No such file"):
+        open_picture(tmp_path / "none.jpg")
+    with pytest.raises(InputMismatch, match="network"):
+        open_picture("https://example.org/cat.jpg")
+    with pytest.raises(InputMismatch, match="cannot be opened"):
+        open_picture(tmp_path)
