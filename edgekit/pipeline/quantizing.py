@@ -17,7 +17,8 @@ from edgekit.evaluation.reference import check_origin, declared_inputs, source_t
 from edgekit.evaluation.remembering import remembering
 from edgekit.evaluation.statistics import Budget
 from edgekit.pipeline.choices.candidates import Workshop
-from edgekit.pipeline.choices.choosing import Choice, Chosen
+from edgekit.pipeline.choices.choosing import Choice
+from edgekit.pipeline.choices.chosen import Chosen
 from edgekit.pipeline.choices.judging import Judge
 from edgekit.pipeline.choices.rows import calibration_feeds, read_rows
 from edgekit.pipeline.fitting import choose_engine

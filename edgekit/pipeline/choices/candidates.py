@@ -263,7 +263,8 @@ class Workshop:
         )
 
     def _run_on(self) -> dict[str, object] | None:
-        if self.elsewhere is not None:
+        # A processor that has more than the target promises runs the target's bundle all the same.
+        if self.profile.device != "cpu" or not self.profile.runs_here():
             return None
         return {"cpu": cpu.cpu_model(), "arch": cpu.arch(), "system": cpu.system()}
 

@@ -194,3 +194,18 @@ def test_without_an_emulator_nothing_is_said(
     with caplog.at_level("INFO", logger="edgekit"):
         assert workshop.look_without_vnni(workshop.write(PLAIN)) is None
     assert "qemu-x86_64 is not installed" in caplog.text
+
+
+@pytest.mark.parametrize("here", [True, False])
+def test_a_bundle_is_run_where_the_processor_fits(
+    small: Small, monkeypatch: pytest.MonkeyPatch, here: bool
+) -> None:
+    """Also on one that can more than the target promises: what it says of speed is another thing.
+
+    Whether the processor fits is the profile's to say.
+    """
+    monkeypatch.setattr(Profile, "runs_here", lambda profile: here)
+    monkeypatch.setattr(candidates, "elsewhere", lambda profile: "it can more")
+    workshop = make(small, load_profile("cpu-x86"))
+    bundle = workshop.finish(workshop.write(PLAIN), small.output, facts={}, force=False)
+    assert (bundle.manifest.evidence["run_on"] is not None) == here
