@@ -45,6 +45,38 @@ PROCESSOR_KEYS: Mapping[str, frozenset[str]] = {
     "image": frozenset({"kind", "channels", "layout", "ops", "inputs", "post"}),
     "image-text": frozenset({"kind", "image", "text"}),
 }
+# What each operation on pictures may say besides ``op``, and how a size is written.
+PICTURE_OPS: Mapping[str, tuple[str, ...]] = {
+    "resize": ("size", "filter", "antialias"),
+    "center_crop": ("height", "width"),
+    "rescale": ("factor", "offset"),
+    "normalize": ("mean", "std"),
+    "pad": ("height", "width", "value"),
+}
+_SIZE_KEYS = frozenset(
+    {"height", "width", "shortest_edge", "longest_edge", "max_height", "max_width"}
+)
+# What each way to read outputs may say besides ``kind``, by the kind of the processor.
+POSTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "text": {
+        "embedding": (),
+        "hidden-states": (),
+        "classification": ("activation", "top_k"),
+        "token-classification": ("aggregation", "ignore_labels", "unk_token_id"),
+        "question-answering": (
+            "max_answer_length", "max_sequence_length", "doc_stride", "cls_token_id",
+            "handle_impossible_answer", "top_k",
+        ),
+        "fill-mask": ("top_k", "mask_token_id", "pad_token_id", "clean_up_tokenization_spaces"),
+    },
+    "image": {
+        "image-classification": ("activation", "top_k"),
+        "image-embedding": (),
+        "image-states": (),
+        "object-detection": ("threshold",),
+        "segmentation": (),
+    },
+}  # fmt: skip
 _TRUNCATION_KEYS = frozenset({"strategy", "side", "stride"})
 _PADDING_KEYS = frozenset({"side", "token", "id", "type_id"})
 
@@ -90,7 +122,10 @@ class _Reader:
         found = self.value.get(key, 0.0)
         if isinstance(found, bool) or not isinstance(found, (int, float)):
             raise _corrupt(self._at(key), "a number", found)
-        return float(found)
+        try:
+            return float(found)
+        except OverflowError as error:
+            raise _corrupt(self._at(key), "a number within a double's reach", found) from error
 
     def child(self, key: str) -> _Reader:
         return _Reader(self.value.get(key), self._at(key))
@@ -223,6 +258,9 @@ def _golden(reader: _Reader) -> Golden:
             rules[precision] = tolerance_from_json(_Reader(rule, f"golden.{precision}").value)
         except ConfigError as error:
             raise BundleCorrupt(f"edgekit.json: golden: {error.message}", hint=_REMEDY) from error
+        except (TypeError, OverflowError) as error:
+            # A kind that is a list, a number beyond a double.
+            raise _corrupt(f"golden.tolerance.{precision}", "a tolerance", rule) from error
     return Golden(safe_relative_path(reader.text("file"), "golden.file"), rules)
 
 
@@ -234,7 +272,7 @@ def _processor(value: Json | None) -> Json | None:
 
 
 def _processor_part(value: object, where: str, kinds: Sequence[str]) -> None:
-    """The keys of one processor; operations on pictures are read where they are done."""
+    """The keys of one processor, at every depth; their values are read where they are used."""
     reader = _Reader(value, where)
     kind = reader.text("kind", choices=kinds)
     refuse_unknown(reader.value, PROCESSOR_KEYS[kind], where)
@@ -242,9 +280,24 @@ def _processor_part(value: object, where: str, kinds: Sequence[str]) -> None:
         safe_relative_path(reader.text("tokenizer"), f"{where}.tokenizer")
         refuse_unknown(reader.mapping("truncation"), _TRUNCATION_KEYS, f"{where}.truncation")
         refuse_unknown(reader.mapping("padding"), _PADDING_KEYS, f"{where}.padding")
+    if kind == "image":
+        reader.items("ops", _picture_op)
+    if kind in POSTS and reader.value.get("post") is not None:
+        post = reader.child("post")
+        known = POSTS[kind]
+        keys = known[post.text("kind", choices=tuple(known))]
+        refuse_unknown(post.value, frozenset({"kind", *keys}), post.where)
     if kind == "image-text":
         for part in ("image", "text"):
             _processor_part(reader.value.get(part), f"{where}.{part}", (part,))
+
+
+def _picture_op(value: object, where: str) -> None:
+    reader = _Reader(value, where)
+    word = reader.text("op", choices=tuple(PICTURE_OPS))
+    refuse_unknown(reader.value, frozenset({"op", *PICTURE_OPS[word]}), where)
+    if word == "resize":
+        refuse_unknown(reader.child("size").value, _SIZE_KEYS, f"{where}.size")
 
 
 def _runtime(reader: _Reader) -> RuntimeChoice:
@@ -275,6 +328,13 @@ def _check_references(manifest: Manifest, recorded: str | None) -> None:
     if manifest.golden is not None:
         named.append(manifest.golden.file)
     processor = manifest.processor or {}
+    towers = set(manifest.components) == {"image", "text"}
+    if processor and towers != (processor["kind"] == "image-text"):
+        raise BundleCorrupt(
+            f"edgekit.json has a processor of kind {processor['kind']!r} for the components"
+            f" {', '.join(sorted(manifest.components))}.",
+            hint=_REMEDY,
+        )
     for part in (processor, processor.get("text")):
         if isinstance(part, Mapping) and "tokenizer" in part:
             named.append(str(part["tokenizer"]))

@@ -23,7 +23,7 @@ from edgekit.evaluation.metrics import (
 )
 from edgekit.evaluation.numerics import Distance, mismatch_of
 from edgekit.evaluation.pairs import BATCH, Pairs, run_arrays, run_texts
-from edgekit.evaluation.pictures import read_mask, run_pictures
+from edgekit.evaluation.pictures import read_masks, run_pictures
 from edgekit.evaluation.statistics import (
     DEFAULT_DROP,
     FEW_DISAGREEMENTS,
@@ -107,8 +107,10 @@ def evaluate(
     # Before anything runs: a mistyped name should not cost an hour.
     problem = problem_of(model, source, samples)
     chosen = choose_metric(model.manifest, samples, problem, metric)
+    segmented = samples.task == "image-segmentation" and samples.labels is not None
+    masks = read_masks(samples) if segmented else None
     pairs = _run(model, source, samples, chosen, problem, batch_size, notes, progress)
-    truths = _truths(samples, pairs)
+    truths = masks if masks is not None else _truths(samples, pairs)
     _check_classes(samples, problem, pairs)
     found = judge_pairs(chosen, pairs, truths, budget, seed, labelled=samples.labels is not None)
     if found.note:
@@ -312,8 +314,6 @@ def choose_metric(
 def _truths(samples: Samples, pairs: Pairs) -> Sequence[Truth]:
     if samples.labels is None:
         return pairs.reference
-    if samples.task == "image-segmentation":
-        return [read_mask(label) for label in samples.labels]
     if samples.task != "token-classification":
         return cast("Sequence[Truth]", samples.labels)
     # Words that the original does not reach within its length are nobody's mistake.

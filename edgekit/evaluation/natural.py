@@ -2,34 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError
+from edgekit.core.manifest import TensorSpec
 from edgekit.evaluation.answers import read_units
 from edgekit.evaluation.measuring import Measuring
+from edgekit.evaluation.pictures import picture_batches
 from edgekit.runtime.session import Array
 from edgekit.runtime.tasks import Context, make_text_task
 from edgekit.runtime.text import Text, TextProcessor
 from edgekit.runtime.workloads import Workload, text_workload
 from edgekit.sources.data import Samples, parse_columns, read_samples
+from edgekit.sources.data_pictures import reads_pictures
 
 # Fewer would not have the lengths of the data, but those of a few of its rows.
 LEAST_ROWS = 64
 _LEAST_VARIANTS = 4
+# Bytes of prepared pictures: every child of a bench reads all of them, and more show nothing new.
+_MOST_PICTURES = 256 << 20
 
 
 def data_workloads(bundle: Bundle, measuring: Measuring) -> tuple[Workload, ...]:
     """A workload per batch whose inferences go round rows of the data, batch by batch.
 
     Rows are chosen by content and seed, not by their place in the file. A bundle without text
-    takes arrays (.npz), and its workloads have no length.
+    takes arrays (.npz) or pictures, and its workloads have no length.
 
-    Raises ConfigError for fewer than 64 rows, and as `read_samples` does.
+    Raises ConfigError for a bundle of several components and for fewer than 64 rows, and as
+    `read_samples` does.
     """
     manifest = bundle.manifest
+    if "model" not in manifest.components:
+        raise ConfigError(
+            f"{bundle.path} has the components {' and '.join(manifest.components)}; --data is for"
+            " bundles of one.",
+            hint="Leave --data out: both are measured together on the golden inputs.",
+        )
+    pictures = reads_pictures(manifest)
     samples = read_samples(
         measuring.data or "",
         manifest.task,
@@ -38,6 +51,7 @@ def data_workloads(bundle: Bundle, measuring: Measuring) -> tuple[Workload, ...]
         inputs=[spec.name for spec in manifest.components["model"].inputs],
         limit=max(LEAST_ROWS, _LEAST_VARIANTS * max(measuring.batches)),
         seed=measuring.seed,
+        pictures=pictures,
     )
     if len(samples) < LEAST_ROWS:
         raise ConfigError(
@@ -46,6 +60,11 @@ def data_workloads(bundle: Bundle, measuring: Measuring) -> tuple[Workload, ...]
             hint="Give more rows, or measure at fixed lengths with --length N.",
         )
     batches = tuple(dict.fromkeys(measuring.batches))
+    if len(samples) < max(batches):
+        raise ConfigError(
+            f"{measuring.data} has {len(samples)} rows, fewer than a batch of {max(batches)}.",
+            hint="Give more rows, or a smaller --batch.",
+        )
     processor = manifest.processor
     if processor is None or processor.get("kind") != "text":
         if "data" in (measuring.lengths or ()):
@@ -53,7 +72,8 @@ def data_workloads(bundle: Bundle, measuring: Measuring) -> tuple[Workload, ...]
                 f"{bundle.path} takes no text, so --length has no meaning for it.",
                 hint="Leave --length out; --data alone gives its inputs.",
             )
-        return tuple(_array_workload(bundle, samples, batch) for batch in batches)
+        make = _picture_workload if pictures else _array_workload
+        return tuple(make(bundle, samples, batch) for batch in batches)
     texts = _texts(bundle, processor, samples)
     return tuple(text_workload(bundle, texts, batch=batch) for batch in batches)
 
@@ -73,13 +93,7 @@ def _texts(bundle: Bundle, processor: Mapping[str, object], samples: Samples) ->
 
 def _array_workload(bundle: Bundle, samples: Samples, batch: int) -> Workload:
     specs = bundle.manifest.components["model"].inputs
-    for spec in specs:
-        size = spec.shape[0] if spec.shape else 1
-        if isinstance(size, int) and size != batch:
-            raise ConfigError(
-                f"The bundle's input {spec} is fixed to {size} there, got --batch {batch}.",
-                hint=f"Pass --batch {size}.",
-            )
+    _check_batch(specs, batch)
     rows = samples.inputs
     variants: list[dict[str, Array]] = []
     for start in range(0, len(rows) - batch + 1, batch):
@@ -93,3 +107,26 @@ def _array_workload(bundle: Bundle, samples: Samples, batch: int) -> Workload:
             }
         )
     return Workload(batch, None, variants[0], tuple(variants))
+
+
+def _picture_workload(bundle: Bundle, samples: Samples, batch: int) -> Workload:
+    """Pictures as the bundle prepares them, as many as fit into memory."""
+    _check_batch(bundle.manifest.components["model"].inputs, batch)
+    variants: list[dict[str, Array]] = []
+    held = 0
+    for feeds in picture_batches(bundle.manifest, samples, batch):
+        variants.append(feeds)
+        held += sum(array.nbytes for array in feeds.values())
+        if held > _MOST_PICTURES and len(variants) >= _LEAST_VARIANTS:
+            break
+    return Workload(batch, None, variants[0], tuple(variants))
+
+
+def _check_batch(specs: Sequence[TensorSpec], batch: int) -> None:
+    for spec in specs:
+        size = spec.shape[0] if spec.shape else 1
+        if isinstance(size, int) and size != batch:
+            raise ConfigError(
+                f"The bundle's input {spec} is fixed to {size} there, got --batch {batch}.",
+                hint=f"Pass --batch {size}.",
+            )

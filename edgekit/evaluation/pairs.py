@@ -317,7 +317,7 @@ def sample_feeds(model: Model, samples: Samples, count: int) -> list[dict[str, A
             for row in samples.inputs[:count]
         ]
     if model.manifest.processor.get("kind") == "image":
-        return picture_feeds(model, samples, count)
+        return picture_feeds(model.manifest, samples, count)
     side = CandidateText(model)
     units = read_units(samples.take(range(min(count, len(samples)))), side.task)[:count]
     return [side.feeds(encodings[:1]) for encodings in _tokenized(side, units)]

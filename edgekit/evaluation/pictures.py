@@ -2,29 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import struct
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from edgekit.core.errors import ConfigError, InputMismatch
+from edgekit.core.manifest import Manifest
 from edgekit.evaluation.counting import Counted
 from edgekit.evaluation.metrics import Prediction
 from edgekit.evaluation.numerics import add_outputs, largest_gap
 from edgekit.evaluation.pairs import Pairs
 from edgekit.evaluation.reference import Reference
 from edgekit.runtime.model import Model
-from edgekit.runtime.pictures.decoding import open_picture
+from edgekit.runtime.pictures.decoding import MOST_PIXELS, open_picture, own_size
 from edgekit.runtime.pictures.predicting import PICTURES, fixed_batch, make_processor
 from edgekit.runtime.pictures.processor import Encoded, PictureProcessor
-from edgekit.runtime.pictures.tasks import segment
+from edgekit.runtime.pictures.tasks import PictureContext, make_picture_task, segment
 from edgekit.runtime.session import Array
 from edgekit.runtime.worker import not_finite
 from edgekit.sources.data import Samples
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
+
+# The formats that hold numbers of classes unchanged. Pillow would open any other, and hand
+# PostScript to Ghostscript.
+_MASKS = ("PNG", "TIFF", "BMP", "GIF", "WEBP")
+# What Pillow's decoders raise for files that are broken or cut off.
+_BROKEN = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
+    MemoryError, struct.error, zlib.error,
+)  # fmt: skip
 
 
 def run_pictures(
@@ -45,7 +58,7 @@ def run_pictures(
         ConfigError: a picture that cannot be read.
         InputMismatch: a model does not take the pictures.
     """
-    reader = _Reader(model, source)
+    reader = _Reader(model.manifest, source)
     if source.image_processor is None:
         notes.append("The reference has no picture processing of its own: the bundle's is used.")
     reference = Reference(source)
@@ -71,26 +84,69 @@ def run_pictures(
     return pairs
 
 
-def picture_feeds(model: Model, samples: Samples, count: int) -> list[dict[str, Array]]:
+def picture_feeds(manifest: Manifest, samples: Samples, count: int) -> list[dict[str, Array]]:
     """The graph's inputs for each of the first `count` pictures of the samples."""
-    reader = _Reader(model, None)
-    rows = [row["image"] for row in samples.inputs[:count]]
-    return [reader.feeds([reader.encode(item, at)]) for at, item in enumerate(rows)]
+    return [*islice(picture_batches(manifest, samples, 1), count)]
+
+
+def picture_batches(manifest: Manifest, samples: Samples, batch: int) -> Iterator[dict[str, Array]]:
+    """The graph's inputs for `batch` pictures of the samples after the other, whole batches only.
+
+    Raises ConfigError for a picture that cannot be read.
+    """
+    reader = _Reader(manifest, None)
+    for start in range(0, len(samples) - batch + 1, batch):
+        part = samples.inputs[start : start + batch]
+        yield reader.feeds([reader.encode(row["image"], start + at) for at, row in enumerate(part)])
+
+
+def read_masks(samples: Samples) -> list[Array]:
+    """The masks of all samples, each of the size of its picture: looked at before anything runs.
+
+    Raises ConfigError for a mask or a picture that cannot be read, and for another size.
+    """
+    found: list[Array] = []
+    for number, (row, label) in enumerate(zip(samples.inputs, samples.labels or (), strict=True)):
+        mask = read_mask(label)
+        try:
+            height, width = own_size(open_picture(row["image"]))
+        except InputMismatch as error:
+            raise _unreadable(number, error) from error
+        if mask.shape != (height, width):
+            raise ConfigError(
+                f"The mask {label} has {mask.shape[1]}×{mask.shape[0]} pixels, its picture"
+                f" {width}×{height}.",
+                hint="Write masks in the size of their upright pictures.",
+            )
+        found.append(mask)
+    return found
 
 
 def read_mask(value: object) -> Array:
     """The class of every pixel in a mask's file, ``[height, width]``.
 
-    Raises ConfigError for one that holds colours instead of class numbers.
+    Raises ConfigError for one that cannot be read, or holds colours instead of class numbers.
     """
     from PIL import Image
 
-    assert isinstance(value, Path)
+    if not isinstance(value, Path):
+        raise ConfigError(
+            f"A mask is a file of its own, got {type(value).__name__}.",
+            hint="Give a table with the columns image and mask, which hold paths.",
+        )
     try:
-        with Image.open(value) as image:
+        with Image.open(value, formats=_MASKS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise ConfigError(
+                    f"The mask {value} is too large: {image.width}×{image.height} pixels; the limit"
+                    f" is {MOST_PIXELS // 10**6} million."
+                )
             found = np.asarray(image)
-    except (OSError, ValueError, SyntaxError) as error:
-        raise ConfigError(f"The mask {value} cannot be read: {error}.") from error
+    except (*_BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise ConfigError(
+            f"The mask {value} cannot be read: {str(error) or type(error).__name__}.",
+            hint=f"Masks are files of {', '.join(_MASKS)}.",
+        ) from error
     if found.ndim != 2 or found.dtype.kind not in "ui":
         raise ConfigError(
             f"The mask {value} holds {found.dtype}{list(found.shape)}, not class numbers.",
@@ -99,17 +155,27 @@ def read_mask(value: object) -> Array:
     return found
 
 
+def _unreadable(index: int, error: InputMismatch) -> ConfigError:
+    return ConfigError(
+        f"Sample {index + 1} of DATA cannot be read: {error.message}", hint=error.hint
+    )
+
+
 class _Reader:
     """Prepares pictures for both sides, and reads what metrics compare from the outputs."""
 
-    def __init__(self, model: Model, source: LoadedSource | None) -> None:
-        component = model.manifest.components["model"]
-        processor = model.manifest.processor or {}
-        self.processor: PictureProcessor = make_processor(processor, component.inputs)
-        self.same_size = self.processor.rules.size is not None
-        self.batch = fixed_batch(component.inputs, self.processor.rules.inputs[0])
-        self._task = model.task
-        self._output = component.outputs[0].name
+    def __init__(self, manifest: Manifest, source: LoadedSource | None) -> None:
+        component = manifest.components["model"]
+        self.processor: PictureProcessor = make_processor(
+            manifest.processor or {}, component.inputs
+        )
+        rules = self.processor.rules
+        self.same_size = rules.size is not None
+        self.batch = fixed_batch(component.inputs, rules.inputs[0])
+        self._task = manifest.task
+        # A module of one's own may have others, and before it: judged is what answers.
+        task = make_picture_task(PictureContext(rules.post, manifest.labels, component.outputs))
+        self._output = task.outputs[0]
         self._dtypes = {spec.name: np.dtype(spec.dtype) for spec in component.inputs}
         self._source = source
 
@@ -118,9 +184,7 @@ class _Reader:
         try:
             return self.processor.encode(item)
         except InputMismatch as error:
-            raise ConfigError(
-                f"Sample {index + 1} of DATA cannot be read: {error.message}", hint=error.hint
-            ) from error
+            raise _unreadable(index, error) from error
 
     def feeds(self, pictures: Sequence[Encoded]) -> dict[str, Array]:
         """The graph's inputs; a graph of a fixed batch gets the last picture several times."""
@@ -142,8 +206,15 @@ class _Reader:
         return {name: np.asarray(made[name]) for name in self._source.sample_inputs}
 
     def prediction(self, outputs: Mapping[str, Array], encoded: Encoded) -> Prediction:
-        """Scores of classes, or the class of every pixel; a copy that keeps no batch alive."""
+        """Scores of classes, the class of every pixel, or features; a copy, keeping no batch.
+
+        Of many vectors it is their mean, as of texts: over patches, or the places of a map.
+        """
         if self._task == "image-segmentation":
             classes = segment(outputs[self._output], encoded.size)
             return classes.astype(np.uint8) if classes.max(initial=0) < 256 else classes
-        return np.array(np.ravel(outputs[self._output]), dtype=np.float64)
+        found = np.array(outputs[self._output], dtype=np.float64)
+        if self._task == "feature-extraction" and found.ndim > 1:
+            axes = 0 if found.ndim == 2 else tuple(range(1, found.ndim))
+            return np.asarray(found.mean(axis=axes))
+        return np.ravel(found)

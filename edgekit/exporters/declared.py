@@ -59,16 +59,17 @@ def read_declared(path: Path) -> Declared:
             " of kind image.",
             hint=_EXAMPLE,
         )
-    processor = {"kind": "image", **values}
+    # The manifest's vocabulary requires `ops`, of which there may be none.
+    processor = {"kind": "image", "ops": [], **values}
     with _as_config(path):
         rules = read_picture_rules(processor)
     kind = rules.post.get("kind")
-    if kind not in PICTURE_TASKS:
+    if not isinstance(kind, str) or kind not in PICTURE_TASKS:
         raise ConfigError(
             f"{path} does not say what the outputs are: post.kind is {kind!r}.",
             hint=f"It is one of {', '.join(PICTURE_TASKS)}.",
         )
-    return Declared(processor, TASK_OF[str(kind)], labels)
+    return Declared(processor, TASK_OF[kind], labels)
 
 
 def fit_declared(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +59,9 @@ def check_picture_processor(source: LoadedSource, processor: Mapping[str, object
             _compare(name, data, theirs, ours)
             count += 1
         _compare_sixteen_bits(theirs, ours)
+        count += 1 + _compare_together(theirs, ours)
         _check_answers(source, theirs)
-    return count + 1
+    return count
 
 
 def _suite() -> Iterator[tuple[str, bytes]]:
@@ -87,8 +88,8 @@ def _compare(name: str, data: bytes, theirs: BaseImageProcessor, ours: PicturePr
     from PIL import Image as pillow
     from transformers.image_utils import load_image
 
-    expected = _of_transformers(theirs, load_image(pillow.open(io.BytesIO(data))))
-    _same(name, expected, ours, data)
+    expected = _of_transformers(theirs, [load_image(pillow.open(io.BytesIO(data)))])
+    _same(name, expected, ours, [data])
 
 
 def _compare_sixteen_bits(theirs: BaseImageProcessor, ours: PictureProcessor) -> None:
@@ -97,35 +98,54 @@ def _compare_sixteen_bits(theirs: BaseImageProcessor, ours: PictureProcessor) ->
 
     values = np.asarray(draw(60, 50).convert("L")).astype(np.uint16) * 257
     upper = pillow.fromarray((values >> 8).astype(np.uint8)).convert("RGB")
-    expected = _of_transformers(theirs, upper)
-    _same("16-bit PNG", expected, ours, _stored(pillow.fromarray(values), "PNG"))
+    expected = _of_transformers(theirs, [upper])
+    _same("16-bit PNG", expected, ours, [_stored(pillow.fromarray(values), "PNG")])
 
 
-def _of_transformers(theirs: BaseImageProcessor, image: Image) -> np.ndarray:
-    return np.asarray(theirs(images=[image], return_tensors="np")["pixel_values"][0])
-
-
-def _same(name: str, expected: np.ndarray, ours: PictureProcessor, data: bytes) -> None:
+def _compare_together(theirs: BaseImageProcessor, ours: PictureProcessor) -> int:
+    """Two pictures of other sizes in one batch; how many batches were compared."""
+    pictures = [draw(70, 50, 1), draw(41, 90, 2)]
     try:
-        found = ours.encode(data).pixels
+        expected = _of_transformers(theirs, pictures)
+    except ValueError:
+        # It fills nothing up: pictures of two sizes make no tensor.
+        return 0
+    _same("batch of two sizes", expected, ours, [_stored(image, "PNG") for image in pictures])
+    return 1
+
+
+def _of_transformers(theirs: BaseImageProcessor, images: Sequence[Image]) -> list[np.ndarray]:
+    """The pixels of a batch, and the mask where the processor makes one."""
+    made = theirs(images=list(images), return_tensors="np")
+    return [np.asarray(made[key]) for key in ("pixel_values", "pixel_mask") if key in made]
+
+
+def _same(
+    name: str, expected: Sequence[np.ndarray], ours: PictureProcessor, pictures: Sequence[bytes]
+) -> None:
+    try:
+        made = ours.collate([ours.encode(data) for data in pictures])
     except EdgekitError as error:
         raise ExportError(
             f"The picture {name!r} of the comparison with transformers is refused: {error.message}",
             hint=error.hint,
         ) from error
-    if found.shape != expected.shape:
-        raise ExportError(
-            f"Pillow and numpy make {list(found.shape)} of the picture {name!r}, transformers"
-            f" {list(expected.shape)}.",
-            hint=_HINT,
-        )
-    if not np.array_equal(found, expected.astype(np.float32)):
-        gap = float(np.abs(found - expected.astype(np.float32)).max())
-        raise ExportError(
-            f"Pillow and numpy prepare the picture {name!r} differently from transformers: the"
-            f" values differ by up to {gap:.3g}.",
-            hint=_HINT,
-        )
+    # The graph may take no mask although the processor makes one; or make it up without one.
+    for key, wanted in zip(ours.rules.inputs, expected, strict=False):
+        found = made[key]
+        if found.shape != wanted.shape:
+            raise ExportError(
+                f"Pillow and numpy make {key} {list(found.shape)} of the picture {name!r},"
+                f" transformers {list(wanted.shape)}.",
+                hint=_HINT,
+            )
+        if not np.array_equal(found, wanted.astype(found.dtype)):
+            gap = float(np.abs(found - wanted.astype(found.dtype)).max())
+            raise ExportError(
+                f"Pillow and numpy prepare the picture {name!r} differently from transformers: the"
+                f" values of {key} differ by up to {gap:.3g}.",
+                hint=_HINT,
+            )
 
 
 _HINT = "The image processor does something that its config does not say; report its class."

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from edgekit.core.errors import ExportError
+from edgekit.core.errors import BundleError, ExportError
 from edgekit.exporters.processors import activation
+from edgekit.runtime.pictures.rules import check_places, read_picture_rules
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.towers import IMAGE_EMBEDS
 
@@ -40,10 +41,11 @@ _CONVNEXT_WARPS = 384
 def build_picture_processor(source: LoadedSource, inputs: Sequence[str]) -> dict[str, object]:
     """What the runtime needs to turn pictures into the graph's `inputs`, and outputs into answers.
 
-    Raises ExportError, naming it, for an operation that the vocabulary of bundles lacks.
+    Raises ExportError, naming it, for an operation that the vocabulary of bundles lacks, or by
+    which boxes and masks would be elsewhere than in the picture.
     """
     assert source.image_processor is not None
-    return {
+    made: dict[str, object] = {
         "kind": "image",
         "channels": "rgb",
         "layout": "chw",
@@ -51,6 +53,16 @@ def build_picture_processor(source: LoadedSource, inputs: Sequence[str]) -> dict
         "inputs": list(inputs),
         "post": _POST[source.task](source),
     }
+    try:
+        check_places(read_picture_rules(made))
+    except BundleError as error:
+        raise ExportError(
+            f"The image processor {type(source.image_processor).__name__} does not suit"
+            f" {source.task}: {error.message}",
+            hint="Switch do_center_crop and do_pad off in the processor's config, and give it a"
+            " size of height and width.",
+        ) from error
+    return made
 
 
 def translate(processor: BaseImageProcessor) -> list[Op]:

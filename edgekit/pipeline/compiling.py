@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekit.compilers import Choice, CompiledComponent, Compiler, find_compiler
-from edgekit.compilers.golden import compare, fit_golden
+from edgekit.compilers.golden import FittedGolden, compare, fit_golden
 from edgekit.compilers.records import combine_requires
 from edgekit.compilers.tuning import tune
 from edgekit.core import cpu
@@ -32,8 +32,10 @@ from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import created_by, versions
 from edgekit.runtime.engines import find_engine
 from edgekit.runtime.golden import GOLDEN_NAME, GoldenValues, effective_precision, read, write
-from edgekit.runtime.opening import open_session
+from edgekit.runtime.opening import open_session, open_sessions
+from edgekit.runtime.pictures.predicting import check_graph
 from edgekit.runtime.session import Array, Session
+from edgekit.runtime.towers import JoinedSession
 from edgekit.runtime.workloads import make_workloads
 
 # In the step's facts: nothing could say whether the answers are right.
@@ -97,6 +99,8 @@ def compile(
         check_size(writer.directory, profile, parts)
         writer.copy_from(source, "processor", "license")
         manifest = _manifest(Path(output).name, source, profile, parts)
+        with _engine_errors("fitting the processor to the compiled graph"):
+            _check_pictures(manifest)
         job = _Job(writer, source, golden, profile, compiler, parts, progress)
         reason = _not_here(writer.stage(manifest), profile, threads)
         if reason is not None:
@@ -165,9 +169,7 @@ class _Job:
         staged = self.writer.stage(manifest)
         with (
             _engine_errors("running the compiled model"),
-            closing(
-                open_session(staged, component=next(iter(self.parts)), threads=threads)
-            ) as session,
+            closing(open_sessions(staged, threads=threads)) as session,
         ):
             facts = {key: value for key, value in session.facts().items() if key != "threads"}
             manifest = self._golden(manifest, session)
@@ -186,22 +188,61 @@ class _Job:
         for name, part in self.parts.items():
             facts[name] = dict(self.compiler.check_artifact(self.writer.directory, part.component))
         try:
-            engine = find_engine(self.profile.engine)
-            session = engine.open_session(
-                self.writer.directory,
-                manifest.components["model"],
-                options=engine.EXACT_OPTIONS,
-                device="cpu",
-                threads=None,
-            )
-            with closing(session):
+            with closing(self._on_cpu(manifest)) as session:
                 manifest = self._golden(manifest, session)
             facts["compared_on_cpu"] = "yes"
-        except (SessionError, BundleError, KeyError) as error:
+        except (SessionError, BundleError) as error:
             # Not a failure: some operators have a kernel for the device only.
             facts["compared_on_cpu"] = f"no: {error}"
             facts |= {"compared": NOTHING, "compared_reason": "this CPU does not run it"}
         return replace(_with_facts(manifest, facts), evidence={"run_on": None})
+
+    def _on_cpu(self, manifest: Manifest) -> Session:
+        """The artifact on this CPU, without what the manifest asks of the target's machine."""
+        engine = find_engine(self.profile.engine)
+        opened: dict[str, Session] = {}
+        try:
+            for name, part in manifest.components.items():
+                opened[name] = engine.open_session(
+                    self.writer.directory,
+                    part,
+                    options=engine.EXACT_OPTIONS,
+                    device="cpu",
+                    threads=None,
+                )
+        except BaseException:
+            for session in opened.values():
+                session.close()
+            raise
+        return opened["model"] if set(opened) == {"model"} else JoinedSession(opened)
+
+    def _fitted(self, values: GoldenValues) -> FittedGolden:
+        """The golden values in the shapes that were fixed; of towers with their names in front."""
+        before = self.source.manifest
+        if set(self.parts) == {"model"}:
+            return fit_golden(
+                before.components["model"],
+                self.parts["model"].component,
+                values.inputs,
+                values.reference,
+                processor=before.processor,
+            )
+        joined = FittedGolden({}, {}, {})
+        for name, part in self.parts.items():
+            own = (before.processor or {}).get(name)
+            found = fit_golden(
+                before.components[name],
+                part.component,
+                _of_part(values.inputs, name),
+                _of_part(values.reference, name),
+                processor=own if isinstance(own, Mapping) else None,
+            )
+            for key in ("inputs", "reference", "comparable"):
+                arrays: Mapping[str, Array] = getattr(found, key)
+                getattr(joined, key).update(
+                    {f"{name}.{tensor}": array for tensor, array in arrays.items()}
+                )
+        return joined
 
     def _tune(self, staged: Bundle, workload: Mapping[str, int], threads: int, seed: int) -> Choice:
         options = staged.manifest.runtime.options
@@ -229,16 +270,10 @@ class _Job:
         What PyTorch's golden answers say nothing of any more is compared with the source bundle.
         """
         values = self.golden
-        if values is None or set(self.parts) != {"model"}:
-            reason = "the bundle has no golden values" if values is None else "it has several parts"
+        if values is None:
+            reason = "the bundle has no golden values"
             return _with_facts(manifest, {"compared": NOTHING, "compared_reason": reason})
-        fitted = fit_golden(
-            self.source.manifest.components["model"],
-            self.parts["model"].component,
-            values.inputs,
-            values.reference,
-            processor=self.source.manifest.processor,
-        )
+        fitted = self._fitted(values)
         answers = session.run(fitted.inputs)
         precision = effective_precision(manifest, session)
         rule = tolerance_for(precision, self.profile.tolerance)
@@ -266,13 +301,33 @@ class _Job:
     def _source_answers(self, inputs: Mapping[str, Array]) -> dict[str, Array] | str:
         """What the bundle that is compiled answers itself, or why it cannot be asked here."""
         try:
-            with closing(open_session(self.source)) as session:
+            with closing(open_sessions(self.source)) as session:
                 return session.run(inputs)
         except (SessionError, BundleError, MissingDependency) as error:
             return (
                 "PyTorch's answers do not belong to these shapes, and the bundle it is made of"
                 f" does not run here ({error.message.rstrip('.')})"
             )
+
+
+def _of_part(arrays: Mapping[str, Array], part: str) -> dict[str, Array]:
+    """Those of some arrays that belong to a component, by the names that its graph has."""
+    start = f"{part}."
+    return {
+        name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)
+    }
+
+
+def _check_pictures(manifest: Manifest) -> None:
+    """Whether pictures fit the graph still, whose sizes may have been fixed.
+
+    Raises BundleCorrupt, BundleVersion.
+    """
+    processor = manifest.processor or {}
+    for part, component in manifest.components.items():
+        own = processor.get(part, processor)
+        if isinstance(own, Mapping) and own.get("kind") == "image":
+            check_graph(own, component.inputs)
 
 
 @contextmanager

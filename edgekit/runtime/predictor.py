@@ -189,7 +189,7 @@ def make_predictor(
     from edgekit.runtime.towers import TowerPredictor, parts_of
 
     sessions = parts_of(session)
-    if sessions is None:
+    if sessions is None or set(sessions) != {"image", "text"}:
         raise BundleCorrupt(
             f"The processor is for the components image and text; the bundle has"
             f" {', '.join(manifest.components)}.",

@@ -18,10 +18,23 @@ import numpy as np
 from edgekit.core.errors import ConfigError
 from edgekit.core.hashing import canonical_json, sha256_file
 from edgekit.sources.data_arrays import Array, array_rows, check_arrays
-from edgekit.sources.data_columns import TASK_COLUMNS, Label, Labels, Problem, TaskColumns, Value
+from edgekit.sources.data_columns import (
+    ONLY_PICTURES,
+    TASK_COLUMNS,
+    Label,
+    Labels,
+    Problem,
+    TaskColumns,
+    Value,
+)
 from edgekit.sources.data_files import Table, open_table, require_datasets
 from edgekit.sources.data_paths import find_data
-from edgekit.sources.data_pictures import PICTURE_COLUMNS, class_folders, with_paths
+from edgekit.sources.data_pictures import (
+    PICTURE_COLUMNS,
+    class_folders,
+    picture_columns,
+    with_paths,
+)
 from edgekit.sources.data_tables import check_table, choose_columns, table_rows
 
 Role = Literal["calibration", "search", "verdict"]
@@ -112,6 +125,8 @@ def hash_inputs(inputs: Inputs) -> str:
 
     Texts as canonical JSON (RFC 8785); arrays as their names, types, shapes and little-endian
     bytes in C order; pictures as the bytes of their files, wherever these lie.
+
+    Raises ConfigError for a picture that cannot be read.
     """
     digest = hashlib.sha256()
     texts = {name: v for name, v in inputs.items() if not isinstance(v, np.ndarray | Path)}
@@ -120,7 +135,14 @@ def hash_inputs(inputs: Inputs) -> str:
     for name in sorted(set(inputs) - set(texts)):
         value = inputs[name]
         if isinstance(value, Path):
-            digest.update(canonical_json([name, "picture", sha256_file(value)]))
+            try:
+                content = sha256_file(value)
+            except OSError as error:
+                raise ConfigError(
+                    f"The picture {value} cannot be read: {error.strerror or error}.",
+                    hint="Check its permissions.",
+                ) from error
+            digest.update(canonical_json([name, "picture", content]))
             continue
         array = np.ascontiguousarray(value)
         little = array.astype(array.dtype.newbyteorder("<"), copy=False)
@@ -186,6 +208,7 @@ def read_samples(
     seed: int = 0,
     exclude: Collection[str] = (),
     labels_wanted: bool = False,
+    pictures: bool | None = None,
 ) -> Samples:
     """The samples of DATA for a task, streamed: only those that are kept are held.
 
@@ -204,6 +227,7 @@ def read_samples(
         limit: keep so many rows, chosen by `seed` and content, not by place in the file.
         exclude: row hashes of samples that were used before.
         labels_wanted: refuse DATA that seems to hold its labels under another name.
+        pictures: whether the bundle reads pictures; None is what the task's name says.
 
     Raises:
         ConfigError: not found, empty, malformed; a column is missing; a label is unknown; fewer
@@ -212,17 +236,21 @@ def read_samples(
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit should be at least 1, got {limit}.")
-    folders = class_folders(spec) if task in PICTURE_COLUMNS else None
+    held = picture_columns(task, pictures)
+    folders = class_folders(spec) if held else None
     path = None if folders is not None else find_data(spec)
     known = Labels(tuple(labels) if labels else None, None, _problem(problem))
     notes: list[str] = []
     if path is not None and path.suffix.lower() == ".npz":
-        wanted = _arrays_of(task, inputs)
+        # Whatever the graph's input is called, DATA calls it image.
+        wanted = held[:1] or inputs
         notes += check_arrays(path, columns or {}, wanted, labels_wanted=labels_wanted)
         rows: Iterator[_Row] = array_rows(path, columns or {}, wanted)
+        if pictures and task not in PICTURE_COLUMNS:
+            rows = ((row, None, None) for row, _, _ in rows)
     else:
-        read = _columns_of(spec, task)
-        table = _table(spec, path, folders, task, columns or {})
+        read = _columns_of(spec, task, pictures)
+        table = _table(spec, path, folders, held, columns or {})
         chosen = choose_columns(table, read, columns or {}, known, labels_wanted=labels_wanted)
         notes += chosen.notes
         rows = table_rows(table, read, chosen, known)
@@ -237,23 +265,24 @@ def check_data(
     labels: Sequence[str] | None = None,
     inputs: Sequence[str] = (),
     labels_wanted: bool = False,
+    pictures: bool | None = None,
 ) -> None:
     """Look at the path, the names of the columns and the first row of DATA, and at nothing more.
 
     For the time before an original model is loaded; of a data set id only whether something could
     read it. Raises as `read_samples` does.
     """
-    folders = class_folders(spec) if task in PICTURE_COLUMNS else None
+    held = picture_columns(task, pictures)
+    folders = class_folders(spec) if held else None
     path = None if folders is not None else find_data(spec)
     if path is not None and path.suffix.lower() == ".npz":
-        wanted = _arrays_of(task, inputs)
-        check_arrays(path, columns or {}, wanted, labels_wanted=labels_wanted)
+        check_arrays(path, columns or {}, held[:1] or inputs, labels_wanted=labels_wanted)
         return
-    read = _columns_of(spec, task)
+    read = _columns_of(spec, task, pictures)
     if path is None and folders is None:
         require_datasets(spec)
         return
-    table = _table(spec, path, folders, task, columns or {})
+    table = _table(spec, path, folders, held, columns or {})
     known = Labels(tuple(labels) if labels else None, None, None)
     chosen = choose_columns(table, read, columns or {}, known, labels_wanted=labels_wanted)
     check_table(table, chosen.names)
@@ -275,24 +304,25 @@ def comes_from_afar(spec: str) -> bool:
     return class_folders(spec) is None and find_data(spec) is None
 
 
-def _arrays_of(task: str, inputs: Sequence[str]) -> Sequence[str]:
-    """What the arrays of an .npz are called: a task's pictures, or a custom model's inputs."""
-    return PICTURE_COLUMNS[task][:1] if task in PICTURE_COLUMNS else inputs
-
-
 def _table(
-    spec: str, path: Path | None, folders: Table | None, task: str, mapping: Mapping[str, str]
+    spec: str,
+    path: Path | None,
+    folders: Table | None,
+    held: Sequence[str],
+    mapping: Mapping[str, str],
 ) -> Table:
     """The rows of DATA that is no .npz, with paths where cells name pictures."""
     table = folders or open_table(spec, path)
-    if task not in PICTURE_COLUMNS:
+    if not held:
         return table
-    named = [mapping.get(name, name) for name in PICTURE_COLUMNS[task]]
+    named = [mapping.get(name, name) for name in held]
     return with_paths(table, named, None if path is None else path.parent)
 
 
-def _columns_of(spec: str, task: str) -> TaskColumns:
-    if task not in TASK_COLUMNS:
+def _columns_of(spec: str, task: str, pictures: bool | None) -> TaskColumns:
+    if pictures and task not in PICTURE_COLUMNS:
+        return ONLY_PICTURES
+    if task not in TASK_COLUMNS or (pictures is False and task in PICTURE_COLUMNS):
         raise ConfigError(
             f"The task {task} reads arrays, got {spec}.",
             hint="Write an .npz with one array per input, first axis = samples.",

@@ -176,6 +176,8 @@ TASK_COLUMNS: Mapping[str, TaskColumns] = {
     "image-classification": TaskColumns(("image",), (), "label", class_label),
     "image-segmentation": TaskColumns(("image",), (), "mask", mask_label),
 }
+# Of a model of pictures whose answers are compared with the original's alone.
+ONLY_PICTURES = TaskColumns(("image",), (), None, no_label)
 
 
 def read_inputs(row: Row, actual: Mapping[str, str]) -> dict[str, Value]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,13 +21,14 @@ def find_data(spec: str) -> Path | None:
     Raises ConfigError when it is a path and there is nothing, or no single data file.
     """
     whole = Path(spec)
-    if whole.is_file():
+    # Path.is_file() raises for what is too long for a path; so does Path.is_dir().
+    if os.path.isfile(whole):  # noqa: PTH113
         return whole
     name, _, split = spec.partition("#")
     path = Path(name)
-    if path.is_dir():
+    if os.path.isdir(path):  # noqa: PTH112
         return _of_folder(path, split)
-    if path.is_file():
+    if os.path.isfile(path):  # noqa: PTH113
         raise ConfigError(
             f"{path} is one file and has no split {split!r}.",
             hint="Leave #… out, or give a folder with one file per split.",

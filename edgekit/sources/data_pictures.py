@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import NoReturn
 
 from edgekit.core.errors import ConfigError
+from edgekit.core.manifest import Manifest
 from edgekit.runtime.pictures.decoding import looks_like_picture
 from edgekit.sources.data_files import Row, Table
 
@@ -15,24 +18,46 @@ PICTURE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image-classification": ("image",),
     "image-segmentation": ("image", "mask"),
 }
+# Characters of a cell that a message quotes: some hold the picture itself.
+_SHOWN = 80
+
+
+def reads_pictures(manifest: Manifest) -> bool:
+    """Whether a bundle prepares pictures itself, so that rows of DATA are pictures."""
+    return (manifest.processor or {}).get("kind") == "image"
+
+
+def picture_columns(task: str, pictures: bool | None) -> tuple[str, ...]:
+    """The columns of DATA that hold pictures, none where rows are something else.
+
+    `pictures` is what the bundle reads, for features are taken of texts and of pictures; None is
+    what the task's name says.
+    """
+    if pictures is False:
+        return ()
+    return PICTURE_COLUMNS.get(task, ("image",) if pictures else ())
 
 
 def class_folders(spec: str) -> Table | None:
     """A folder with one folder of pictures for each class, as a table of image and label.
 
     ``path#split`` is the folder of that name inside. None where the spec is no such folder.
-    Raises ConfigError for a split that is not there.
+    Raises ConfigError for folders and pictures that cannot be read.
     """
     name, _, split = spec.partition("#")
     root = Path(name)
-    if not root.is_dir():
+    # Path.is_dir() raises where DATA is too long for a path.
+    if not os.path.isdir(root):  # noqa: PTH112
         return None
     if split:
-        if not (root / split).is_dir():
+        if not os.path.isdir(root / split):  # noqa: PTH112
             # Perhaps one of the folder's data files.
             return None
         root = root / split
-    classes = [one for one in sorted(root.iterdir()) if _visible(one) and one.is_dir()]
+    try:
+        classes = [one for one in sorted(root.iterdir()) if _visible(one) and os.path.isdir(one)]  # noqa: PTH112
+    except OSError as error:
+        _refuse(error)
     filled = {one.name: pictures for one in classes if (pictures := _pictures(one))}
     if not filled:
         return None
@@ -70,26 +95,50 @@ def _visible(path: Path) -> bool:
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return [
-        path
-        for path in sorted(folder.rglob("*"))
-        if _visible(path) and path.is_file() and looks_like_picture(path)
-    ]
+    """The pictures of a class. Raises ConfigError: nobody would miss what is left out unseen."""
+    try:
+        # Path.rglob passes over folders that it may not read.
+        held = [
+            Path(root, name)
+            for root, _, names in os.walk(folder, onerror=_refuse)
+            for name in names
+        ]
+        return [
+            path
+            for path in sorted(held)
+            if _visible(path) and os.path.isfile(path) and looks_like_picture(path)  # noqa: PTH113
+        ]
+    except OSError as error:
+        _refuse(error)
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise ConfigError(
+        f"DATA cannot be read at {error.filename}: {error.strerror or error}.",
+        hint="Check the permissions.",
+    ) from error
 
 
 def picture_path(value: object, column: str, folder: Path | None) -> Path:
     """The file that a cell names, relative to the table's folder. Raises ConfigError."""
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(
-            f"{column} should be the path of a picture, got {str(value)[:60]!r}.",
+            f"{column} should be the path of a picture, got {_quoted(value)!r}.",
             hint="Write paths, relative to the file that names them.",
         )
     path = Path(value)
     if folder is not None and not path.is_absolute():
         path = folder / path
-    if not path.is_file():
+    # Path.is_file() raises for what is too long for a path.
+    if not os.path.isfile(path):  # noqa: PTH113
         raise ConfigError(
-            f"{column} names the picture {value}, which is not there.",
-            hint="Paths are relative to the file that names them.",
+            f"{column} names the picture {_quoted(value)}, which is not there.",
+            hint="Paths are relative to the file that names them; pictures stand in files of their"
+            " own, not in the table.",
         )
     return path
+
+
+def _quoted(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from edgekit.cli.commands._pictures import picture_files
+from edgekit.cli.commands._pictures import answer_mixed, picture_files
+from edgekit.cli.commands.running import _no_path
 from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import TensorSpec
+from edgekit.runtime.model import Model
 from tests.cli.test_main import edgekit
 from tests.runtime.conftest import Graph, write_bundle
 
@@ -53,6 +57,12 @@ def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Path:
         labels=("red", "green", "blue"),
         processor={"kind": "image", "ops": [SIZE], "post": {"kind": "segmentation"}},
     ).path
+
+
+def piped(lines: str, *words: object) -> subprocess.CompletedProcess[str]:
+    """`edgekit run` with lines of standard input."""
+    command = [sys.executable, "-m", "edgekit", "run", *map(str, words)]
+    return subprocess.run(command, input=lines, capture_output=True, text=True)
 
 
 @pytest.fixture
@@ -125,9 +135,93 @@ def test_wrong_inputs(
 
 
 def test_copies_never_replace_a_picture(segmenter: Path, folder: Path) -> None:
-    """A folder to save in may be the one that the pictures are in."""
-    before = (folder / "b.png").read_bytes()
-    done = edgekit("run", segmenter, folder / "b.png", "--save", folder, "--json")
+    """A folder to save in may be the one that the pictures are in, under the copies' names."""
+    Image.new("RGB", (9, 9)).save(folder / "a.png")
+    before = {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+    for given in (folder / "b.png", folder / "a.jpg", folder):
+        done = edgekit("run", segmenter, given, "--save", folder, "--json")
+        assert done.returncode == 2
+        message = json.loads(done.stdout)["error"]["message"]
+        assert "did not write" in message
+        assert str(folder) in message
+    assert before == {path: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def test_copies_are_not_written_through_links(
+    segmenter: Path, folder: Path, tmp_path: Path
+) -> None:
+    """Neither to a file that is there nor to one that would be."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "b.png").symlink_to(tmp_path / "elsewhere.png")
+    done = edgekit("run", segmenter, folder / "b.png", "--save", tmp_path / "out")
     assert done.returncode == 2
-    assert "would replace" in json.loads(done.stdout)["error"]["message"]
-    assert (folder / "b.png").read_bytes() == before
+    assert not (tmp_path / "elsewhere.png").exists()
+
+
+def test_copies_of_one_name_are_numbered(segmenter: Path, folder: Path, tmp_path: Path) -> None:
+    """Also where standard input is read in several parts, and where names differ by case."""
+    other = folder / "inside" / "B.png"
+    Image.new("RGB", (6, 5)).save(other)
+    lines = "\n".join([str(folder / "b.png")] * 33 + [str(other)])
+    done = piped(lines, segmenter, "--save", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    found = {path.name for path in (tmp_path / "out").iterdir()}
+    assert found == {"b.png", "B-34.png", *(f"b-{number}.png" for number in range(2, 34))}
+
+
+def test_empty_words_are_no_folder(
+    classifier: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An argument of nothing is told; a blank line is passed over."""
+    monkeypatch.chdir(folder)
+    for word in ("", " "):
+        with pytest.raises(ConfigError, match="empty"):
+            list(picture_files([word]))
+    done = piped(f"\n{folder / 'b.png'}\n\n", classifier)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(line)["picture"] for line in done.stdout.splitlines()] == [
+        str(folder / "b.png")
+    ]
+
+
+def test_words_too_long_for_a_path() -> None:
+    """They are taken as they are, and told when they are opened."""
+    word = "x" * 5000
+    assert list(picture_files([word])) == [Path(word)]
+    with pytest.raises(ConfigError, match="No file matches"):
+        list(picture_files([word + "*"]))
+
+
+def test_folder_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its permissions are told."""
+
+    def refuse(path: str) -> list[str]:
+        raise PermissionError(13, "Permission denied", path)
+
+    monkeypatch.setattr("edgekit.cli.commands._pictures.os.listdir", refuse)
+    with pytest.raises(ConfigError, match="Permission denied"):
+        list(picture_files([str(folder)]))
+
+
+def test_pictures_among_texts(folder: Path) -> None:
+    """Files, folders and patterns are pictures and named with their answers; the rest is text."""
+    asked: list[object] = []
+
+    def model(items: list[object]) -> list[object]:
+        asked.extend(items)
+        return [len(asked)] * len(items)
+
+    a, b = folder / "a.jpg", folder / "b.png"
+    words = [str(folder), "a cat?", str(folder / "*.png"), '"and/or"', str(a)]
+    found = list(answer_mixed(cast("Model", model), words, _no_path))
+    assert asked == [a, b, {"text": "a cat?"}, b, {"text": "and/or"}, a]
+    assert [one["picture"] if isinstance(one, dict) else None for one in found] == [
+        str(a), str(b), None, str(b), None, str(a),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["none.jpg", "photos/none", "photos/*.jpg"])
+def test_paths_of_nothing_are_no_texts(word: str) -> None:
+    """Their names would be embedded as words."""
+    with pytest.raises(ConfigError, match="There is no file"):
+        list(answer_mixed(cast("Model", None), [word], _no_path))

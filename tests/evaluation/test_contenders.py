@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +22,9 @@ from edgekit.evaluation.contenders import (
     write_inputs,
 )
 from edgekit.evaluation.measuring import Measuring
+from edgekit.evaluation.natural import data_workloads
 from edgekit.runtime.workloads import Workload, load_workloads
+from tests.tiny_pictures import album, picture_bundle
 
 Make = Callable[..., Bundle]
 
@@ -147,3 +150,44 @@ def test_what_is_compiled_leaves_with_the_run(tmp_path: Path) -> None:
     assert (eager.name, compiled.name) == ("pytorch", "pytorch compile")
     assert compiled.environment["TORCHINDUCTOR_CACHE_DIR"].startswith(str(tmp_path))
     assert "compile" in compiled.command
+
+
+@pytest.mark.parametrize("kind", ["image-classification", "segmentation", "object-detection"])
+@pytest.mark.parametrize("varies", [False, True])
+def test_a_model_of_pictures_takes_them_from_data(
+    kind: str, varies: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Prepared as the bundle does it, whole batches, as many as fit into memory."""
+    artifacts = open_artifacts([picture_bundle(tmp_path / "b", kind, varies=varies).path])
+    if kind == "segmentation":
+        data = album(tmp_path / "album", 65)
+        rows = [f"{path},{path}" for path in sorted(data.rglob("*.png"))]
+        (tmp_path / "t.csv").write_text("\n".join(["image,mask", *rows]))
+        data = tmp_path / "t.csv"
+    else:
+        data = album(tmp_path / "album", 65)
+    measuring = Measuring(batches=(1, 4), data=str(data))
+    single, several = plan_workloads(artifacts, measuring)
+    assert (single.name, len(single.variants)) == ("1", 64)
+    assert (several.name, len(several.variants)) == ("4", 16)
+    assert {feeds["pixel_values"].shape[0] for feeds in several.variants} == {4}
+    monkeypatch.setattr("edgekit.evaluation.natural._MOST_PICTURES", 10 * 192)
+    few, _ = plan_workloads(artifacts, measuring)
+    assert 4 <= len(few.variants) <= 11
+
+
+def test_batch_larger_than_the_data(tmp_path: Path) -> None:
+    """There is not one of them."""
+    artifacts = open_artifacts([picture_bundle(tmp_path / "b", "image-states").path])
+    with pytest.raises(ConfigError, match="fewer than a batch of 99"):
+        measuring = Measuring(batches=(99,), data=str(album(tmp_path / "album", 70)))
+        plan_workloads(artifacts, measuring)
+
+
+def test_two_towers_take_no_data(tmp_path: Path) -> None:
+    """They are told by name."""
+    made = picture_bundle(tmp_path / "b", "image-states")
+    parts = dict.fromkeys(("image", "text"), made.manifest.components["model"])
+    towers = Bundle(made.path, replace(made.manifest, components=parts))
+    with pytest.raises(ConfigError, match="components image and text"):
+        data_workloads(towers, Measuring(data="d.csv"))

@@ -60,6 +60,18 @@ def test_both_formats_say_the_same(kind: str, tmp_path: Path) -> None:
         ('{"post": {"kind": "segmentation"}, "labels": 3}', "labels"),
         ('{"post": {"kind": "segmentation"}, "labels": "none.txt"}', "none.txt"),
         ('{"post": {"kind": "segmentation"}, "sharpen": 1}', "sharpen"),
+        ('{"post": {"kind": ["segmentation"]}}', "what the outputs are"),
+        ('{"post": {"kind": "segmentation"}, "ops": [{"op": ["resize"]}]}', "resize"),
+        (
+            '{"post": {"kind": "segmentation"}, "ops": [{"op": "rescale", "factor": 1%s}]}'
+            % ("0" * 400),
+            "finite",
+        ),
+        (
+            '{"post": {"kind": "segmentation"}, "ops": [{"op": "pad", "height": 9000,'
+            ' "width": 9000}]}',
+            "limit is 67 million",
+        ),
     ],
 )
 def test_wrong_files(text: str, told: str, tmp_path: Path) -> None:
@@ -142,3 +154,52 @@ def test_checkpoint_with_a_processor_is_refused(classifier_source: Path, tmp_pat
     path.write_text('{"ops": [], "post": {"kind": "segmentation"}}')
     with pytest.raises(ConfigError, match="brings its own processing"):
         edgekit.export(str(classifier_source), tmp_path / "b", processor=path)
+
+
+def test_no_operations_are_written_out(tmp_path: Path) -> None:
+    """A manifest's processor has `ops`, if of none."""
+    path = tmp_path / "p.json"
+    path.write_text('{"post": {"kind": "image-classification"}}')
+    assert read_declared(path).processor["ops"] == []
+
+
+_FIXED = {"op": "resize", "size": {"height": 20, "width": 20}}
+_EDGE = {"op": "resize", "size": {"shortest_edge": 16}}
+_CROP = {"op": "center_crop", "height": 20, "width": 20}
+_PAD = {"op": "pad", "height": 40, "width": 40}
+
+
+@pytest.mark.parametrize(
+    ("kind", "ops", "size", "masked", "told"),
+    [
+        ("segmentation", [_CROP], "open", False, "center_crop"),
+        ("object-detection", [_EDGE, _CROP], "open", True, "center_crop"),
+        ("segmentation", [_EDGE, _PAD], "open", False, "has pad"),
+        ("object-detection", [_EDGE, _PAD], "open", False, "has pad"),
+        ("segmentation", [_EDGE], 40, False, "no resize to it"),
+        ("object-detection", [_EDGE], 40, False, "no resize to it"),
+        ("object-detection", [_EDGE, _PAD], "open", True, None),
+        ("object-detection", [_EDGE], 40, True, None),
+        ("segmentation", [_FIXED, _CROP], 20, False, None),
+        ("segmentation", [_EDGE], "open", False, None),
+        ("image-classification", [_EDGE, _CROP], 20, False, None),
+    ],
+)
+def test_answers_with_a_place_need_the_whole_picture(
+    kind: str, ops: list[object], size: int | str, masked: bool, told: str | None
+) -> None:
+    """What the graph did not see, or saw besides, would shift every box and mask."""
+    inputs = [TensorSpec("image", "float32", ("batch", 3, size, size))]
+    if masked:
+        inputs.append(TensorSpec("mask", "int64", ("batch", size, size)))
+    outputs = (
+        TensorSpec("logits", "float32", ("batch", 7, 10)),
+        TensorSpec("pred_boxes", "float32", ("batch", 7, 4)),
+    )
+    component = Component("onnx", ("model.onnx",), tuple(inputs), outputs)
+    processor = {"kind": "image", "ops": ops, "post": {"kind": kind}}
+    if told is None:
+        assert fit_declared(processor, component, None)["ops"] == ops
+        return
+    with pytest.raises(ConfigError, match=told):
+        fit_declared(processor, component, None)

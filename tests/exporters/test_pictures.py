@@ -10,7 +10,7 @@ import transformers
 
 from edgekit.core.errors import ExportError
 from edgekit.exporters.picture_parity import check_picture_processor
-from edgekit.exporters.pictures import translate
+from edgekit.exporters.pictures import build_picture_processor, translate
 
 PROCESSORS: dict[str, Any] = {
     "vit": lambda: transformers.ViTImageProcessorPil(),
@@ -104,3 +104,69 @@ def test_unknown_operations_are_named(processor: Any, told: str) -> None:
     """What the vocabulary lacks is no guess."""
     with pytest.raises(ExportError, match=told):
         translate(processor)
+
+
+class Unmasking(transformers.DetrImageProcessorPil):
+    """A processor whose mask says that padding is picture."""
+
+    def preprocess(self, *args: Any, **kwargs: Any) -> Any:
+        """Ones everywhere."""
+        made = super().preprocess(*args, **kwargs)
+        made["pixel_mask"] = made["pixel_mask"] * 0 + 1
+        return made
+
+
+class Filling(transformers.DetrImageProcessorPil):
+    """A processor that fills a batch of several sizes up with ones."""
+
+    def preprocess(self, *args: Any, **kwargs: Any) -> Any:
+        """Zeros are never the value of a pixel of the suite's noise."""
+        made = super().preprocess(*args, **kwargs)
+        made["pixel_values"][made["pixel_values"] == 0] = 1
+        return made
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"), [(Unmasking, "values of pixel_mask"), (Filling, "batch of two sizes")]
+)
+def test_batches_and_masks_are_compared(kind: Any, told: str) -> None:
+    """One picture alone shows neither how a batch is filled up nor what is said of it."""
+    size = {"shortest_edge": 40, "longest_edge": 64}
+    made = {
+        "kind": "image",
+        "ops": translate(transformers.DetrImageProcessorPil(size=size)),
+        "inputs": ["pixel_values", "pixel_mask"],
+    }
+    plain: Any = SimpleNamespace(
+        image_processor=transformers.DetrImageProcessorPil(size=size), task="object-detection"
+    )
+    check_picture_processor(plain, made)
+    source: Any = SimpleNamespace(image_processor=kind(size=size), task="object-detection")
+    with pytest.raises(ExportError, match=told):
+        check_picture_processor(source, made)
+
+
+@pytest.mark.parametrize(
+    ("processor", "task", "inputs", "told"),
+    [
+        (
+            transformers.MobileNetV2ImageProcessorPil(),
+            "image-segmentation",
+            ["pixel_values"],
+            "center_crop",
+        ),
+        (PROCESSORS["detr padded"](), "object-detection", ["pixel_values"], "has pad"),
+        (PROCESSORS["detr padded"](), "object-detection", ["pixel_values", "pixel_mask"], None),
+        (PROCESSORS["segformer"](), "image-segmentation", ["pixel_values"], None),
+    ],
+)
+def test_answers_of_a_part_are_not_given_for_the_whole(
+    processor: Any, task: str, inputs: list[str], told: str | None
+) -> None:
+    """Masks of the middle of a picture, or of a canvas, would lie elsewhere in it."""
+    source: Any = SimpleNamespace(image_processor=processor, task=task)
+    if told is None:
+        assert build_picture_processor(source, inputs)["inputs"] == inputs
+        return
+    with pytest.raises(ExportError, match=told):
+        build_picture_processor(source, inputs)

@@ -9,7 +9,11 @@ import pytest
 
 import edgekit
 from edgekit.core.bundle import open_bundle
-from edgekit.core.errors import CompileError, ConfigError, EngineUnavailable
+from edgekit.core.errors import BundleCorrupt, CompileError, ConfigError, EngineUnavailable
+from edgekit.core.manifest import Component, Manifest, Requires, TensorSpec
+from edgekit.pipeline import compiling
+from edgekit.runtime.golden import GoldenValues
+from tests.conftest import make_once
 
 pytestmark = pytest.mark.slow
 
@@ -121,3 +125,78 @@ def test_output_that_is_the_input(classifier: Path) -> None:
     with pytest.raises(ConfigError, match="is the input"):
         edgekit.compile(classifier, classifier, force=True)
     assert open_bundle(classifier).id == before
+
+
+@pytest.fixture
+def towers(shared: Path) -> Path:
+    """A tiny CLIP, exported once."""
+    from tests.picture_models import save_picture_model
+
+    source = make_once(
+        shared / "picture-clip-source", lambda folder: save_picture_model("clip", folder)
+    )
+    return make_once(shared / "picture-clip", lambda folder: edgekit.export(str(source), folder))
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_both_towers_are_run(towers: Path, engine: str, tmp_path: Path) -> None:
+    """Every component answers as PyTorch did, and the golden values stay to be verified."""
+    result = edgekit.compile(towers, tmp_path / "c", engine=engine)
+    assert result.run_on is not None
+    manifest = open_bundle(tmp_path / "c").manifest
+    assert manifest.steps[-1].facts["compared"] == "PyTorch"
+    assert manifest.golden is not None
+    verified = edgekit.verify(tmp_path / "c")
+    assert verified.passed
+    assert {row.output for row in verified.golden} == {"image.image_embeds", "text.text_embeds"}
+    with edgekit.load(towers) as before, edgekit.load(tmp_path / "c") as after:
+        for item in (np.full((40, 60, 3), 90, np.uint8), "a bee"):
+            np.testing.assert_allclose(before(item), after(item), atol=1e-4)  # type: ignore[arg-type]
+
+
+def test_towers_with_fixed_shapes(towers: Path, tmp_path: Path) -> None:
+    """Of the texts the padding is masked; PyTorch's answers are still good for them."""
+    edgekit.compile(towers, tmp_path / "c", target="openvino-cpu", static={"sequence": 32})
+    manifest = open_bundle(tmp_path / "c").manifest
+    assert manifest.components["text"].inputs[0].shape == ("batch", 32)
+    assert manifest.steps[-1].facts["compared"] == "PyTorch"
+    assert edgekit.verify(tmp_path / "c").passed
+
+
+def test_wrong_second_tower_is_found_out(
+    towers: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first one alone proves nothing of it."""
+    stored = compiling.read
+
+    def other(path: Path) -> GoldenValues:
+        values = stored(path)
+        values.reference["text.text_embeds"][:] *= -1
+        return values
+
+    monkeypatch.setattr(compiling, "read", other)
+    with pytest.raises(CompileError, match=r"text\.text_embeds is off"):
+        edgekit.compile(towers, tmp_path / "c", engine="openvino")
+
+
+def test_towers_without_the_device(towers: Path, tmp_path: Path) -> None:
+    """Built for a GPU that is not here, both are compared on this CPU."""
+    result = edgekit.compile(towers, tmp_path / "c", target="cuda")
+    assert result.run_on is None
+    facts = open_bundle(tmp_path / "c").manifest.steps[-1].facts
+    assert (facts["compared_on_cpu"], facts["compared"]) == ("yes", "PyTorch")
+
+
+def test_sizes_that_would_shift_masks_are_refused() -> None:
+    """Where the processor keeps proportions, pictures would be filled up to a fixed size."""
+    spec = TensorSpec("x", "float32", ("batch", 3, 8, 8))
+    logits = TensorSpec("logits", "float32", ("batch", 3, 8, 8))
+    part = Component("onnx", ("model.onnx",), (spec,), (logits,))
+    made = Manifest(
+        name="masks", created_by="edgekit test", stage="compiled", task="image-segmentation",
+        source=None, components={"model": part}, requires=Requires(engine="onnxruntime"),
+        processor={"kind": "image", "inputs": ["x"], "post": {"kind": "segmentation"},
+                   "ops": [{"op": "resize", "size": {"shortest_edge": 8}}]},
+    )  # fmt: skip
+    with pytest.raises(BundleCorrupt, match="no resize to it"):
+        compiling._check_pictures(made)

@@ -410,9 +410,8 @@ def test_post_processing_of_a_later_version(
     text_bundle: Make, post: dict[str, object], word: str
 ) -> None:
     """Post-processing that is not understood is refused, for it changes answers."""
-    bundle = text_bundle("classification", post=post)
     with pytest.raises(BundleVersion, match=word):
-        load(bundle.path)
+        load(text_bundle("classification", post=post).path)
 
 
 def test_processor_and_graph_disagree(text_bundle: Make) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -21,6 +23,11 @@ def save(path: Path, colour: int) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.new("RGB", (4, 3), (colour, 0, 0)).save(path)
     return path
+
+
+def refuse(path: object, *_: object, **__: object) -> NoReturn:
+    """What the system says of what may not be read."""
+    raise PermissionError(13, "Permission denied", str(path))
 
 
 @pytest.fixture
@@ -127,3 +134,54 @@ def test_columns_of_pictures_are_looked_at_before_anything_runs(album: Path) -> 
     check_data(str(album), "image-classification")
     with pytest.raises(ConfigError, match="no column 'picture'"):
         check_data(str(album), "image-classification", columns={"image": "picture"})
+
+
+def test_pictures_in_the_table_itself(tmp_path: Path) -> None:
+    """Too long for a path; a message does not quote all of it."""
+    (tmp_path / "t.csv").write_text(f"image,label\n{'iVBORw0KGgo' * 900},cat\n")
+    with pytest.raises(ConfigError, match="row 1: image names the picture iVBOR") as caught:
+        read_samples(str(tmp_path / "t.csv"), "image-classification", labels=LABELS)
+    assert len(caught.value.message) < 400
+
+
+def test_data_too_long_for_a_path() -> None:
+    """No more than any other that is not there."""
+    with pytest.raises(ConfigError, match="no data at"):
+        read_samples("/" + "x" * 5000, "image-classification", labels=LABELS)
+
+
+def test_pictures_that_cannot_be_read(album: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Looked into, or hashed: whichever comes first."""
+    with monkeypatch.context() as patch, pytest.raises(ConfigError, match=r"0\.png.*Permission"):
+        patch.setattr("edgekit.sources.data_pictures.looks_like_picture", refuse)
+        read_samples(str(album), "image-classification", labels=LABELS)
+    monkeypatch.setattr("edgekit.sources.data.sha256_file", refuse)
+    with pytest.raises(ConfigError, match=r"0\.png cannot be read: Permission"):
+        read_samples(str(album), "image-classification", labels=LABELS)
+
+
+@pytest.mark.parametrize("inside", [False, True])
+def test_folders_that_cannot_be_read(
+    inside: bool, album: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A class is not left out for it."""
+    listed = os.scandir
+
+    def some(path: Path) -> object:
+        return refuse(path) if Path(path).name == "more" else listed(path)
+
+    if inside:
+        monkeypatch.setattr(os, "scandir", some)
+    else:
+        monkeypatch.setattr(Path, "iterdir", refuse)
+    with pytest.raises(ConfigError, match="Permission denied"):
+        read_samples(str(album), "image-classification", labels=LABELS)
+
+
+def test_a_task_of_pictures_may_read_arrays(tmp_path: Path) -> None:
+    """Where the bundle has no processor, its inputs are called as they are."""
+    np.savez(tmp_path / "d.npz", x=np.zeros((3, 4), np.float32))
+    samples = read_samples(
+        str(tmp_path / "d.npz"), "image-classification", inputs=("x",), pictures=False
+    )
+    assert [set(row) for row in samples.inputs] == [{"x"}] * 3

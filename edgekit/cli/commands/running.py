@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
@@ -14,7 +14,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from edgekit.cli.commands._pictures import answer_mixed, answer_pictures
+from edgekit.cli.commands._pictures import Saver, answer_mixed, answer_pictures
 from edgekit.cli.console import Console
 from edgekit.cli.options import BundlePath, common, pass_console
 from edgekit.core.errors import ConfigError, InputMismatch
@@ -80,12 +80,13 @@ def command(
                 f"--save draws on pictures, which this bundle's task {model.task} does not read.",
                 hint="Leave --save out.",
             )
+        saver = None if save is None else Saver(save, model.task)
         answers: list[object] = []
         count = 0
         typed = list(inputs)
         for some in _batches(typed, "picture" if pictures else model.task):
             found = (
-                answer_pictures(model, some, save)
+                answer_pictures(model, some, saver)
                 if pictures
                 else _predict(model, some, typed=some is typed)
             )
@@ -117,6 +118,8 @@ def _batches(inputs: list[str], task: str) -> Iterator[list[str]]:
     if sys.stdin is None or sys.stdin.isatty():  # None where it was closed
         raise nothing
     lines = _lines(task)
+    if task == "picture":
+        lines = (line for line in lines if line.strip())
     first = next(lines, None)
     if first is None:
         raise nothing
@@ -145,11 +148,11 @@ def _lines(task: str) -> Iterator[str]:
             ) from error
 
 
-def _predict(model: Model, inputs: list[str], *, typed: bool) -> list[object]:
+def _predict(model: Model, inputs: list[str], *, typed: bool) -> Iterable[object]:
     if model.manifest.processor is None:
         return [model(_arrays(Path(path))) for path in inputs]
     if model.manifest.processor.get("kind") == "image-text":
-        return answer_mixed(model, inputs)
+        return answer_mixed(model, inputs, _no_path)
     for line in inputs:
         # Its name would be answered as a text. Path.is_file() raises where a text is too long.
         if line.endswith(".npz") and os.path.isfile(line):  # noqa: PTH113
@@ -167,6 +170,12 @@ def _predict(model: Model, inputs: list[str], *, typed: bool) -> list[object]:
         # What was typed is at fault here, not what an app hands over.
         raise ConfigError(error.message, hint=error.hint) from error
     return list(answers) if isinstance(answers, list) else [answers]
+
+
+def _no_path(word: str) -> str:
+    """A text among pictures. Raises ConfigError for one that is meant as a path."""
+    _check_no_path(word)
+    return _unquoted(word)
 
 
 def _check_no_path(word: str) -> None:

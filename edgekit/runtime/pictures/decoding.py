@@ -29,8 +29,14 @@ _LOGGER = logging.getLogger("edgekit")
 
 # Twice what Pillow warns at: half a gigabyte as bytes of red, green and blue.
 MOST_PIXELS = 178_956_970
-# A JPEG decodes to a half, a quarter or an eighth of its size without ever being whole in memory.
+# A JPEG of one scan decodes to a half, a quarter or an eighth of its size without ever being whole
+# in memory. One of several scans, as every progressive one is, does not: libjpeg keeps the
+# coefficients of the whole picture, two bytes each, at whatever size it gives in the end.
 _MOST_JPEG_PIXELS = 1 << 30
+# What cannot be wound back, as a pipe, is read to its end first: this much at most.
+_MOST_PIPED = 1 << 29
+# In the `info` of a picture that was decoded smaller: (own, decoded) sizes, each (height, width).
+_OWN_SIZE = "edgekit: size of the file"
 # What a file begins with; dots stand for any byte.
 _BEGINNINGS: tuple[tuple[bytes, int, str], ...] = (
     (b"\xff\xd8\xff", 0, "JPEG"),
@@ -71,6 +77,8 @@ _UPRIGHT: Mapping[int, str] = {
     7: "TRANSVERSE",
     8: "ROTATE_90",
 }
+# Those that make height of width.
+_SIDEWAYS = ("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
 # What Pillow's decoders raise for files that are broken or cut off.
 _BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
@@ -83,7 +91,8 @@ def open_picture(item: object, *, grey: bool = False) -> Image:
 
     `item` is a path, the bytes of a file, a Pillow image or a uint8 array ``[height, width]``,
     ``[height, width, 1 | 3 | 4]``. Transparency is dropped, 16 bits are cut to their upper 8, the
-    orientation in EXIF is applied.
+    orientation in EXIF is applied. A JPEG beyond the limit of pixels is decoded smaller where its
+    kind allows it; `own_size` tells what it had.
 
     Raises:
         InputMismatch: there is no such file, it is no picture, cut off, animated, too large, or
@@ -114,6 +123,14 @@ def open_picture(item: object, *, grey: bool = False) -> Image:
     )
 
 
+def own_size(image: Image) -> tuple[int, int]:
+    """(height, width) of the upright picture of `open_picture`, before it was decoded smaller."""
+    size = image.height, image.width
+    own, decoded = image.info.get(_OWN_SIZE, (size, size))
+    # Pillow hands `info` on to what is cropped or resized of a picture, which is its own then.
+    return own if decoded == size else size
+
+
 def looks_like_picture(path: Path) -> bool:
     """Whether a file begins as a picture does. Raises OSError."""
     with path.open("rb") as stream:
@@ -141,8 +158,16 @@ def _file(path: Path, name: str) -> Iterator[BinaryIO]:
 def _of_stream(stream: BinaryIO, name: str) -> Image:
     from PIL import Image, JpegImagePlugin
 
-    head = stream.read(16)
-    stream.seek(0)
+    try:
+        if not stream.seekable():
+            stream = _piped(stream, name)
+        head = stream.read(16)
+        stream.seek(0)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise InputMismatch(
+            f"The picture {name} cannot be read: {reason}.", hint="Save it as a file first."
+        ) from error
     kind = _kind(head, _BEGINNINGS)
     if kind is None:
         raise InputMismatch(
@@ -164,13 +189,48 @@ def _of_stream(stream: BinaryIO, name: str) -> Image:
                 f"{name} is animated, with {frames} frames; a model reads one picture.",
                 hint="Save the frame that you mean as a picture of its own.",
             )
-        pixels = image.width * image.height
-        if pixels > MOST_PIXELS:
-            if kind != "JPEG" or pixels > _MOST_JPEG_PIXELS:
-                raise _too_large(name, f"{image.width}×{image.height} pixels")
+        own = image.height, image.width
+        large = own[0] * own[1] > MOST_PIXELS
+        if large:
+            what = f"{image.width}×{image.height} pixels"
+            if kind != "JPEG" or own[0] * own[1] > _MOST_JPEG_PIXELS:
+                raise _too_large(name, what)
+            if not _one_scan(image, stream):
+                raise _too_large(name, f"{what} in several scans, as progressive JPEGs have them")
             _reduce(image, name)
         image.load()
-    return _upright(image)
+    upright = _upright(image)
+    if large:
+        lying = _turn(image) in _SIDEWAYS
+        upright.info[_OWN_SIZE] = own[::-1] if lying else own, (upright.height, upright.width)
+    return upright
+
+
+def _piped(stream: BinaryIO, name: str) -> BinaryIO:
+    data = stream.read(_MOST_PIPED + 1)
+    if len(data) > _MOST_PIPED:
+        raise InputMismatch(
+            f"{name} is not a plain file and holds more than {_MOST_PIPED >> 20} MiB.",
+            hint="Save it as a file first.",
+        )
+    return io.BytesIO(data)
+
+
+def _one_scan(image: Image, stream: BinaryIO) -> bool:
+    """Whether a JPEG that was just opened holds all of its channels in its first scan.
+
+    Pillow stops reading behind the header of the scan: FF DA, its length, the number of channels,
+    two bytes for each, three bytes more. Baseline files may have several scans, too.
+    """
+    if image.info.get("progressive"):
+        return False
+    channels = len(image.getbands())
+    place = stream.tell()
+    length = 6 + 2 * channels
+    stream.seek(max(0, place - length - 2))
+    head = stream.read(5)
+    stream.seek(place)
+    return head == b"\xff\xda" + length.to_bytes(2, "big") + bytes([channels])
 
 
 def _reduce(image: Image, name: str) -> None:
@@ -212,13 +272,18 @@ def _decoding(name: str) -> Iterator[None]:
 def _upright(image: Image) -> Image:
     from PIL import Image as pillow
 
+    turn = _turn(image)
+    return image if turn is None else image.transpose(getattr(pillow.Transpose, turn))
+
+
+def _turn(image: Image) -> str | None:
+    """What makes a picture upright, by Pillow's name for it."""
     try:
         held = image.getexif().get(_ORIENTATION)
     except _BROKEN:
         # Broken metadata are no reason to refuse a picture that decodes.
-        return image
-    turn = _UPRIGHT.get(held) if isinstance(held, int) else None
-    return image if turn is None else image.transpose(getattr(pillow.Transpose, turn))
+        return None
+    return _UPRIGHT.get(held) if isinstance(held, int) else None
 
 
 def _of_array(array: NDArray[np.generic]) -> Image:

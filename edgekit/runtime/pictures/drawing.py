@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgekit.core.errors import ConfigError
+from edgekit.runtime.pictures.decoding import own_size
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -47,11 +48,14 @@ def _boxes(image: Image, rows: Sequence[Mapping[str, Any]], colours: _Colours) -
 
     canvas = ImageDraw.Draw(image)
     size = _letters(image)
+    # Boxes are in the pixels of the file, which may have been decoded smaller.
+    tall, wide = own_size(image)
+    across, down = image.width / wide, image.height / tall
     # The surest on top.
     for row in sorted(rows, key=lambda one: float(one["score"])):
         box, colour = row["box"], colours[str(row["label"])]
-        left, right = sorted((box["xmin"], box["xmax"]))
-        top, bottom = sorted((box["ymin"], box["ymax"]))
+        left, right = sorted((box["xmin"] * across, box["xmax"] * across))
+        top, bottom = sorted((box["ymin"] * down, box["ymax"] * down))
         canvas.rectangle((left, top, right, bottom), outline=colour, width=max(2, size // 6))
         told = f"{row['label']} {row['score']:.2f}"
         _label(canvas, told, (left, top - size - 4 if top > size + 4 else top), colour, size)

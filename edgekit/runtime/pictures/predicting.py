@@ -6,10 +6,16 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from edgekit.core.errors import BundleCorrupt
+from edgekit.core.errors import BundleCorrupt, InputMismatch
 from edgekit.core.manifest import TensorSpec
 from edgekit.runtime.options import refuse_options
 from edgekit.runtime.pictures.processor import Encoded, PictureProcessor
+from edgekit.runtime.pictures.rules import (
+    MOST_TENSOR_PIXELS,
+    PictureRules,
+    check_places,
+    read_picture_rules,
+)
 from edgekit.runtime.pictures.tasks import PictureContext, make_picture_task
 from edgekit.runtime.session import Array, Session
 
@@ -84,6 +90,13 @@ class PicturePredictor:
     def _run(self, pictures: Sequence[Encoded], options: Mapping[str, object]) -> list[object]:
         """The answers to pictures of one size, in batches of the graph's size where it has one."""
         size = self._batch or len(pictures)
+        height, width = self.processor.area(pictures[0])
+        if self._batch is not None and size * height * width > MOST_TENSOR_PIXELS:
+            raise InputMismatch(
+                f"{size} pictures of {width}×{height} are one batch of this graph, more than"
+                f" {MOST_TENSOR_PIXELS // 10**6} million pixels.",
+                hint="Make the picture smaller first, or export with a smaller --static batch.",
+            )
         answers: list[object] = []
         for start in range(0, len(pictures), size):
             part = pictures[start : start + size]
@@ -91,7 +104,11 @@ class PicturePredictor:
             outputs = self._session.run(self.feeds([*part, *[part[-1]] * (size - len(part))]))
             read = [outputs[name] for name in self.task.outputs]
             answers += [
-                self.task.answer([output[row] for output in read], encoded.size, options)
+                self.task.answer(
+                    [output[row] for output in read],
+                    encoded.decoded if self.task.per_pixel else encoded.size,
+                    options,
+                )
                 for row, encoded in enumerate(part)
             ]
         return answers
@@ -109,8 +126,18 @@ def make_processor(
 
     Raises MissingDependency, BundleCorrupt, BundleVersion.
     """
-    found = PictureProcessor(processor)
-    rules = found.rules
+    _, size = check_graph(processor, inputs)
+    return PictureProcessor(processor, size=size)
+
+
+def check_graph(
+    processor: Mapping[str, object], inputs: Sequence[TensorSpec]
+) -> tuple[PictureRules, tuple[int, int] | None]:
+    """A processor's rules and the (height, width) that the graph fixes, if they fit each other.
+
+    Raises BundleCorrupt, BundleVersion.
+    """
+    rules = read_picture_rules(processor)
     taken = {spec.name: spec for spec in inputs}
     if set(taken) != set(rules.inputs) or len(taken[rules.inputs[0]].shape) != 4:
         raise BundleCorrupt(
@@ -120,9 +147,25 @@ def make_processor(
         )
     shape = taken[rules.inputs[0]].shape
     height, width = shape[2:] if rules.layout == "chw" else shape[1:3]
-    if isinstance(height, int) and isinstance(width, int):
-        return PictureProcessor(processor, size=(height, width))
-    return found
+    if not isinstance(height, int) or not isinstance(width, int):
+        check_places(rules)
+        return rules, None
+    made = rules.size
+    if made is not None and made != (height, width):
+        raise BundleCorrupt(
+            f"The processor makes pictures of {made[1]}×{made[0]}, the graph takes"
+            f" {width}×{height}.",
+            hint="Export the bundle again.",
+        )
+    batch = fixed_batch(inputs, rules.inputs[0]) or 1
+    if batch * height * width > MOST_TENSOR_PIXELS:
+        raise BundleCorrupt(
+            f"The graph takes {batch} pictures of {width}×{height} at once; the limit is"
+            f" {MOST_TENSOR_PIXELS // 10**6} million pixels.",
+            hint="Export with a smaller --static batch, height or width.",
+        )
+    check_places(rules, (height, width))
+    return rules, (height, width)
 
 
 def fixed_batch(inputs: Sequence[TensorSpec], name: str) -> int | None:

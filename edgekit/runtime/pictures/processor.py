@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import BundleCorrupt, InputMismatch
 from edgekit.core.lazy import require
-from edgekit.runtime.pictures.decoding import open_picture
+from edgekit.runtime.pictures.decoding import open_picture, own_size
 from edgekit.runtime.pictures.interpolation import resized
 from edgekit.runtime.pictures.rules import (
     CHANNELS,
+    MOST_TENSOR_PIXELS,
     CenterCrop,
     Normalize,
     Pad,
@@ -38,12 +39,14 @@ class Encoded:
 
     ``pixels`` are float32 in the layout of the rules, without the batch axis; ``used`` is the
     (height, width) of them that is no padding; ``size`` the (height, width) of the upright
-    picture, which boxes and masks are given in.
+    picture, which boxes are given in; ``decoded`` what was decoded of it, which masks are given
+    in: less where a JPEG of hundreds of millions of pixels was decoded smaller.
     """
 
     pixels: Pixels
     used: tuple[int, int]
     size: tuple[int, int]
+    decoded: tuple[int, int]
 
 
 class PictureProcessor:
@@ -71,6 +74,12 @@ class PictureProcessor:
                 f" {size[1]}×{size[0]}.",
                 hint="Export the bundle again.",
             )
+        if size is not None and size[0] * size[1] > MOST_TENSOR_PIXELS:
+            raise BundleCorrupt(
+                f"The graph takes pictures of {size[1]}×{size[0]}; the limit is"
+                f" {MOST_TENSOR_PIXELS // 10**6} million pixels.",
+                hint="Export with a smaller --static height and width.",
+            )
         self.size = size
         self._table = _table(self.rules)
 
@@ -81,7 +90,7 @@ class PictureProcessor:
     def encode(self, item: object) -> Encoded:
         """One picture prepared. Raises InputMismatch for what is no picture that fits."""
         image = self.open(item)
-        size = (image.height, image.width)
+        decoded, size = (image.height, image.width), own_size(image)
         for op in self.rules.ops:
             if isinstance(op, Resize):
                 image = _resize(image, op)
@@ -92,9 +101,14 @@ class PictureProcessor:
             plain = plain[:, :, None]
         if self.rules.channels == "bgr":
             plain = plain[:, :, ::-1]
-        return self._finish(plain, size)
+        return self._finish(plain, size, decoded)
 
-    def _finish(self, plain: Bytes, size: tuple[int, int]) -> Encoded:
+    def area(self, encoded: Encoded) -> tuple[int, int]:
+        """The (height, width) of a picture's tensor."""
+        shape = encoded.pixels.shape
+        return (shape[1], shape[2]) if self.rules.layout == "chw" else (shape[0], shape[1])
+
+    def _finish(self, plain: Bytes, size: tuple[int, int], decoded: tuple[int, int]) -> Encoded:
         """Bytes ``[height, width, channels]`` as numbers, filled up where the rules say so."""
         used = plain.shape[0], plain.shape[1]
         height, width, value = self._filled(used)
@@ -107,7 +121,7 @@ class PictureProcessor:
             plane = pixels[channel] if first else pixels[:, :, channel]
             # Every arithmetic is done on the 256 values that a byte can have.
             plane[: used[0], : used[1]] = self._table[channel][plain[:, :, channel]]
-        return Encoded(pixels, used, size)
+        return Encoded(pixels, used, size, decoded)
 
     def _filled(self, used: tuple[int, int]) -> tuple[int, int, float]:
         """The size that a picture is filled up to, and with what. Raises InputMismatch."""
@@ -189,4 +203,13 @@ def _crop(image: Image, op: CenterCrop) -> Image:
     # Floor division of what lacks, too: transformers puts the odd pixel there.
     top = (image.height - op.height) // 2
     left = (image.width - op.width) // 2
-    return image.crop((left, top, left + op.width, top + op.height))
+    from PIL import Image as pillow
+
+    try:
+        return image.crop((left, top, left + op.width, top + op.height))
+    except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
+        # An app may have set Pillow's limit below ours.
+        raise InputMismatch(
+            f"Pillow refuses to crop a picture to {op.width}×{op.height}: {error}",
+            hint="Raise PIL.Image.MAX_IMAGE_PIXELS.",
+        ) from error

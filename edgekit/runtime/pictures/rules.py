@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
 
+from edgekit.core._manifest_reader import PICTURE_OPS, PROCESSOR_KEYS
 from edgekit.core.errors import BundleCorrupt, BundleVersion, InputMismatch
 
 #: Pillow's filters by the names that bundles use.
@@ -20,8 +21,9 @@ FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 CHANNELS: Mapping[str, int] = {"rgb": 3, "bgr": 3, "grey": 1}
 LAYOUTS = ("chw", "hwc")
 
-# A picture of one row made 256 high would have millions of columns.
-_MOST_PIXELS = 1 << 26
+#: The most pixels of one tensor, all pictures of a batch together: 805 MB of red, green and blue.
+#: A picture of one row made 256 high would have millions of columns.
+MOST_TENSOR_PIXELS = 1 << 26
 # No model reads more, and a number beyond says that the bundle is broken.
 _LONGEST_EDGE = 1 << 16
 _UPGRADE = "Upgrade edgekit on this device: pip install --upgrade edgekit-ml"
@@ -61,7 +63,7 @@ class Size:
         Raises InputMismatch for a picture so long and thin that nothing sensible comes out.
         """
         found = self.fixed or self._scaled(height, width)
-        if min(found) < 1 or found[0] * found[1] > _MOST_PIXELS:
+        if min(found) < 1 or found[0] * found[1] > MOST_TENSOR_PIXELS:
             raise InputMismatch(
                 f"A picture of {width}×{height} pixels would be resized to"
                 f" {found[1]}×{found[0]}: it is too long and thin for this model.",
@@ -172,6 +174,42 @@ class PictureRules:
         return found
 
 
+def check_places(rules: PictureRules, size: tuple[int, int] | None = None) -> None:
+    """Refuse a processor by which boxes or masks would be somewhere else than in the picture.
+
+    Answers that have a place are scaled to the whole picture, so the graph has to see all of it
+    and nothing but it. Only DETR's boxes are told by a mask what is padding; `size` is the (height,
+    width) that the graph fixes, up to which pictures are filled. Raises BundleCorrupt.
+    """
+    kind = rules.post.get("kind")
+    if kind not in ("object-detection", "segmentation"):
+        return
+    seen: tuple[int, int] | None = None
+    for op in rules.ops:
+        if isinstance(op, Resize):
+            seen = op.size.fixed
+        elif isinstance(op, CenterCrop) and seen != (op.height, op.width):
+            raise BundleCorrupt(
+                f"processor.ops has center_crop, and after it {kind} would answer for the middle"
+                " of the picture only.",
+                hint="Resize to the height and width of the graph instead.",
+            )
+    filled = size or rules.size
+    told = kind == "object-detection" and len(rules.inputs) == 2
+    if filled is None or filled == seen or told:
+        return
+    how = (
+        "processor.ops has pad"
+        if any(isinstance(op, Pad) for op in rules.ops)
+        else f"the graph takes {filled[1]}×{filled[0]}, and processor.ops has no resize to it"
+    )
+    raise BundleCorrupt(
+        f"Pictures would be filled up ({how}), and {kind} would answer for what they are filled up"
+        " with, too.",
+        hint="Resize to the height and width of the graph instead.",
+    )
+
+
 def read_picture_rules(processor: Mapping[str, object]) -> PictureRules:
     """The checked rules of a processor of kind ``image``.
 
@@ -181,7 +219,7 @@ def read_picture_rules(processor: Mapping[str, object]) -> PictureRules:
     """
     if processor.get("kind") != "image":
         raise BundleVersion(f"The processor is of kind {processor.get('kind')!r}, not 'image'.")
-    _only(processor, "processor", "kind", "channels", "layout", "ops", "inputs", "post")
+    _only(processor, "processor", tuple(sorted(PROCESSOR_KEYS["image"])))
     channels = _word(processor, "channels", tuple(CHANNELS), "rgb", "processor")
     listed = processor.get("ops", [])
     if not isinstance(listed, list | tuple):
@@ -230,16 +268,16 @@ def _op(value: object, where: str, channels: int) -> Op:
     if not isinstance(value, Mapping):
         raise BundleCorrupt(f"{where} should be an object, got {value!r}.")
     word = value.get("op")
-    if word not in _OPS:
+    if not isinstance(word, str) or word not in _OPS:
         raise BundleVersion(
             f"{where} is {word!r}, which this edgekit does not know; it knows {', '.join(_OPS)}.",
             hint=_UPGRADE,
         )
-    return _OPS[str(word)][1](value, where, channels)
+    _only(value, where, ("op", *PICTURE_OPS[word]))
+    return _OPS[word][1](value, where, channels)
 
 
 def _resize(value: Mapping[str, object], where: str, channels: int) -> Op:
-    _only(value, where, "op", "size", "filter", "antialias")
     size = value.get("size")
     if not isinstance(size, Mapping) or set(size) not in _SIZES:
         raise BundleCorrupt(
@@ -247,6 +285,8 @@ def _resize(value: Mapping[str, object], where: str, channels: int) -> Op:
             f" max_height and max_width, got {size!r}."
         )
     edges = {str(key): _edge(size, str(key), f"{where}.size") for key in size}
+    if "height" in edges:
+        _check_area(edges["height"], edges["width"], where)
     word = _word(value, "filter", FILTERS, "bilinear", where)
     antialias = value.get("antialias", True)
     if not isinstance(antialias, bool):
@@ -260,17 +300,14 @@ def _resize(value: Mapping[str, object], where: str, channels: int) -> Op:
 
 
 def _center_crop(value: Mapping[str, object], where: str, channels: int) -> Op:
-    _only(value, where, "op", "height", "width")
-    return CenterCrop(_edge(value, "height", where), _edge(value, "width", where))
+    return CenterCrop(*_area(value, where))
 
 
 def _rescale(value: Mapping[str, object], where: str, channels: int) -> Op:
-    _only(value, where, "op", "factor", "offset")
     return Rescale(_number(value, "factor", where), _number(value, "offset", where, 0.0))
 
 
 def _normalize(value: Mapping[str, object], where: str, channels: int) -> Op:
-    _only(value, where, "op", "mean", "std")
     mean, std = (_per_channel(value, key, where, channels) for key in ("mean", "std"))
     if 0.0 in std:
         raise BundleCorrupt(f"{where}.std holds a zero.")
@@ -278,9 +315,7 @@ def _normalize(value: Mapping[str, object], where: str, channels: int) -> Op:
 
 
 def _pad(value: Mapping[str, object], where: str, channels: int) -> Op:
-    _only(value, where, "op", "height", "width", "value")
-    height, width = _edge(value, "height", where), _edge(value, "width", where)
-    return Pad(height, width, _number(value, "value", where, 0.0))
+    return Pad(*_area(value, where), _number(value, "value", where, 0.0))
 
 
 _OPS: Mapping[str, tuple[type[Op], Callable[[Mapping[str, object], str, int], Op]]] = {
@@ -292,7 +327,7 @@ _OPS: Mapping[str, tuple[type[Op], Callable[[Mapping[str, object], str, int], Op
 }
 
 
-def _only(value: Mapping[str, object], where: str, *known: str) -> None:
+def _only(value: Mapping[str, object], where: str, known: tuple[str, ...]) -> None:
     for key in value:
         if key not in known:
             raise BundleVersion(
@@ -317,18 +352,49 @@ def _edge(value: Mapping[str, object], key: str, where: str) -> int:
     found = value.get(key)
     if isinstance(found, bool) or not isinstance(found, int) or not 0 < found <= _LONGEST_EDGE:
         raise BundleCorrupt(
-            f"{where}.{key} should be a number of pixels from 1 to {_LONGEST_EDGE}, got {found!r}."
+            f"{where}.{key} should be a number of pixels from 1 to {_LONGEST_EDGE}, got"
+            f" {_short(found)}."
         )
     return found
+
+
+def _area(value: Mapping[str, object], where: str) -> tuple[int, int]:
+    height, width = _edge(value, "height", where), _edge(value, "width", where)
+    _check_area(height, width, where)
+    return height, width
+
+
+def _check_area(height: int, width: int, where: str) -> None:
+    if height * width > MOST_TENSOR_PIXELS:
+        raise BundleCorrupt(
+            f"{where} makes pictures of {width}×{height}; the limit is"
+            f" {MOST_TENSOR_PIXELS // 10**6} million pixels."
+        )
 
 
 def _number(
     value: Mapping[str, object], key: str, where: str, default: float | None = None
 ) -> float:
     found = value.get(key, default)
-    if isinstance(found, bool) or not isinstance(found, int | float) or not math.isfinite(found):
-        raise BundleCorrupt(f"{where}.{key} should be a finite number, got {found!r}.")
-    return float(found)
+    wrong = f"{where}.{key} should be a finite number, got {_short(found)}."
+    if isinstance(found, bool) or not isinstance(found, int | float):
+        raise BundleCorrupt(wrong)
+    try:
+        number = float(found)
+    except OverflowError as error:
+        raise BundleCorrupt(wrong) from error
+    if not math.isfinite(number):
+        raise BundleCorrupt(wrong)
+    return number
+
+
+def _short(value: object) -> str:
+    """A value for a message, however long it is."""
+    if isinstance(value, int) and value.bit_length() > 200:
+        # Python refuses to write out whole numbers of thousands of digits.
+        return f"a whole number of {value.bit_length()} bits"
+    shown = repr(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."
 
 
 def _per_channel(

@@ -50,6 +50,8 @@ class PictureTask(Protocol):
 
     outputs: tuple[str, ...]
     options: frozenset[str]
+    # Whether an answer has a value for every pixel, and so the size of what was decoded.
+    per_pixel: bool
 
     def answer(self, outputs: Sequence[Array], size: tuple[int, int], options: Options) -> object:
         """The answer to one picture of `size` (height, width) from its rows of the outputs."""
@@ -60,6 +62,7 @@ class ImageClassification:
     """``[{"label", "score"}]``, the best ``top_k`` (5) first; ``top_k=None`` gives all."""
 
     options = frozenset({"top_k", "function_to_apply"})
+    per_pixel = False
 
     def __init__(self, context: PictureContext) -> None:
         check_keys(context.post, "activation", "top_k")
@@ -85,6 +88,7 @@ class ImageEmbedding:
     """One float32 array ``[hidden]`` per picture: the graph pools and projects."""
 
     options: frozenset[str] = frozenset()
+    per_pixel = False
 
     def __init__(self, context: PictureContext) -> None:
         check_keys(context.post)
@@ -115,6 +119,7 @@ class ObjectDetection:
     """
 
     options = frozenset({"threshold"})
+    per_pixel = False
 
     def __init__(self, context: PictureContext) -> None:
         check_keys(context.post, "threshold")
@@ -142,10 +147,12 @@ class ObjectDetection:
 class Segmentation:
     """``[{"score": None, "label", "mask"}]``: for each class that occurs its pixels, by number.
 
-    A mask is a Pillow image of the picture's size, 255 where the class is and 0 elsewhere.
+    A mask is a Pillow image of the picture's size, 255 where the class is and 0 elsewhere. Of a
+    JPEG so large that it was decoded smaller it has the size that was decoded.
     """
 
     options: frozenset[str] = frozenset()
+    per_pixel = True
 
     def __init__(self, context: PictureContext) -> None:
         check_keys(context.post)
@@ -228,14 +235,14 @@ TASK_OF: Mapping[str, str] = {
 def make_picture_task(context: PictureContext) -> PictureTask:
     """The task that ``context.post`` describes. Raises BundleVersion, BundleCorrupt."""
     kind = context.post.get("kind")
-    if kind not in PICTURE_TASKS:
+    if not isinstance(kind, str) or kind not in PICTURE_TASKS:
         raise BundleVersion(
             f"processor.post is of kind {kind!r}; for pictures this edgekit knows"
             f" {', '.join(PICTURE_TASKS)}.",
             hint="Upgrade edgekit on this device: pip install --upgrade edgekit-ml",
         )
     try:
-        return PICTURE_TASKS[str(kind)](context)
+        return PICTURE_TASKS[kind](context)
     except ConfigError as error:
         # The same words are an option's fault in a call and the bundle's here.
         raise BundleCorrupt(f"processor.post: {error.message}", hint=error.hint) from error

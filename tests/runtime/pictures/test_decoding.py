@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import threading
 import warnings
 import zlib
 from pathlib import Path
@@ -14,7 +16,7 @@ from PIL import Image, ImageOps
 
 from edgekit.core.errors import InputMismatch
 from edgekit.runtime.pictures import decoding
-from edgekit.runtime.pictures.decoding import looks_like_picture, open_picture
+from edgekit.runtime.pictures.decoding import looks_like_picture, open_picture, own_size
 from tests.runtime.pictures.conftest import draw, stored
 
 
@@ -180,6 +182,65 @@ def test_large_jpeg_is_decoded_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoding, "_MOST_JPEG_PIXELS", 10_000)
     with pytest.raises(InputMismatch, match="160×120 pixels"):
         open_picture(data)
+
+
+def _several_scans() -> bytes:
+    """A baseline JPEG of which the first scan says that it holds one channel of three."""
+    data = bytearray(stored(draw(160, 120), "JPEG"))
+    place = data.index(b"\xff\xda\x00\x0c\x03")
+    first = b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00"
+    return bytes(data[:place]) + first + bytes(data[place:])
+
+
+@pytest.mark.parametrize("kind", ["progressive", "several scans"])
+def test_large_jpeg_of_several_scans_is_refused(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its decoder keeps all of it, at whatever size it is asked for."""
+    data = (
+        stored(draw(160, 120), "JPEG", progressive=True)
+        if kind == "progressive"
+        else _several_scans()
+    )
+    if kind == "progressive":
+        assert open_picture(data).size == (160, 120)
+    monkeypatch.setattr(decoding, "MOST_PIXELS", 5_000)
+    with pytest.raises(InputMismatch, match="160×120 pixels in several scans"):
+        open_picture(data)
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_channels_of_one_scan(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One, three or four of them are interleaved."""
+    monkeypatch.setattr(decoding, "MOST_PIXELS", 5_000)
+    data = stored(draw(160, 120).convert(mode), "JPEG", optimize=True)
+    made = open_picture(data)
+    assert (made.size, own_size(made)) == ((80, 60), (120, 160))
+    # What is made of it is a picture of its own.
+    assert own_size(made.crop((0, 0, 7, 5))) == (5, 7)
+
+
+def _piped(data: bytes, path: Path) -> str:
+    """The path of a FIFO into which somebody writes."""
+    os.mkfifo(path)
+    threading.Thread(target=path.write_bytes, args=(data,), daemon=True).start()
+    return str(path)
+
+
+def test_pipes_are_read_to_their_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a shell puts in the place of a command's output cannot be wound back."""
+    image = draw(20, 10)
+    data = stored(image)
+    assert same(open_picture(_piped(data, tmp_path / "a")), image)
+    with pytest.raises(InputMismatch, match="not a picture"):
+        open_picture(_piped(b"words", tmp_path / "b"))
+    monkeypatch.setattr(decoding, "_MOST_PIPED", 1 << 7)
+    with pytest.raises(InputMismatch, match="not a plain file"):
+        open_picture(_piped(data, tmp_path / "c"))
+
+
+def test_file_that_cannot_be_read() -> None:
+    """Opened, but refused by the system at the first byte."""
+    with pytest.raises(InputMismatch, match="cannot be read"):
+        open_picture("/proc/self/mem")
 
 
 @pytest.mark.parametrize("item", [None, 3, {"image": "a.jpg"}, ("a.jpg", "b.jpg")])

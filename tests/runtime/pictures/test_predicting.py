@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import helper
+from PIL import Image
 
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import BundleCorrupt, ConfigError, InputMismatch
 from edgekit.core.manifest import TensorSpec
 from edgekit.runtime import load
-from edgekit.runtime.pictures import predicting
+from edgekit.runtime.pictures import decoding, predicting
+from edgekit.runtime.pictures.drawing import draw_answer
 from tests.runtime.conftest import Graph, write_bundle
 from tests.runtime.pictures.conftest import draw, stored
 
@@ -183,3 +185,102 @@ def test_openvino_answers_the_same(colours: Callable[..., Bundle]) -> None:
         two: Any = second(plain(1))
     assert [row["label"] for row in one] == [row["label"] for row in two]
     assert [row["score"] for row in one] == pytest.approx([row["score"] for row in two], abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("shape", "ops", "told"),
+    [
+        (("batch", 3, 1 << 15, 1 << 15), (), "at once"),
+        ((1 << 22, 3, 6, 8), OPS, "at once"),
+        (("batch", 3, 6, 8), OPS, None),
+        ((64, 3, 6, 8), OPS, None),
+    ],
+)
+def test_graphs_that_no_memory_holds(
+    shape: tuple[int | str, ...], ops: tuple[Mapping[str, object], ...], told: str | None
+) -> None:
+    """Refused before an array of that size is made."""
+    processor = {"kind": "image", "ops": list(ops)}
+    specs = [TensorSpec("pixel_values", "float32", shape)]
+    if told is None:
+        assert predicting.make_processor(processor, specs).size == (6, 8)
+        return
+    with pytest.raises(BundleCorrupt, match=told):
+        predicting.make_processor(processor, specs)
+
+
+def test_fixed_batch_of_large_pictures(
+    colours: Callable[..., Bundle], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where only the pictures tell how much a batch is."""
+    bundle = colours(colour_graph(batch=4, height="height", width="width"), ops=(OPS[1],))
+    monkeypatch.setattr(predicting, "MOST_TENSOR_PIXELS", 4 * 5 * 9)
+    with load(bundle.path) as model:
+        assert best(model(plain(1))) == "green"
+        with pytest.raises(InputMismatch, match="4 pictures of 10×5"):
+            model(plain(1, width=10))
+
+
+def place_graph() -> Graph:
+    """One query that has found the left upper quarter of any picture."""
+    graph = Graph(
+        [TensorSpec("pixel_values", "float32", ("batch", 3, 6, 8))],
+        [
+            TensorSpec("logits", "float32", ("batch", 1, 2)),
+            TensorSpec("pred_boxes", "float32", ("batch", 1, 4)),
+        ],
+    )
+    graph.weight("axes", np.array([1, 2, 3], np.int64))
+    graph.weight("zero", np.array(0, np.float32))
+    graph.op("ReduceMean", "pixel_values", "axes", to="means", keepdims=0)
+    graph.op("Mul", "means", "zero", to="nothing")
+    graph.weight("rows", np.array([-1, 1, 1], np.int64))
+    graph.op("Reshape", "nothing", "rows", to="base")
+    graph.weight("sure", np.array([[[9, 0]]], np.float32))
+    graph.weight("quarter", np.array([[[0.25, 0.25, 0.5, 0.5]]], np.float32))
+    graph.op("Add", "base", "sure", to="logits")
+    graph.op("Add", "base", "quarter", to="pred_boxes")
+    return graph
+
+
+@pytest.mark.parametrize(("orientation", "size"), [(1, (160, 120)), (6, (120, 160))])
+def test_boxes_are_in_the_pixels_of_the_file(
+    orientation: int, size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of a JPEG that was decoded at a half of its size; drawn, they lie where they were."""
+    bundle = write_bundle(
+        tmp_path / "b", place_graph(), task="object-detection", labels=("cat", "none"),
+        processor={"kind": "image", "ops": list(OPS), "post": {"kind": "object-detection"}},
+    )  # fmt: skip
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    data = stored(Image.new("RGB", (160, 120)), "JPEG", exif=exif)
+    monkeypatch.setattr(decoding, "MOST_PIXELS", 5_000)
+    with load(bundle.path) as model:
+        answer: Any = model(data)
+    assert answer[0]["box"] == {"xmin": 0, "ymin": 0, "xmax": size[0] // 2, "ymax": size[1] // 2}
+    half = decoding.open_picture(data)
+    assert half.size == (size[0] // 2, size[1] // 2)
+    drawn = np.asarray(draw_answer(half, "object-detection", answer)).sum(-1)
+    assert drawn[half.height // 2, half.width // 4] > 0
+    assert not drawn[half.height // 2 + 3 :].any()
+
+
+def test_masks_are_in_the_pixels_that_were_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mask of the file's size would be what the limit is there for."""
+    graph = Graph(
+        [TensorSpec("pixel_values", "float32", ("batch", 3, 6, 8))],
+        [TensorSpec("logits", "float32", ("batch", 3, 6, 8))],
+    )
+    graph.weight("ten", np.array(10, np.float32))
+    graph.op("Mul", "pixel_values", "ten", to="logits")
+    bundle = write_bundle(
+        tmp_path / "b", graph, task="image-segmentation", labels=LABELS,
+        processor={"kind": "image", "ops": list(OPS), "post": {"kind": "segmentation"}},
+    )  # fmt: skip
+    monkeypatch.setattr(decoding, "MOST_PIXELS", 5_000)
+    with load(bundle.path) as model:
+        answer: Any = model(stored(Image.new("RGB", (160, 120), (0, 200, 0)), "JPEG"))
+    assert [(row["label"], row["mask"].size) for row in answer] == [("green", (80, 60))]

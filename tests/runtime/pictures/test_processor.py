@@ -126,6 +126,20 @@ def test_graph_of_another_size_than_the_processor() -> None:
         make({"op": "resize", "size": {"height": 4, "width": 4}}, size=(8, 8))
 
 
+def test_limit_of_pillow_is_one_clear_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An app may have set it below what a bundle asks for."""
+    processor = make({"op": "center_crop", "height": 300, "width": 300})
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(InputMismatch, match="crop a picture to 300×300"):
+        processor.encode(np.zeros((4, 4, 3), np.uint8))
+
+
+def test_graph_of_a_size_that_no_memory_holds() -> None:
+    """A manifest can claim any number."""
+    with pytest.raises(BundleCorrupt, match="limit is 67 million"):
+        PictureProcessor({"kind": "image", "ops": []}, size=(1 << 20, 1 << 20))
+
+
 def test_one_pixel_is_a_picture() -> None:
     """It has nothing to show, and is no error."""
     found = make({"op": "resize", "size": {"shortest_edge": 8}}).encode(stored(draw(1, 1)))

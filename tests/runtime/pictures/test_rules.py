@@ -61,6 +61,8 @@ def test_size_that_every_picture_gets(ops: list[object], size: tuple[int, int] |
         {"colour": "rgb"},
         {"channels": "cmyk"},
         {"ops": [{"op": "sharpen"}]},
+        {"ops": [{"op": ["resize"]}]},
+        {"ops": [{"op": {}}]},
         {"ops": [{**RESIZE, "gamma": 2}]},
         {"ops": [{**RESIZE, "filter": "area"}]},
         {"ops": [{**RESIZE, "antialias": False}]},
@@ -90,6 +92,11 @@ def test_unknown_words_are_refused(change: dict[str, object]) -> None:
         {"inputs": []},
         {"inputs": ["a", "b", "c"]},
         {"post": "softmax"},
+        {"ops": [{"op": "rescale", "factor": 10**400}]},
+        {"ops": [{"op": "normalize", "mean": 10**400, "std": 1}]},
+        {"ops": [{**CROP, "height": 10**4, "width": 10**4}]},
+        {"ops": [{**PAD, "height": 8193, "width": 8193}]},
+        {"ops": [{"op": "resize", "size": {"height": 1 << 16, "width": 1 << 16}}]},
     ],
 )
 def test_wrong_values_are_refused(change: dict[str, object]) -> None:
