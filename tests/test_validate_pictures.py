@@ -73,6 +73,19 @@ def test_masks_are_compared(shared: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_features_are_compared(shared: Path, tmp_path: Path) -> None:
+    """By the angle between the means of both models' vectors; no label is needed."""
+    source, bundle = exported(shared, "vit-features")
+    data = album(tmp_path / "album")
+    found = edgekit.validate(
+        bundle, reference=str(source), data=str(data), latency=False, max_drop="20pt"
+    )
+    assert found.accuracy is not None
+    assert found.accuracy.metric == "cosine-agreement"
+    assert found.accuracy.candidate == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.slow
 def test_module_with_a_processor_is_compared(tmp_path: Path) -> None:
     """What was declared prepares for both; the original is still the user's own module."""
     processor = tmp_path / "p.json"

@@ -253,10 +253,14 @@ class Manifest:
     def judged_on_data(self) -> bool:
         """Whether a budget on real samples, not a tolerance, is what its answers were held to.
 
-        They may then differ from the original's on inputs that mean nothing, such as noise.
+        They may then differ from the original's on inputs that mean nothing, such as noise. What
+        was kept although it did not pass is held to the tolerance as everything else.
         """
         return any(
-            step.step == "quantize" and step.facts.get("held_to") == "data" for step in self.steps
+            step.step == "quantize"
+            and step.facts.get("held_to") == "data"
+            and step.facts.get("verdict", "pass") == "pass"
+            for step in self.steps
         )
 
     def bundle_id(self) -> str:

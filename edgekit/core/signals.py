@@ -42,20 +42,28 @@ def stops_raise() -> Iterator[None]:
     """
     before = signal.signal(signal.SIGTERM, _on_sigterm)
     told = sys.unraisablehook
+    swallowed: list[tuple[type[BaseException], threading.Timer]] = []
 
     def hook(unraisable: UnraisableHookArgs) -> None:
         number = _SIGNALS.get(unraisable.exc_type)
         if number is None:
             told(unraisable)
-        else:
-            timer = threading.Timer(_AGAIN_SECONDS, _send, [number])
-            timer.daemon = True
-            timer.start()
+            return
+        timer = threading.Timer(_AGAIN_SECONDS, _send, [number])
+        timer.daemon = True
+        swallowed.append((unraisable.exc_type, timer))
+        timer.start()
 
     sys.unraisablehook = hook
     try:
         yield
+        for kind, timer in swallowed:
+            # Later it would come where nobody expects it any more.
+            if timer.is_alive():
+                raise kind
     finally:
+        for _, timer in swallowed:
+            timer.cancel()
         sys.unraisablehook = told
         # None stands for a handler that was not set from Python.
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)

@@ -30,10 +30,11 @@ class OutOfReach:
 def out_of_reach(metric: Metric | FunctionMetric, rows: int, budget: Budget) -> OutOfReach | None:
     """What a budget lacks; None where it may be proved, or where only running the models tells.
 
-    Of a mean of scores between 0 and 1, and of a function that nothing is known of, the bound is
-    at least that of a share of the rows: relative to a metric below 1 it only grows.
+    Of a share of right answers the bound is that of a share of the rows: relative to a metric
+    below 1 it only grows. Where answers are better or worse by degrees, many may move a little,
+    and the bootstrap's interval of that may be narrower.
     """
-    if isinstance(metric, Metric) and metric.score is None:
+    if not isinstance(metric, Metric) or metric.score is None or metric.graded:
         return None
     upper = clopper_pearson(0, rows)[1]
     if upper <= budget.limit:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgekit.core.bundle import Bundle, check_output
+from edgekit.core.bundle import Bundle, BundleWriter, check_output
 from edgekit.core.cachefolder import cache_folder
-from edgekit.core.errors import BudgetNotMet, ConfigError, EdgekitError, StepError
+from edgekit.core.errors import (
+    BudgetNotMet,
+    ConfigError,
+    EdgekitError,
+    MissingDependency,
+    StepError,
+)
 from edgekit.core.measurements import (
     BuildCandidate,
     BuildResult,
@@ -28,9 +33,16 @@ from edgekit.pipeline.builds.keys import (
     source_key,
     versions_key,
 )
-from edgekit.pipeline.builds.proving import REPORT, prove, why_not_run, write_proved
-from edgekit.pipeline.builds.ranking import Rung, rank
+from edgekit.pipeline.builds.proving import (
+    REPORT,
+    not_run_note,
+    prove,
+    unjudged,
+    write_proved,
+)
+from edgekit.pipeline.builds.ranking import Rung, rank, why_not_run
 from edgekit.pipeline.builds.store import Store
+from edgekit.pipeline.choices.rows import read_rows
 from edgekit.pipeline.compiling import compile
 from edgekit.pipeline.exporting import export
 from edgekit.pipeline.fitting import choose_engine
@@ -47,11 +59,12 @@ from edgekit.pipeline.rows import (
 )
 from edgekit.pipeline.workplace import workplace
 from edgekit.reporting import require_reporting
-from edgekit.sources.data import check_path, comes_from_afar
-from edgekit.sources.data_pictures import PICTURE_COLUMNS
+from edgekit.sources.data import Samples, check_path, comes_from_afar
+from edgekit.sources.data_pictures import reads_pictures
 
+_QUANTIZED = ("int8", "int4")
 # From the most exact to the least: what is not faster than the one before it is not worth it.
-_EXACT_FIRST = ("fp32", "bf16", "fp16", "int8", "int4")
+_EXACT_FIRST = ("fp32", "bf16", "fp16", *_QUANTIZED)
 
 
 def build(
@@ -85,7 +98,8 @@ def build(
     the accuracy budget, and to be faster than the next more exact one. Where the target is this
     machine they are measured together; elsewhere the profile's order of precisions decides, and
     speed is said to be unmeasured. The chosen one is validated against the source and carries the
-    evidence, ``report.html`` and the whole result.
+    evidence, ``report.html`` and the whole result. Where nothing here can judge what is for another
+    device, and no DATA asks for it, the first by the profile's order is left as it was built.
 
     Args:
         engine: one of the target's engines; all of them by default.
@@ -119,24 +133,29 @@ def build(
     with workplace(Path(output), StepError) as folder:
         require_reporting(folder / REPORT, None)
         store = Store(cache_folder() if cache else None, folder)
-        # Nobody knows the names of the folders that a build works in.
-        job = Job(options, store, lambda text: progress(_without(folder, text)), folder)
+        job: Job = Job(options, store, lambda text: progress(job.without_folder(text)), folder)
         exported = _export(job)
-        _check_rows(job, exported, profile, budget, began)
+        unprovable = _check_rows(job, exported, profile, budget, began)
         rungs = [
-            rung for name in engines for rung in _rungs(job, exported, choose_engine(profile, name))
-        ]
-        if not rungs and not any(isinstance(error, BudgetNotMet) for error in job.errors):
-            raise StepError(
-                f"No candidate for {profile.name} could be made: {job.errors[0].message}",
-                hint=job.errors[0].hint,
+            rung
+            for name in engines
+            for rung in _rungs(
+                job, exported, choose_engine(profile, name), unprovable, only=len(engines) == 1
             )
+        ]
+        if not rungs:
+            _raise_errors(job, profile)
         speeds = rank(rungs, profile, optimize_for, options, job.progress)
         for name, reason in speeds.rejected.items():
             job.candidates[name] = replace(job.candidates[name], reason=reason)
         found = prove(job, speeds, folder, Path(output).name)
         if found is None:
-            raise _missed(job, profile, began)
+            left = unjudged(job, speeds)
+            if not left or data is not None:
+                if not left and all(step.step != "validate" for step in job.steps):
+                    _raise_errors(job, profile)
+                raise _missed(job, profile, began)
+            return _left(job, left[0], profile, Path(output), began, force=force)
         rung, bundle, validation = found
         written = write_proved(bundle, validation, Path(output), force=force)
         return replace(
@@ -151,30 +170,112 @@ def build(
         )
 
 
-def _check_rows(job: Job, exported: Bundle, profile: Profile, budget: Budget, began: float) -> None:
+def _raise_errors(job: Job, profile: Profile) -> None:
+    """Raise what has stopped all candidates; nothing where one of them has missed the budget.
+
+    Where it is the same for all it keeps its exit code: a missing package is no failed step.
+    """
+    if not job.errors or any(isinstance(error, BudgetNotMet) for error in job.errors):
+        return
+    first = job.errors[0]
+    message = job.without_folder(first.message)
+    if len({type(error) for error in job.errors}) == 1:
+        first.message = message
+        raise first
+    raise StepError(
+        f"No candidate for {profile.name} could be made: {message}", hint=first.hint
+    ) from first
+
+
+def _left(
+    job: Job, rung: Rung, profile: Profile, output: Path, began: float, *, force: bool
+) -> BuildResult:
+    """The first candidate as it was built: without DATA no budget is asked for that it may miss."""
+    with BundleWriter(output, force=force, error=StepError) as writer:
+        writer.copy_from(rung.bundle)
+        writer.stage(replace(rung.bundle.manifest, name=output.name))
+        written = writer.commit()
+    job.candidates[rung.name] = replace(job.candidates[rung.name], chosen=True)
+    return replace(
+        _result(job, profile, began),
+        output=output,
+        bundle_id=written.id,
+        chosen=rung.name,
+        verdict="inconclusive",
+        not_run=why_not_run(rung.bundle),
+        notes=(not_run_note(rung.bundle, None),),
+    )
+
+
+def _check_rows(
+    job: Job, exported: Bundle, profile: Profile, budget: Budget, began: float
+) -> str | None:
     """Before anything is made of the export: DATA that it can be judged by, and enough of it.
 
-    Raises BudgetNotMet where not even a perfect candidate could be proved on so many rows.
+    Returns why no quantized candidate can be proved, where what is left of DATA by the rows that
+    calibrate them is not enough. Raises BudgetNotMet where not even a perfect candidate could be
+    proved on all of its rows.
     """
     options = job.options
     labels_wanted = wants_labels(options.max_drop, options.metric)
-    for given, labelled in ((options.data, labels_wanted), (options.calibration, False)):
-        if given is not None:
-            check_rows(exported, given, options.columns, labels_wanted=labelled)
+    if options.data is not None:
+        check_rows(exported, options.data, options.columns, labels_wanted=labels_wanted)
+    if options.calibration is not None:
+        check_rows(exported, options.calibration, options.columns, judged=False)
     if options.data is None or comes_from_afar(options.data):
         # What comes over a network is read by who needs it.
-        return
-    rows = read_verdict_rows(
-        exported, None, options.data, options.columns, seed=options.seed,
-        labels_wanted=labels_wanted,
-    )  # fmt: skip
-    reach = check_reach(exported, rows, None, options.metric, budget)
+        return None
+    post = (exported.manifest.processor or {}).get("post")
+    kind = post.get("activation") if isinstance(post, Mapping) else None
+    # What transformers' pipeline leaves as it is are numbers, however many of them.
+    problem = "regression" if kind == "none" else None
+
+    def read(told: str | None) -> Samples:
+        assert options.data is not None
+        return read_verdict_rows(
+            exported, told, options.data, options.columns, seed=options.seed,
+            labels_wanted=labels_wanted,
+        )  # fmt: skip
+
+    try:
+        rows = read(problem)
+    except ConfigError as error:
+        if kind is not None:
+            raise
+        try:
+            read("regression")
+        except ConfigError:
+            raise error from None
+        # Labels that are numbers: only the original tells what they are held to.
+        return None
+    reach = check_reach(exported, rows, problem, options.metric, budget)
     if reach is None:
-        return
+        return _unprovable(job, exported, problem, budget)
     result = replace(
         _result(job, profile, began), verdict="inconclusive", samples_needed=reach.needed
     )
     raise BudgetNotMet(told_reach(reach, budget), hint=more_rows(reach.needed), result=result)
+
+
+def _unprovable(job: Job, exported: Bundle, problem: str | None, budget: Budget) -> str | None:
+    """Why nothing can be proved of what --calibration has calibrated: its rows never judge."""
+    options = job.options
+    given = options.calibration
+    if given is None or problem is not None or comes_from_afar(given):
+        return None
+    try:
+        left = read_rows(
+            exported, None, options.data, options.columns, given, seed=options.seed,
+            labels_wanted=wants_labels(options.max_drop, options.metric),
+        ).verdict  # fmt: skip
+    except ConfigError as error:
+        return f"{error.message.rstrip('.')}: the rows of --calibration do not judge"
+    if left is None:
+        return None
+    reach = check_reach(exported, left, problem, options.metric, budget)
+    if reach is None:
+        return None
+    return f"{told_reach(reach, budget).rstrip('.')}; those of --calibration do not judge"
 
 
 def _missed(job: Job, profile: Profile, began: float) -> BudgetNotMet:
@@ -208,11 +309,6 @@ def _missed(job: Job, profile: Profile, began: float) -> BudgetNotMet:
     )
 
 
-def _without(folder: Path, text: str) -> str:
-    """A text without the working folder's name and those of the steps in it."""
-    return re.sub(rf"{re.escape(str(folder))}(/[^/\s:;,]+)?/?", "", text)
-
-
 def _export(job: Job) -> Bundle:
     options = job.options
     began = time.monotonic()
@@ -232,25 +328,38 @@ def _export(job: Job) -> Bundle:
     return job.run("export", "export", job.store.step("export", key, make), began)
 
 
-def _rungs(job: Job, exported: Bundle, profile: Profile) -> list[Rung]:
-    """The candidates of one engine that could be made, the most exact first."""
+def _rungs(
+    job: Job, exported: Bundle, profile: Profile, unprovable: str | None, *, only: bool
+) -> list[Rung]:
+    """The candidates of one engine that could be made, the most exact first.
+
+    `unprovable` says why no quantized one is to be tried; `only` that there is no other engine:
+    what it lacks is then not a candidate's matter.
+    """
     wanted = [name for name in _EXACT_FIRST if name in {*profile.precisions, "fp32"}]
     found: list[Rung] = []
     for precision in wanted:
         name = f"{profile.engine} {precision}"
+        if unprovable is not None and precision in _QUANTIZED:
+            job.candidates[name] = BuildCandidate(
+                name, "inconclusive", None, None, None, False, unprovable
+            )
+            continue
         job.progress(f"Candidate {name}")
         try:
             rung = _rung(job, exported, profile, name, precision)
         except ConfigError:
             raise
         except EdgekitError as error:
+            if only and isinstance(error, MissingDependency):
+                raise
             job.errors.append(error)
             missed = error.result if isinstance(error.result, QuantizeResult) else None
             job.candidates[name] = BuildCandidate(
                 name,
                 "fail" if missed is None else missed.verdict,
                 None if missed is None else missed.accuracy,
-                None, None, False, _without(job.folder, error.message.rstrip(".")),
+                None, None, False, job.told(error),
             )  # fmt: skip
             continue
         if rung is None:
@@ -265,7 +374,7 @@ def _rungs(job: Job, exported: Bundle, profile: Profile) -> list[Rung]:
 def _rung(job: Job, exported: Bundle, profile: Profile, name: str, precision: str) -> Rung | None:
     """One candidate, compiled; None for a precision that this engine has no use for."""
     before, overrides = exported, list(job.options.overrides)
-    if precision in ("int8", "int4"):
+    if precision in _QUANTIZED:
         before = _quantized(job, exported, profile, name, precision)
     elif precision in ("bf16", "fp16"):
         if profile.engine == "onnxruntime" and profile.device == "cpu":
@@ -308,7 +417,7 @@ def _quantized(job: Job, exported: Bundle, profile: Profile, name: str, precisio
     bits = {"int8": 8, "int4": 4}[precision]
     reference = options.source if options.data is not None else None
     key = None
-    named = exported.manifest.task in PICTURE_COLUMNS
+    named = reads_pictures(exported.manifest)
     known = (
         data_key(options.data, pictures=named),
         data_key(options.calibration, pictures=named),

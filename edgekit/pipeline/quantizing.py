@@ -125,9 +125,10 @@ def quantize(
     quantizer = find_quantizer(profile.engine)
     recipes = quantizer.recipes(profile, method, bits)
     find_engine(profile.engine).version()
-    for given, labelled in ((data, labels_wanted), (calibration, False)):
-        if given is not None:
-            check_rows(source, given, columns, labels_wanted=labelled)
+    if data is not None:
+        check_rows(source, data, columns, labels_wanted=labels_wanted)
+    if calibration is not None:
+        check_rows(source, calibration, columns, judged=False)
     loaded = None
     if reference is not None:
         loaded = _load(source, reference, revision, trust_remote_code, inputs, progress)
@@ -174,7 +175,10 @@ def quantize(
             best = None if choice.search is None else choice.search.best
             if not keep or best is None:
                 raise
-            workshop.finish(workshop.write(best.recipe), Path(output), facts={}, force=force)
+            workshop.finish(
+                workshop.write(best.recipe), Path(output),
+                facts={"verdict": "inconclusive"}, force=force,
+            )  # fmt: skip
             raise KeyboardInterrupt(
                 f"Interrupted; the best so far, {best.name}, was left at {output}, not judged."
             ) from stop

@@ -16,6 +16,7 @@ from edgekit.evaluation.statistics import DEFAULT_DROP, Budget, parse_drop
 from edgekit.reporting import words
 from edgekit.runtime.workloads import input_specs
 from edgekit.sources.data import Samples, check_data, parse_columns, read_samples
+from edgekit.sources.data_pictures import reads_pictures
 
 # Metrics that hold the bundle to the reference's own answers: no labels are missed.
 _WITHOUT_LABELS = frozenset().union(*UNLABELLED.values()) - frozenset().union(*LABELLED.values())
@@ -62,10 +63,29 @@ def wants_labels(max_drop: str | None, metric: str | None) -> bool:
 
 
 def check_rows(
-    bundle: Bundle, data: str, columns: str | None, *, labels_wanted: bool = False
+    bundle: Bundle,
+    data: str,
+    columns: str | None,
+    *,
+    labels_wanted: bool = False,
+    judged: bool = True,
 ) -> None:
-    """Raise ConfigError for DATA that is not there or has other columns, before anything runs."""
+    """Raise ConfigError for DATA that is not there or has other columns, before anything runs.
+
+    So for a bundle that reads none; and for one without a metric, where DATA is to judge it.
+    """
     manifest = bundle.manifest
+    if "model" not in manifest.components:
+        raise ConfigError(
+            f"There is no metric for a bundle of {' and '.join(manifest.components)}.",
+            hint="Leave --data out: the vectors of both are compared with the original's.",
+        )
+    if judged and manifest.task not in {task for task, _ in (*LABELLED, *UNLABELLED)}:
+        raise ConfigError(
+            f"There is no metric for {manifest.task}, so DATA cannot judge {bundle.path}.",
+            hint="Leave --data out: the outputs are compared with the original's on the golden"
+            " inputs.",
+        )
     check_data(
         data,
         manifest.task,
@@ -73,6 +93,7 @@ def check_rows(
         labels=manifest.labels,
         inputs=[spec.name for spec in input_specs(bundle)],
         labels_wanted=labels_wanted,
+        pictures=reads_pictures(manifest),
     )
 
 
@@ -100,6 +121,7 @@ def read_verdict_rows(
         seed=seed,
         exclude=used_rows(manifest),
         labels_wanted=labels_wanted,
+        pictures=reads_pictures(manifest),
     )
 
 

@@ -125,8 +125,9 @@ def validate(
         layers: the exported bundle that this one was made from: rank the tensors inside by error.
         worst: a file for `worst_count` samples on which the two differ most, as JSON lines.
         latency: measure it; ``batch`` × ``length`` is the bundle's own workload by default.
-        record: write the evidence into the manifest; the bundle's id stays. Evidence that rests
-            on more rows is left as it is, unless `force` is given.
+        record: write the evidence into the manifest; the bundle's id stays. The same verdict on
+            more rows of the same data is left as it is, unless `force` is given; without `data`
+            only speed and memory are added to a verdict that rests on some.
 
     Raises:
         MissingDependency: PyTorch (for checkpoints: transformers) is not installed.

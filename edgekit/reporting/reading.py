@@ -90,7 +90,8 @@ def _of_quantization(data: Mapping[str, object]) -> ValidateResult:
         *_speed_note(result.latency, result.workload),
         *result.notes,
     ]
-    if result.run_on is None:
+    # Where none was left, `run_on` tells of none.
+    if output is not None and result.run_on is None:
         notes.insert(0, f"{NOT_RUN} {result.target}.")
     return ValidateResult(
         verdict=result.verdict,
@@ -221,7 +222,9 @@ def evidence_result(bundle: Bundle) -> ValidateResult:
     basis = evidence.get("basis")
     if isinstance(basis, Mapping):
         on = f" on {basis['data']}" if basis.get("data") else ""
-        notes.append(f"Judged{on}; recorded {basis.get('date')}.")
+        place = stood_in(basis)
+        by = f" {place}" if place else ""
+        notes.append(f"Judged{on}{by}; recorded {basis.get('date')}.")
     if isinstance(peak, int):
         notes.append(f"Peak memory above what the imports took: {peak / 1e6:.1f} MB.")
     device, versions = evidence.get("device", {}), evidence.get("versions", {})
@@ -248,6 +251,14 @@ def evidence_result(bundle: Bundle) -> ValidateResult:
             "notes": notes,
         },
     )
+
+
+def stood_in(basis: Mapping[str, object]) -> str:
+    """What judged a bundle in its device's place, and how it computed; empty where itself was."""
+    if not basis.get("judged_on"):
+        return ""
+    how = f" in {basis['precision']}" if basis.get("precision") else ""
+    return f"in its device's place on the {basis['judged_on']}{how}"
 
 
 def _whole(kind: type[T], data: Mapping[str, object]) -> T:

@@ -87,7 +87,8 @@ def write_report(
 def load_result(source: Path) -> Mapping[str, object]:
     """The JSON of a result: of a file, or of a bundle from its evidence; raises as `write_report`.
 
-    A bundle that keeps its whole result gives that; of others the manifest knows the sum.
+    A bundle that keeps its whole result gives that, unless a later one was recorded; of others the
+    manifest knows the sum.
     """
     with disk_errors(StepError, f"reading {source}"):
         if not source.exists():
@@ -96,9 +97,24 @@ def load_result(source: Path) -> Mapping[str, object]:
             return _load(source)
     bundle = open_bundle(source, check="quick")
     if any(entry.path == RESULT_NAME for entry in bundle.manifest.files):
-        return _load(bundle.file(RESULT_NAME))
+        whole = _load(bundle.file(RESULT_NAME))
+        if _is_recorded(whole, bundle.manifest.evidence):
+            return whole
     plain = to_json(evidence_result(bundle))
     return plain if isinstance(plain, dict) else {}
+
+
+def _is_recorded(whole: Mapping[str, object], evidence: Mapping[str, object]) -> bool:
+    """Whether a whole result is the one that the evidence sums up."""
+    if "accuracy" not in evidence:
+        return True
+    accuracy = whole.get("accuracy")
+    judged = dict(accuracy) if isinstance(accuracy, Mapping) else {}
+    return (
+        evidence["accuracy"] == {"verdict": whole.get("verdict"), **judged}
+        and evidence.get("latency") == whole.get("latency")
+        and evidence.get("device") == whole.get("device")
+    )
 
 
 def _load(path: Path) -> Mapping[str, object]:

@@ -149,7 +149,8 @@ def test_stopped(small: Small, stop: signal.Signals) -> None:
 
 def test_result_for_a_person() -> None:
     """The verdict, every candidate with its reason, every step with its time."""
-    lines = describe(RESULT).splitlines()
+    judged = ValidateResult("pass", None, {}, None, Size(2, 1, 0.5), (), {}, {})
+    lines = describe(replace(RESULT, validation=judged)).splitlines()
     assert lines[0] == "verdict: pass"
     assert lines[-1] == "q: onnxruntime int8, q/report.html"
     text = "\n".join(" ".join(line.split()) for line in lines)
@@ -181,7 +182,16 @@ def test_noise_of_a_build_is_told() -> None:
     assert "note: onnxruntime int8" not in text
 
 
+def test_a_build_that_nothing_here_can_judge() -> None:
+    """It is called built, and neither passed nor inconclusive; there is no page of it."""
+    text = describe(replace(RESULT, target="npu", not_run="no NPU", verdict="inconclusive"))
+    assert text.startswith("verdict: none; built, not run on npu, and nothing here can judge it")
+    assert text.endswith("q: onnxruntime int8")
+
+
 def test_a_build_that_was_not_run() -> None:
     """It passes for what it answers; its notes say why it was not run."""
-    text = describe(replace(RESULT, target="cuda", not_run="no CUDA here"))
+    judged = ValidateResult("pass", None, {}, None, Size(2, 1, 0.5), (), {}, {})
+    found = replace(RESULT, target="cuda", not_run="no CUDA here", validation=judged)
+    text = describe(found)
     assert text.startswith("verdict: pass for its golden answers, on this machine; built, not run")

@@ -112,6 +112,13 @@ def test_recorded_evidence_is_told() -> None:
     )
 
 
+def test_what_was_judged_in_its_place_is_told() -> None:
+    """A verdict that another device reached names it, and the precision it computed in."""
+    basis = {"data": "d.csv", "date": "2026-01-02", "judged_on": "cpu", "precision": "fp32"}
+    said = str(fact("verdict", {"accuracy": ACCURACY, "size": SIZE, "basis": basis}))
+    assert said.endswith("2026-01-02, in its device's place on the cpu in fp32)")
+
+
 def test_evidence_without_data_and_timing() -> None:
     """A verdict from tolerances says that there was no data; what was not measured has no line."""
     evidence = {"accuracy": {"verdict": "pass"}, "size": SIZE}

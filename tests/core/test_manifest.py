@@ -157,3 +157,21 @@ def test_value_without_a_canonical_form(full: Manifest, value: str) -> None:
     assert value.encode() in data
     with pytest.raises(BundleCorrupt):
         parse_manifest(data)
+
+
+@pytest.mark.parametrize(
+    ("facts", "judged"),
+    [
+        ({"held_to": "data"}, True),
+        ({"held_to": "data", "verdict": "pass"}, True),
+        ({"held_to": "data", "verdict": "fail"}, False),
+        ({"held_to": "data", "verdict": "inconclusive"}, False),
+        ({"held_to": "tolerance", "verdict": "pass"}, False),
+    ],
+)
+def test_what_counts_as_judged_on_data(
+    full: Manifest, facts: dict[str, object], judged: bool
+) -> None:
+    """A budget that was met; a candidate that is still being judged is not held to less."""
+    step = Step("quantize", facts=facts)
+    assert replace(full, steps=(*full.steps, step)).judged_on_data is judged

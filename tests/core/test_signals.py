@@ -58,6 +58,22 @@ def test_a_stop_inside_a_finalizer_is_not_lost(
     assert capfd.readouterr().err == ""
 
 
+@pytest.mark.parametrize(("number", "raised"), STOPS)
+def test_a_stop_inside_the_last_finalizer_ends_the_block(
+    number: signal.Signals, raised: type[BaseException]
+) -> None:
+    """It is raised within the block, not a moment after it."""
+
+    def stopped() -> None:
+        os.kill(os.getpid(), number)
+        time.sleep(0)
+
+    with pytest.raises(raised), stops_raise():
+        finalized = Finalized(stopped)
+        del finalized
+    time.sleep(0.1)
+
+
 def test_other_ignored_exceptions_are_told_as_before(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only stops are kept from the hook that was there."""
     told: list[type[BaseException]] = []

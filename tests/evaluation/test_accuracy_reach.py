@@ -6,6 +6,7 @@ import pytest
 
 from edgekit.evaluation.accuracy_reach import out_of_reach
 from edgekit.evaluation.binomial import clopper_pearson
+from edgekit.evaluation.metrics import FunctionMetric
 from edgekit.evaluation.metrics.table import METRICS
 from edgekit.evaluation.statistics import Budget, parse_drop
 
@@ -37,6 +38,12 @@ def test_no_rows_prove_a_budget_of_nothing() -> None:
 
 
 def test_other_metrics_have_to_be_measured() -> None:
-    """What one row can do to an F1 or a correlation depends on the others."""
-    for name in ("f1-macro", "spearman", "token-accuracy"):
+    """What one row can do to an F1 or a correlation depends on the others; of degrees, on all."""
+    for name in ("f1-macro", "spearman", "token-accuracy", "answer-f1"):
         assert out_of_reach(METRICS[name], 30, parse_drop("0.001%")) is None
+
+
+def test_functions_have_to_be_measured() -> None:
+    """Nothing is known of what a row does to one: an error of vectors may move with every row."""
+    metric = FunctionMetric("mine", lambda predictions, labels: 1.0, "higher")
+    assert out_of_reach(metric, 30, parse_drop("0.001%")) is None

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
+from jsonschema import Draft202012Validator, ValidationError
+from referencing import Registry, Resource
 
 import edgekit
 from edgekit.core.bundle import open_bundle
@@ -18,19 +21,25 @@ from edgekit.core.errors import (
     BudgetNotMet,
     CompileError,
     ConfigError,
+    EdgekitError,
     EngineUnavailable,
+    MeasurementError,
+    MissingDependency,
     StepError,
 )
 from edgekit.core.measurements import (
     BenchResult,
     BuildCandidate,
     BuildResult,
+    BuildStep,
     Contender,
     Noise,
     Ratio,
     ValidateResult,
     Verdict,
 )
+from edgekit.core.profiles import load_profile
+from edgekit.core.results import to_json
 from edgekit.pipeline import building
 from edgekit.pipeline.building import build
 from edgekit.pipeline.builds import proving, ranking
@@ -262,6 +271,14 @@ def test_device_that_is_not_here(small: Small, target: str) -> None:
     assert result.validation is not None
     assert result.validation.bundle["bundle_id"] == bundle.id == result.bundle_id
     assert result.validation.latency is None
+    assert result.chosen is not None
+    assert result.validation.bundle["precision"] == result.chosen.split()[1]
+    basis = bundle.manifest.evidence["basis"]
+    assert isinstance(basis, dict)
+    assert basis["judged_on"] == "cpu"
+    if target == "cuda":
+        # ONNX Runtime's CPU kernels compute in float32 whatever is stored.
+        assert basis["precision"] == "fp32"
     assert any(
         note.startswith(f"Built, not run on {target}: ") and "this machine's CPU" in note
         for note in result.validation.notes
@@ -269,11 +286,18 @@ def test_device_that_is_not_here(small: Small, target: str) -> None:
     assert "Built, not run on" in bundle.file("report.html").read_text(encoding="utf-8")
 
 
-def test_device_that_nothing_here_stands_in_for(
-    small: Small, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """What this CPU has no kernels for is built, and claimed of it is nothing."""
-    monkeypatch.setattr(proving, "_refusal", lambda _: EngineUnavailable("No kernel for it."))
+def no_kernels(patch: pytest.MonkeyPatch) -> None:
+    """Let this CPU refuse whatever stands in for a device's bundle."""
+
+    def refuse(*_: object) -> None:
+        raise EngineUnavailable("No kernel for it.")
+
+    patch.setattr(proving, "stand_in", refuse)
+
+
+def test_budget_that_nothing_here_can_judge(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With DATA a budget is asked for: what this CPU has no kernels for is not said to keep it."""
+    no_kernels(monkeypatch)
     with pytest.raises(BudgetNotMet, match="Built, not run: none of 2 candidates") as caught:
         build(small.reference, small.output, target="cuda", data=small.data, max_drop="5%")
     result = caught.value.result
@@ -281,6 +305,23 @@ def test_device_that_nothing_here_stands_in_for(
     assert (result.verdict, result.chosen) == ("inconclusive", None)
     assert all("No kernel for it" in one.reason for one in result.candidates)
     assert small.nothing_left()
+
+
+def test_device_that_nothing_here_stands_in_for(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without DATA the first by the profile's order is left as it was built, and says so."""
+    no_kernels(monkeypatch)
+    result = build(small.reference, small.output, target="cuda")
+    first = f"{ORT} {load_profile('cuda').precisions[0]}"
+    assert (result.chosen, result.verdict, result.validation) == (first, "inconclusive", None)
+    assert [one.name for one in result.candidates if one.chosen] == [first]
+    assert result.not_run
+    assert any(note.startswith("Built, not run on cuda: ") for note in result.notes)
+    bundle = open_bundle(small.output)
+    assert (bundle.id, bundle.manifest.name) == (result.bundle_id, "q")
+    assert bundle.manifest.evidence == {"run_on": None}
+    check_schema(to_json(result))
 
 
 def test_no_working_folder_is_told(small: Small) -> None:
@@ -410,18 +451,162 @@ def test_failures_are_not_kept(small: Small, monkeypatch: pytest.MonkeyPatch) ->
     assert built(small, force=True).chosen == f"{ORT} int8"
 
 
-def test_no_candidate_can_be_made(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
-    """That is a failed step with its reason, not a missed budget."""
+@pytest.mark.parametrize(
+    "error", [CompileError, MissingDependency, EngineUnavailable], ids=lambda kind: kind.__name__
+)
+def test_no_candidate_can_be_made(
+    small: Small, monkeypatch: pytest.MonkeyPatch, error: type[EdgekitError]
+) -> None:
+    """What stops all candidates of all engines alike is raised itself, with its exit code."""
 
     def fail(*_: object, **__: object) -> None:
-        raise CompileError("The engine crashed.", hint="Mend it.")
+        raise error(f"{small.folder}/.q/made/x is not there.", hint="Mend it.")
 
     monkeypatch.setattr(building, "quantize", fail)
     monkeypatch.setattr(building, "compile", fail)
-    with pytest.raises(StepError, match="could be made: The engine crashed") as caught:
-        build(small.reference, small.output, target=FAR, engine=ORT)
-    assert caught.value.hint == "Mend it."
-    assert small.nothing_left()
+    for engine in (ORT, None):
+        with pytest.raises(error, match="is not there") as caught:
+            build(small.reference, small.output, target=FAR, engine=engine)
+        assert type(caught.value) is error
+        assert caught.value.hint == "Mend it."
+        assert small.nothing_left()
+
+
+def test_candidates_that_cannot_be_made_for_several_reasons(
+    small: Small, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That is a failed step with the first of the reasons, not a missed budget."""
+
+    def fail(*_: object, engine: str, **__: object) -> None:
+        raise CompileError("It crashed.") if engine == ORT else EngineUnavailable("None here.")
+
+    monkeypatch.setattr(building, "quantize", fail)
+    monkeypatch.setattr(building, "compile", fail)
+    with pytest.raises(StepError, match="for far could be made: It crashed"):
+        build(small.reference, small.output, target=FAR)
+
+
+def test_missing_package_of_the_only_engine(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the engine that was named it is an error; of one of several, that candidate's reason."""
+
+    def compile_some(path: Path, output: Path, **options: object) -> None:
+        if options["engine"] == OV:
+            raise MissingDependency("openvino is not installed.", hint="pip install it")
+        edgekit.compile(path, output, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(building, "compile", compile_some)
+    result = built(small, engine=None, optimize_for="size")
+    assert result.chosen == f"{ORT} int8"
+    assert candidate(result, f"{OV} fp32").reason == "openvino is not installed"
+    with pytest.raises(MissingDependency, match="openvino is not installed"):
+        built(small, engine=OV, force=True)
+
+
+def test_candidate_that_cannot_be_judged(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A crash of one is its own reason, and the next one is judged; of all, it is the error."""
+
+    def validate(path: Path, **options: object) -> ValidateResult:
+        steps = [step.step for step in open_bundle(path, check="quick").manifest.steps]
+        if "quantize" in steps or every:
+            raise MeasurementError("The contender crashed.")
+        return edgekit.validate(path, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(proving, "validate", validate)
+    every = False
+    result = built(small)
+    assert (result.verdict, result.chosen) == ("pass", f"{ORT} fp32")
+    crashed = candidate(result, f"{ORT} int8")
+    assert (crashed.verdict, crashed.chosen) == ("fail", False)
+    assert crashed.reason == "could not be judged: The contender crashed"
+    every = True
+    with pytest.raises(MeasurementError, match="The contender crashed"):
+        built(small, force=True)
+
+
+def test_rows_that_calibrate_do_not_judge(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where too few are left no quantized candidate is made; of the others all rows judge."""
+    with np.load(small.data) as stored:
+        np.savez(small.folder / "e.npz", x=stored["x"][:400], label=stored["label"][:400])
+    data = str(small.folder / "e.npz")
+
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("a candidate was quantized")
+
+    monkeypatch.setattr(building, "quantize", never)
+    result = built(small, data=data, calibration=data)
+    assert result.chosen == f"{ORT} fp32"
+    assert "--calibration do not judge" in candidate(result, f"{ORT} int8").reason
+
+
+def test_numbers_as_labels(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle that does not say what it solves is not refused for labels that are no classes."""
+    asked: list[str | None] = []
+
+    def read(bundle: object, problem: str | None, *_: object, **__: object) -> None:
+        asked.append(problem)
+        if problem != "regression" or fails:
+            raise ConfigError("Row 1: 0.5 is no class.")
+
+    monkeypatch.setattr(building, "read_verdict_rows", read)
+    fails = False
+    assert built(small).chosen == f"{ORT} int8"
+    assert asked == [None, "regression"]
+    fails = True
+    with pytest.raises(ConfigError, match="is no class"):
+        built(small, force=True)
+
+
+def test_two_numbers_per_row(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A bundle whose scores are taken as they are is a regression, however many labels it has."""
+    opened = open_bundle(small.bundle)
+    asked: list[str | None] = []
+
+    def read(bundle: object, problem: str | None, *_: object, **__: object) -> None:
+        asked.append(problem)
+        raise ConfigError("Stop here.")
+
+    post = {"kind": "classification", "activation": "none", "top_k": 1}
+    manifest = replace(opened.manifest, processor={"post": post})
+    monkeypatch.setattr(building, "_export", lambda _: replace(opened, manifest=manifest))
+    monkeypatch.setattr(building, "check_rows", lambda *_, **__: None)
+    monkeypatch.setattr(building, "read_verdict_rows", read)
+    with pytest.raises(ConfigError, match="Stop here"):
+        built(small)
+    assert asked == ["regression"]
+
+
+SCHEMAS = Registry().with_resources(
+    (name, Resource.from_contents(json.loads((files("edgekit.core") / name).read_text("utf-8"))))
+    for name in ("build.schema.json", "validate.schema.json", "bench.schema.json")
+)
+
+
+def check_schema(value: object) -> None:
+    """Hold a result to the published schema."""
+    schema = SCHEMAS.contents("build.schema.json")
+    Draft202012Validator.check_schema(schema)
+    Draft202012Validator(schema, registry=SCHEMAS).validate(value)
+
+
+def test_result_fits_the_schema(small: Small) -> None:
+    """Chosen or not, and nothing that the schema does not name."""
+    found = built(small)
+    check_schema(to_json(found))
+    check_schema(to_json(built(small, max_drop="0.0001%", force=True)))
+    with pytest.raises(ValidationError, match="surplus"):
+        check_schema({**to_json(found), "surplus": 1})  # type: ignore[dict-item]
+
+
+def test_schema_names_every_field() -> None:
+    """A new field of a record is a line in the schema."""
+    schema = SCHEMAS.contents("build.schema.json")
+    for name, record in (("step", BuildStep), ("candidate", BuildCandidate)):
+        names = {one.name for one in fields(record)}
+        assert set(schema["$defs"][name]["properties"]) == names
+        assert set(schema["$defs"][name]["required"]) == names
+    names = {one.name for one in fields(BuildResult)}
+    assert set(schema["properties"]) == names | {"error"}
+    assert set(schema["required"]) == names
 
 
 def test_interrupted(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:

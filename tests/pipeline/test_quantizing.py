@@ -17,11 +17,13 @@ from edgekit.core.measurements import KeptFloat, Noise, QuantizeResult, Tried
 from edgekit.core.results import to_json
 from edgekit.evaluation import latency as timing
 from edgekit.pipeline import quantizing
+from edgekit.pipeline.choices import candidates
 from edgekit.pipeline.choices.candidates import Workshop
 from edgekit.pipeline.choices.judging import Judge
 from edgekit.quantization.recipes import Recipe
 from edgekit.quantization.sensitivity import GroupError, Sensitivity
 from edgekit.quantization.trials import Measured
+from edgekit.runtime.golden import read
 from tests.pipeline.quantizable import (
     SCHEMAS,
     Small,
@@ -352,6 +354,25 @@ def test_output_in_a_folder_that_is_not_there(small: Small) -> None:
     assert [path.name for path in deep.parent.iterdir()] == ["q"]
 
 
+def test_other_answers_without_vnni(
+    small: Small, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A target that may lack VNNI gets no bundle that answers otherwise there than here."""
+    monkeypatch.setattr(candidates, "find_emulator", lambda: ("qemu",))
+    monkeypatch.setattr(
+        candidates,
+        "emulated_answers",
+        lambda bundle, *_: {
+            name: -values for name, values in read(bundle / "golden.safetensors").expected.items()
+        },
+    )
+    refused = judged(small, target="cpu-x86", engine="onnxruntime")
+    assert (refused.verdict, refused.output) == ("fail", None)
+    assert any("On a processor without VNNI" in note for note in refused.notes)
+    assert small.nothing_left()
+    assert judged(small, target="cpu-x86-vnni", engine="onnxruntime").verdict == "pass"
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_interrupted(small: Small, monkeypatch: pytest.MonkeyPatch, keep: bool) -> None:
     """Ctrl-C leaves nothing, or with --keep the best that was found, and says so."""
@@ -364,6 +385,7 @@ def test_interrupted(small: Small, monkeypatch: pytest.MonkeyPatch, keep: bool) 
         judged(small, keep=keep)
     if keep:
         assert "was left at" in str(caught.value)
+        assert not open_bundle(small.output).manifest.judged_on_data
         assert edgekit.verify(small.output).passed
     else:
         assert small.nothing_left()

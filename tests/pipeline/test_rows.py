@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError
 from edgekit.pipeline.rows import (
     ask_budget,
+    check_rows,
     data_name,
     more_rows,
     read_verdict_rows,
@@ -17,6 +19,7 @@ from edgekit.pipeline.rows import (
     wants_labels,
 )
 from tests.runtime.conftest import linear_graph, write_bundle
+from tests.tiny_pictures import album, picture_bundle
 
 
 @pytest.mark.parametrize(
@@ -87,3 +90,34 @@ def test_several_labels_are_read_as_the_bundle_means_them(tmp_path: Path) -> Non
     assert found.labels is not None
     assert found.labels[0] == (0, 1)
     assert used_rows(manifest) == set()
+
+
+def test_features_of_pictures_are_judged_on_pictures(tmp_path: Path) -> None:
+    """By the bundle's processor: a task of that name reads texts as well."""
+    bundle = picture_bundle(tmp_path / "b", "image-states")
+    data = str(album(tmp_path / "album", 60))
+    check_rows(bundle, data, None)
+    samples = read_verdict_rows(bundle, None, data, None)
+    assert samples.labels is None
+    assert all(isinstance(row["image"], Path) for row in samples.inputs)
+    (tmp_path / "t.csv").write_text("text,score\na,1\n")
+    with pytest.raises(ConfigError, match="no column 'image'"):
+        check_rows(bundle, str(tmp_path / "t.csv"), None)
+
+
+def test_boxes_are_not_judged_on_data(tmp_path: Path) -> None:
+    """They calibrate, though."""
+    bundle = picture_bundle(tmp_path / "b", "object-detection")
+    data = str(album(tmp_path / "album", 3))
+    with pytest.raises(ConfigError, match="no metric for object-detection"):
+        check_rows(bundle, data, None)
+    check_rows(bundle, data, None, judged=False)
+
+
+def test_two_towers_are_not_judged_on_data(tmp_path: Path) -> None:
+    """Before anything is read."""
+    made = picture_bundle(tmp_path / "b", "image-states")
+    parts = dict.fromkeys(("image", "text"), made.manifest.components["model"])
+    towers = Bundle(made.path, replace(made.manifest, components=parts))
+    with pytest.raises(ConfigError, match="bundle of image and text"):
+        check_rows(towers, "d.csv", None)

@@ -16,18 +16,15 @@ from jsonschema import Draft202012Validator, ValidationError
 from referencing import Registry, Resource
 
 import edgekit
-from edgekit.core.bundle import open_bundle, replace_evidence
+from edgekit.core.bundle import open_bundle
 from edgekit.core.errors import BudgetNotMet, ConfigError, MeasurementError, MissingDependency
 from edgekit.core.manifest import Origin, Source, TensorSpec
 from edgekit.core.measurements import (
     Accuracy,
-    BenchResult,
-    Contender,
     Gate,
     Interval,
     Latency,
     LayerError,
-    Noise,
     Numerics,
     Size,
     ValidateResult,
@@ -35,8 +32,6 @@ from edgekit.core.measurements import (
 )
 from edgekit.core.results import to_json
 from edgekit.pipeline import validating
-from edgekit.pipeline.recording import record_evidence
-from edgekit.reporting.reading import evidence_result
 from edgekit.runtime.model import Model
 from edgekit.sources import opening
 from tests.models import save_model
@@ -417,91 +412,6 @@ def test_a_timed_result_fits_the_schema(linear: Path) -> None:
         "Not measured by this run, and removed: the latency and memory of an earlier one."
     )
     assert not {"latency", "memory", "noise"} & set(open_bundle(linear).manifest.evidence)
-
-
-def _timed_elsewhere() -> ValidateResult:
-    """A validation with a measurement, on another device."""
-    row = Contender("b", "onnxruntime", 1, 16, 2.0, None, None, None, 500.0, 1.0, 1.0, 1.0, 5, 5,
-                    9, 5)  # fmt: skip
-    noise = Noise(1.0, 0.9, 1.1, "noisy", ("others ran",))
-    timed = BenchResult({}, {}, {}, (row,), (), noise)
-    latency = Latency(10.0, 2.0, Interval(5.0, 4.0, 6.0))
-    accuracy = Accuracy("accuracy", 0.9, 0.89, 0.011, 0.0, 0.02, 500, None)
-    gates = (Gate("max_drop", 0.05, 0.011, True), Gate("max_size_mb", 1.0, None, None))
-    return ValidateResult(
-        "pass", accuracy, {"y": Numerics(0.1, 0.01, 0.99, 1.0)}, latency, Size(10, 10, 1.0), gates,
-        {"cpu": "board"}, {"edgekit": "0"}, timing=timed,
-    )  # fmt: skip
-
-
-def test_a_record_is_of_one_run(linear: Path) -> None:
-    """A speed of the board is never shown as that of the workstation."""
-    before = open_bundle(linear)
-    replace_evidence(before, {"run_on": None, "latency": {"old": 1}})
-    record_evidence(open_bundle(linear), _timed_elsewhere())
-    recorded = open_bundle(linear).manifest.evidence
-    assert recorded["run_on"] is None
-    assert recorded["latency"]["speedup"]["value"] == 5  # type: ignore[index,call-overload]
-    assert recorded["noise"]["verdict"] == "noisy"  # type: ignore[index,call-overload]
-    here = replace(_timed_elsewhere(), latency=None, timing=None, device={"cpu": "workstation"})
-    told = record_evidence(open_bundle(linear), here)
-    assert "removed: the latency and memory" in told
-    recorded = open_bundle(linear).manifest.evidence
-    assert recorded["device"] == {"cpu": "workstation"}
-    assert not {"latency", "memory", "noise"} & set(recorded)
-
-
-def test_a_record_on_fewer_rows_does_not_replace(linear: Path) -> None:
-    """The stronger evidence stays unless that is asked for, and either is said."""
-    strong = _timed_elsewhere()
-    assert strong.accuracy is not None
-    record_evidence(open_bundle(linear), strong, data="movies.csv")
-    kept = open_bundle(linear).manifest.evidence
-    weak = replace(strong, verdict="fail", accuracy=replace(strong.accuracy, samples=40))
-    for lesser, rests_on in ((weak, "40 rows"), (replace(strong, accuracy=None), "golden inputs")):
-        said = record_evidence(open_bundle(linear), lesser, data="movies.csv")
-        assert said.startswith("Not recorded: ")
-        assert "a verdict (pass) on 500 rows of movies.csv" in said
-        assert rests_on in said
-        assert "--record --force" in said
-        assert open_bundle(linear).manifest.evidence == kept
-    said = record_evidence(open_bundle(linear), weak, data="movies.csv", force=True)
-    assert "It replaces a verdict (pass) on 500 rows of movies.csv." in said
-    assert open_bundle(linear).manifest.evidence["accuracy"]["samples"] == 40  # type: ignore[index,call-overload]
-
-
-def test_a_record_of_another_question_replaces(linear: Path) -> None:
-    """Fewer rows of other data, or of another metric, are no weaker answer to the same."""
-    strong = _timed_elsewhere()
-    assert strong.accuracy is not None
-    few = replace(strong, accuracy=replace(strong.accuracy, samples=40))
-    for other, data in (
-        (few, "books.csv"),
-        (replace(few, accuracy=replace(strong.accuracy, samples=40, metric="f1-macro")), "m.csv"),
-    ):
-        record_evidence(open_bundle(linear), strong, data="m.csv", force=True)
-        assert "Recorded in" in record_evidence(open_bundle(linear), other, data=data)
-
-
-def test_a_record_tells_what_it_rests_on(linear: Path, tmp_path: Path) -> None:
-    """The data by its name alone, the day, and what was timed."""
-    path = tmp_path / "movies.csv"
-    path.write_text("x")
-    record_evidence(open_bundle(linear), _timed_elsewhere(), data=f"{path}")
-    evidence = open_bundle(linear).manifest.evidence
-    assert evidence["basis"]["data"] == "movies.csv"  # type: ignore[index,call-overload]
-    assert len(evidence["basis"]["date"]) == 10  # type: ignore[index,call-overload]
-    assert evidence["workload"] == {"batch": 1, "length": 16}
-
-
-def test_a_record_tells_what_the_verdict_was_judged_by(linear: Path) -> None:
-    """Gates with their limits, and how far the outputs lie apart, come back as they were."""
-    result = _timed_elsewhere()
-    record_evidence(open_bundle(linear), result)
-    read = evidence_result(open_bundle(linear))
-    assert read.gates == result.gates
-    assert read.numerics == result.numerics
-    assert (read.verdict, read.accuracy) == (result.verdict, result.accuracy)
 
 
 @pytest.mark.parametrize(

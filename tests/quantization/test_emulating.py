@@ -75,14 +75,16 @@ def test_an_emulator_that_is_gone(small: Small, tmp_path: Path) -> None:
 def test_it_is_found_where_it_is_installed(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Either of Debian's two packages, on x86 Linux alone; nothing where there is neither."""
+    """Either of Debian's two packages, on x86 Linux alone; nothing that has no AVX2 yet."""
     monkeypatch.setattr(sys, "platform", "linux")
     monkeypatch.setattr("edgekit.core.cpu.arch", lambda: "x86_64")
     monkeypatch.setenv("PATH", str(tmp_path))
     assert find_emulator() is None
     program = tmp_path / name
-    program.write_text("#!/bin/sh\n")
+    program.write_text("#!/bin/sh\necho 'qemu-x86_64 version 7.1.9 (Debian)'\n")
     program.chmod(0o755)
+    assert find_emulator() is None
+    program.write_text("#!/bin/sh\necho 'qemu-x86_64 version 7.2.0 (Debian)'\n")
     assert find_emulator() == (str(program), "-cpu", emulating.PROCESSOR)
     monkeypatch.setattr("edgekit.core.cpu.arch", lambda: "arm64")
     assert find_emulator() is None

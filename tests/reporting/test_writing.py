@@ -167,6 +167,14 @@ def test_a_quantization_is_rendered(tmp_path: Path) -> None:
     assert "Built, not run on host" in text
 
 
+def test_a_quantization_that_left_nothing_is_not_called_built(tmp_path: Path) -> None:
+    """It tells of no run because there is no bundle, not because the device was not there."""
+    path = tmp_path / "quantize.json"
+    path.write_text(json.dumps(to_json(replace(QUANTIZED, output=None, verdict="fail"))))
+    write_report(path, None, markdown=tmp_path / "r.md")
+    assert "not run on" not in (tmp_path / "r.md").read_text()
+
+
 def test_a_quantization_without_a_candidate_is_not(tmp_path: Path) -> None:
     """There is nothing to draw, and that is said."""
     none = replace(QUANTIZED, bundle_id=None, bytes=None, ratio_to_input=None, bits=None)

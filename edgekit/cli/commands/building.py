@@ -91,7 +91,9 @@ def command(
 
     For a target that is not this machine the profile's order of precisions decides, and speed is
     not measured. What only the target's device could open is judged with the same graph on this
-    machine's CPU, where that has kernels for it: built, not run.
+    machine's CPU, where that has kernels for it: built, not run. Where it has none, the first
+    candidate by the profile's order is left unjudged (exit code 0), unless DATA is given: a budget
+    that nothing here can judge is not kept (exit code 5).
 
     A noisy run is reported and marked. A gate on time is inconclusive in it: neither missed nor,
     where you asked for it, passed. One that nobody asked for (not_slower, the target's latency)
@@ -140,7 +142,9 @@ def describe(result: BuildResult) -> str:
     found = result.validation
     accuracy = None if found is None else found.accuracy
     lines = [
-        verdict_line(
+        f"verdict: none; built, not run on {result.target}, and nothing here can judge it"
+        if found is None and result.output is not None and result.not_run is not None
+        else verdict_line(
             result.verdict, target=result.target, run=result.not_run is None,
             by_data=accuracy is not None,
         )
@@ -164,7 +168,8 @@ def describe(result: BuildResult) -> str:
     ]
     lines += ["", table(("step", "of", "took"), steps)] if steps else []
     if result.output is not None:
-        lines += ["", f"{result.output}: {result.chosen}, {result.output / 'report.html'}"]
+        page = "" if found is None else f", {result.output / 'report.html'}"
+        lines += ["", f"{result.output}: {result.chosen}{page}"]
     return "\n".join(lines)
 
 

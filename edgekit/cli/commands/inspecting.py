@@ -235,7 +235,7 @@ def _recorded(bundle: Bundle) -> list[tuple[str, object]]:
     if "accuracy" not in bundle.manifest.evidence:
         return told
     # Only here: most bundles hold none.
-    from edgekit.reporting.reading import evidence_result
+    from edgekit.reporting.reading import evidence_result, stood_in
 
     try:
         result = evidence_result(bundle)
@@ -246,7 +246,9 @@ def _recorded(bundle: Bundle) -> list[tuple[str, object]]:
     basis = bundle.manifest.evidence.get("basis")
     basis = basis if isinstance(basis, Mapping) else {}
     when = f", {basis['date']}" if isinstance(basis.get("date"), str) else ""
-    told.append(("verdict", f"{result.verdict}{without} (validate --record{when})"))
+    place = stood_in(basis)
+    by = f", {place}" if place else ""
+    told.append(("verdict", f"{result.verdict}{without} (validate --record{when}{by})"))
     if accuracy is not None:
         told += _accuracy(accuracy, f"by validate, {_rows(accuracy, basis.get('data'))}{when}")
     if latency is not None:

@@ -34,8 +34,9 @@ class Metric:
     metric is the mean of that. ``influence`` says for the others, from the reference's rows and the
     candidate's, how far a changed share of the samples can move the value at most, per share, and
     ``moved`` how many samples changed, where rows may differ without any effect.
-    ``hides_a_word`` metrics ask a model for a word of each text that was masked: the prediction
-    is that word's log-likelihood, and there is no other truth.
+    The scores of a ``graded`` one lie anywhere between 0 and 1, those of others are one or the
+    other. ``hides_a_word`` metrics ask a model for a word of each text that was masked: the
+    prediction is that word's log-likelihood, and there is no other truth.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Metric:
     influence: Callable[[Floats, Floats], float] | None = None
     moved: Callable[[Floats, Floats], int] | None = None
     hides_a_word: bool = False
+    graded: bool = False
 
 
 def mean(rows: Floats, weights: Floats) -> Floats:

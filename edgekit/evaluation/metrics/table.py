@@ -48,7 +48,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("mae", False, numbers.absolute, mean, influence=unbounded),
         Metric("rmse", False, numbers.squared, root_mean, influence=unbounded),
         Metric("exact-match", True, answers.exact, mean, first),
-        Metric("answer-f1", True, answers.overlap, mean, first),
+        Metric("answer-f1", True, answers.overlap, mean, first, graded=True),
         Metric(
             "perplexity", False, numbers.surprise, exp_mean, influence=unbounded,
             hides_a_word=True,

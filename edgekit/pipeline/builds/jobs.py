@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,3 +66,14 @@ class Job:
         if kept.cached:
             self.progress(f"{what}: found in the cache")
         return kept.bundle
+
+    def told(self, error: EdgekitError) -> str:
+        """An error as a candidate's reason."""
+        return self.without_folder(error.message.rstrip("."))
+
+    def without_folder(self, text: str) -> str:
+        """A text without the working folder's name and those of the steps in it.
+
+        Nobody knows the names of the folders that a build works in.
+        """
+        return re.sub(rf"{re.escape(str(self.folder))}(/[^/\s:;,]+)?/?", "", text)

@@ -8,8 +8,9 @@ from pathlib import Path
 from edgekit.core import cpu
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import StepError, disk_errors
-from edgekit.core.hashing import sha256_file
+from edgekit.core.hashing import canonical_json, sha256_bytes, sha256_file
 from edgekit.pipeline.provenance import LIBRARIES, versions
+from edgekit.sources.data_pictures import class_folders
 
 Json = dict[str, object]
 
@@ -29,7 +30,8 @@ def source_key(source: str, revision: str | None) -> Json | None:
 def data_key(data: str | None, *, pictures: bool = False) -> object:
     """The content of a DATA file or folder ("" where none is given).
 
-    None for a data set id, and for a table that only names `pictures`: their content is elsewhere.
+    None for a data set id, and for a table that only names `pictures`, in a folder or not: their
+    content is elsewhere.
     """
     if data is None:
         return ""
@@ -40,6 +42,8 @@ def data_key(data: str | None, *, pictures: bool = False) -> object:
             return None
         with disk_errors(StepError, f"reading {path}"):
             return [sha256_file(path), split]
+    if pictures:
+        return _album(f"{path}#{split}" if split else str(path))
     return [_tree(path), split] if path.is_dir() else None
 
 
@@ -51,9 +55,14 @@ def metric_key(metric: str | None) -> str | None:
 
 
 def bundle_key(bundle: Bundle) -> Json:
-    """What a bundle answers and which original it is held to."""
+    """What a bundle answers, which original it is held to, and by what steps it came to be.
+
+    Two builds may come to the same answers by different DATA, and each tells of its own.
+    """
     source = bundle.manifest.source
+    steps = [{**step.to_json(), "seconds": None} for step in bundle.manifest.steps]
     return {
+        "steps": sha256_bytes(canonical_json(steps)),
         "input": bundle.id,
         "task": bundle.manifest.task,
         "origin": None if source is None else source.origin.sha256,
@@ -76,6 +85,20 @@ def host_key() -> Json:
             "threads": cpu.available_threads(),
         }
     }
+
+
+def _album(spec: str) -> object:
+    """The pictures of every class, exactly those that are read; None for another kind of DATA."""
+    table = class_folders(spec)
+    if table is None:
+        return None
+    root = Path(table.origin)
+    with disk_errors(StepError, f"reading {root}"):
+        return [
+            [row["label"], path.relative_to(root).as_posix(), sha256_file(path)]
+            for row in table.rows(table.columns)
+            for path in [Path(str(row["image"]))]
+        ]
 
 
 def _tree(folder: Path) -> Mapping[str, str]:

@@ -5,32 +5,45 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from edgekit.core.bundle import Bundle, BundleWriter, open_bundle
 from edgekit.core.errors import (
     BudgetNotMet,
     BundleError,
-    EdgekitError,
+    MeasurementError,
     SessionError,
     StepError,
     disk_errors,
 )
-from edgekit.core.manifest import RuntimeChoice
+from edgekit.core.manifest import Manifest, RuntimeChoice
 from edgekit.core.measurements import BuildCandidate, BuildStep, ValidateResult
 from edgekit.core.results import to_json
 from edgekit.pipeline.builds.jobs import Job
-from edgekit.pipeline.builds.ranking import Rung, Speeds
+from edgekit.pipeline.builds.ranking import Rung, Speeds, why_not_run
 from edgekit.pipeline.recording import record_evidence
 from edgekit.pipeline.validating import validate
 from edgekit.reporting import render_html
 from edgekit.reporting.reading import NOT_RUN
 from edgekit.reporting.writing import RESULT_NAME
 from edgekit.runtime.engines import find_engine
+from edgekit.runtime.golden import coarsest, stored_precision
 from edgekit.runtime.opening import open_model
 
 REPORT = "report.html"
+# How the reason begins of a candidate that nothing on this machine can judge.
+_UNJUDGED = "built, not run, and nothing here can judge it"
+_COMPUTED = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
+_WORDS = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+@dataclass(frozen=True)
+class StandIn:
+    """What is judged in a bundle's place, and the precision that this CPU computes it in."""
+
+    bundle: Bundle
+    precision: str
 
 
 def prove(
@@ -47,21 +60,24 @@ def prove(
     for number, rung in enumerate(others):
         # A cached bundle is never written to.
         path = folder / f"proof-{number}" / name
-        here = rung.bundle.manifest.evidence.get("run_on") is not None
-        judged = _copy(rung.bundle, path) if here else stand_in(rung.bundle, path)
-        job.progress(f"Validating {rung.name}")
-        began = time.monotonic()
-        problem, notes = None, speeds.notes
-        if not here:
-            found = _refusal(judged)
-            if found is not None:
+        other: StandIn | None = None
+        notes = speeds.notes
+        if rung.bundle.manifest.evidence.get("run_on") is not None:
+            judged = _copy(rung.bundle, path)
+        else:
+            try:
+                other = stand_in(rung.bundle, path)
+            except (SessionError, BundleError) as refusal:
                 job.candidates[rung.name] = replace(
                     job.candidates[rung.name],
-                    reason="built, not run, and nothing here can judge it:"
-                    f" {found.message.rstrip('.')}",
+                    reason=f"{_UNJUDGED}: {job.told(refusal)}",
                 )
                 continue
-            notes = (not_run_note(rung.bundle), *notes)
+            judged = other.bundle
+            notes = (not_run_note(rung.bundle, other.precision), *notes)
+        job.progress(f"Validating {rung.name}")
+        began = time.monotonic()
+        problem = None
         try:
             result = validate(
                 path, reference=options.source, data=options.data, columns=options.columns,
@@ -74,6 +90,17 @@ def prove(
             if not isinstance(missed.result, ValidateResult):
                 raise
             result, problem = missed.result, missed.message.rstrip(".")
+        except (MeasurementError, SessionError, BundleError) as error:
+            # It is out; the next one may be sound.
+            job.errors.append(error)
+            found = error.result if isinstance(error.result, ValidateResult) else None
+            job.candidates[rung.name] = replace(
+                job.candidates[rung.name],
+                verdict="fail",
+                accuracy=None if found is None else found.accuracy,
+                reason=f"could not be judged: {job.told(error)}",
+            )
+            continue
         job.steps.append(
             BuildStep("validate", rung.name, round(time.monotonic() - began, 3), False, None)
         )
@@ -83,10 +110,10 @@ def prove(
         )  # fmt: skip
         if problem is not None:
             continue
-        for other in others:
-            why = speeds.reasons.get(other.name)
-            job.candidates[other.name] = replace(
-                job.candidates[other.name],
+        for rest in others:
+            why = speeds.reasons.get(rest.name)
+            job.candidates[rest.name] = replace(
+                job.candidates[rest.name],
                 reason="not needed, a better one passed" + (f": {why}" if why else ""),
             )
         tried = tuple(
@@ -94,11 +121,13 @@ def prove(
             for one in job.candidates.values()
         )
         proved = judged
-        if not here:
+        if other is not None:
             # The evidence is of the bundle that ships, which nothing but its device opens.
             proved = _copy(rung.bundle, folder / f"proved-{number}" / name)
-            result = replace(result, bundle={**result.bundle, "bundle_id": proved.id})
-        record_evidence(proved, result, data=options.data)
+            own = {"bundle_id": proved.id, "precision": _shipped_precision(proved.manifest)}
+            result = replace(result, bundle={**result.bundle, **own})
+        stood_in = None if other is None else {"judged_on": "cpu", "precision": other.precision}
+        record_evidence(proved, result, data=options.data, stood_in=stood_in)
         return (
             rung,
             open_bundle(proved.path, check="quick"),
@@ -107,15 +136,48 @@ def prove(
     return None
 
 
-def stand_in(bundle: Bundle, path: Path) -> Bundle:
-    """A bundle's own files for this machine's CPU, whatever device and processor it asks for."""
+def unjudged(job: Job, speeds: Speeds) -> list[Rung]:
+    """The ranked candidates that nothing on this machine could judge, in their order."""
+    return [one for one in speeds.order if job.candidates[one.name].reason.startswith(_UNJUDGED)]
+
+
+def stand_in(bundle: Bundle, path: Path) -> StandIn:
+    """A bundle's own files for this machine's CPU, whatever device and processor it asks for.
+
+    It computes in the precision that the bundle asks for where this CPU does, and otherwise in
+    float32. Raises SessionError or BundleError where the CPU has no kernels for it.
+    """
     manifest = bundle.manifest
     requires = replace(manifest.requires, arch=None, cpu_features=())
-    runtime = manifest.runtime
+    options = dict(manifest.runtime.options)
+    hint = options.get("precision_hint")
     if (manifest.target or {}).get("device", "cpu") != "cpu":
         # What tunes the device means nothing to the CPU.
-        runtime = RuntimeChoice(dict(find_engine(manifest.requires.engine).EXACT_OPTIONS))
-    return _copy(replace_manifest(bundle, requires=requires, runtime=runtime), path)
+        options = {} if hint is None else {"precision_hint": hint}
+    if hint is not None:
+        asked = replace_manifest(bundle, requires=requires, runtime=RuntimeChoice(options))
+        try:
+            computed = _computed(asked)
+        except (SessionError, BundleError):
+            computed = None
+        if computed == _COMPUTED.get(str(hint)):
+            return StandIn(_copy(asked, path), str(computed))
+    options |= find_engine(manifest.requires.engine).EXACT_OPTIONS
+    exact = replace_manifest(bundle, requires=requires, runtime=RuntimeChoice(options))
+    computed = _computed(exact)
+    return StandIn(_copy(exact, path), computed)
+
+
+def _computed(bundle: Bundle) -> str:
+    """The precision that the engine computes a bundle's floats in on this machine."""
+    with open_model(bundle) as model:
+        return str(model.facts().get("precision", "fp32"))
+
+
+def _shipped_precision(manifest: Manifest) -> str:
+    """What a bundle is stored and asks to be computed in, the coarser of the two."""
+    hint = str(manifest.runtime.options.get("precision_hint"))
+    return coarsest(stored_precision(manifest), _COMPUTED.get(hint, "fp32"))
 
 
 def replace_manifest(bundle: Bundle, **changes: object) -> Bundle:
@@ -123,31 +185,30 @@ def replace_manifest(bundle: Bundle, **changes: object) -> Bundle:
     return replace(bundle, manifest=replace(bundle.manifest, **changes))  # type: ignore[arg-type]
 
 
-def _refusal(bundle: Bundle) -> EdgekitError | None:
-    """What this CPU says against opening a bundle, None where it opens it."""
-    try:
-        open_model(bundle).close()
-    except (SessionError, BundleError) as error:
-        return error
-    return None
+def not_run_note(bundle: Bundle, computed: str | None) -> str:
+    """What a verdict rests on that was reached without the target.
 
-
-def why_not_run(bundle: Bundle) -> str | None:
-    """Why a bundle was not run on its target; None where it was."""
-    if bundle.manifest.evidence.get("run_on") is not None:
-        return None
-    facts = bundle.manifest.steps[-1].facts if bundle.manifest.steps else {}
-    return str(facts.get("not_run") or "its device is not here").rstrip(".")
-
-
-def not_run_note(bundle: Bundle) -> str:
-    """What a verdict rests on that was reached without the target."""
+    `computed` is the precision of this machine's CPU; None where it could not judge at all.
+    """
     manifest = bundle.manifest
     target = (manifest.target or {}).get("name")
+    why = f"{NOT_RUN} {target}: {why_not_run(bundle)}."
+    if computed is None:
+        return (
+            f"{why} Nothing on this machine can judge it, so that nothing is claimed of it. Judge"
+            " it there with: edgekit validate --record."
+        )
+    shipped = _shipped_precision(manifest)
+    unseen = (
+        f" What {_WORDS[shipped]} loses, or overflows in, cannot show here."
+        if shipped in _WORDS and shipped not in (computed, "fp32")
+        else ""
+    )
     return (
-        f"{NOT_RUN} {target}: {why_not_run(bundle)}. The same graph was judged on this"
-        f" machine's CPU ({manifest.requires.engine}), which may round otherwise than the device;"
-        " speed and memory are not measured. Check it there with: edgekit verify."
+        f"{why} The same graph was judged on this machine's CPU ({manifest.requires.engine}),"
+        f" computed in {_WORDS.get(computed, computed)}, which may round otherwise than the"
+        f" device; speed and memory are not measured.{unseen} Check it"
+        " there with: edgekit verify."
     )
 
 

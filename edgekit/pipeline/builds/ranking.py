@@ -54,7 +54,7 @@ def rank(
     rungs: Sequence[Rung], profile: Profile, goal: Goal, options: Options, progress: Progress
 ) -> Speeds:
     """The candidates, the best for the goal first; a less exact one has to be the faster one."""
-    here = elsewhere(profile)
+    here = _elsewhere(rungs, profile)
     if goal == "size":
         order = sorted(rungs, key=lambda rung: rung.bundle.bytes())
         unmeasured = "" if here is None else f"; speed not measured: {here}"
@@ -76,6 +76,24 @@ def rank(
     others = rank(rungs[1:], profile, goal, options, progress)
     failed = _named(_unmeasured(error), rungs)
     return replace(others, rejected={rungs[0].name: failed, **others.rejected})
+
+
+def why_not_run(bundle: Bundle) -> str | None:
+    """Why a bundle was not run on its target; None where it was."""
+    if bundle.manifest.evidence.get("run_on") is not None:
+        return None
+    facts = bundle.manifest.steps[-1].facts if bundle.manifest.steps else {}
+    return str(facts.get("not_run") or "its device is not here").rstrip(".")
+
+
+def _elsewhere(rungs: Sequence[Rung], profile: Profile) -> str | None:
+    """Why the candidates cannot be timed here, None where they can.
+
+    Whether an accelerator is here is known from what has been run on it, not from its name.
+    """
+    if profile.device == "cpu":
+        return elsewhere(profile)
+    return next((why for rung in rungs if (why := why_not_run(rung.bundle)) is not None), None)
 
 
 def _measure(

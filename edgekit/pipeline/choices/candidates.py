@@ -26,6 +26,7 @@ from edgekit.core.hashing import canonical_json
 from edgekit.core.manifest import Golden, Manifest, Requires, RuntimeChoice, Step
 from edgekit.core.profiles import Profile
 from edgekit.core.tolerance import Tolerance, tolerance_for
+from edgekit.pipeline.progress import Progress
 from edgekit.pipeline.provenance import created_by, versions
 from edgekit.quantization.emulating import PROCESSOR, emulated_answers, find_emulator
 from edgekit.quantization.recipes import Feeds, Prepared, QuantizedComponent, Recipe
@@ -178,11 +179,15 @@ class Workshop:
             writer.stage(manifest)
             return writer.commit()
 
-    def look_without_vnni(self, candidate: Candidate) -> str | None:
+    def look_without_vnni(
+        self, candidate: Candidate, progress: Progress
+    ) -> tuple[str, bool] | None:
         """What becomes of a candidate's answers on an x86 processor without VNNI, in a sentence.
 
-        QEMU imitates one; `finish` then tells it as a fact too. None where the question does not
-        arise, where QEMU is not installed, or where there are no golden inputs.
+        With it, whether they are those of this machine within the precision's tolerance: what was
+        judged here holds there too. QEMU imitates the processor; `finish` then tells it as a fact.
+        None where the question does not arise, where QEMU is not installed, or where there are no
+        golden inputs.
         """
         integers = any(part.facts.get("integer_kernels") for part in candidate.parts.values())
         stored = candidate.bundle.manifest.golden
@@ -197,18 +202,19 @@ class Workshop:
             return None
         where = f"On a processor without VNNI ({PROCESSOR}, by QEMU)"
         values = read(candidate.bundle.file(stored.file))
+        progress(f"Answering the golden inputs without VNNI ({PROCESSOR}, by QEMU)")
         try:
             found = emulated_answers(candidate.bundle.path, emulator, self.folder)
         except MeasurementError as error:
-            return f"{where} the golden inputs were not answered: {error.message}."
-        far = _beyond(candidate, self.profile.tolerance, found, values.reference)
+            return f"{where} the golden inputs were not answered: {error.message}.", True
+        far = _beyond(candidate, self.profile.tolerance, found, values.expected)
         rows = [distance(found[name], one) for name, one in values.expected.items()]
         max_abs, cosine = max(row[0] for row in rows), min(row[1] for row in rows)
         numbers = {"max_abs": max_abs, "cosine": cosine} if math.isfinite(max_abs + cosine) else {}
         self._without_vnni = {"processor": PROCESSOR, "passed": far is None, **numbers}
         told = f"{where} the golden answers are off from this machine's by {max_abs:.3g} (cosine"
-        rest = "within PyTorch's tolerance" if far is None else f"beyond the tolerance: {far}"
-        return f"{told} {cosine:.5f}), {rest}."
+        rest = "within its tolerance" if far is None else f"beyond its tolerance: {far}"
+        return f"{told} {cosine:.5f}), {rest}.", far is None
 
     def _manifest(self, recipe: Recipe, parts: Mapping[str, QuantizedComponent]) -> Manifest:
         first = next(iter(parts.values()))
@@ -336,7 +342,7 @@ def _beyond(
     answers: Mapping[str, Array],
     reference: Mapping[str, Array],
 ) -> str | None:
-    """Why answers are too far from the reference's for a candidate's precision; None if not."""
+    """Why answers are too far from others for a candidate's precision; None if they are not."""
     precision = next(iter(candidate.parts.values())).precision
     rule = tolerance_for(precision, overrides)
     for name, wanted in reference.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from edgekit.core.cpu import VNNI
 from edgekit.core.errors import QuantizeError, SessionError
 from edgekit.core.measurements import (
     Tried,
@@ -64,12 +65,21 @@ class Choice:
             # The other notes are of ranges that were taken from the golden samples.
             chosen.notes += self._judge.rows.notes
         if chosen.candidate is not None and chosen.missed is None:
-            seen = self._workshop.look_without_vnni(chosen.candidate)
-            chosen.notes += [] if seen is None else [seen]
+            self._look_without_vnni(chosen, chosen.candidate)
         if sensitivity and chosen.sensitivity is None and chosen.candidate is not None:
             recipe = replace(chosen.candidate.recipe, levels={})
             chosen.sensitivity = self._rank(recipe)
         return chosen
+
+    def _look_without_vnni(self, chosen: Chosen, candidate: Candidate) -> None:
+        """Refuse, for a target that may lack VNNI, what answers otherwise there than here."""
+        seen = self._workshop.look_without_vnni(candidate, self._progress)
+        if seen is None:
+            return
+        told, alike = seen
+        chosen.notes.append(told)
+        if not alike and self._workshop.profile.may_lack(VNNI):
+            chosen.verdict, chosen.missed = "fail", told
 
     def _suits(self, recipe: Recipe, prepared: Mapping[str, Prepared], progress: Progress) -> bool:
         for one in prepared.values():

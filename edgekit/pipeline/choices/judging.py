@@ -202,10 +202,12 @@ class Judge:
         with self.workshop.open(self.input_on_engine(), threads=self._threads) as model:
             if self._loaded is not None:
                 samples = self.search_rows
-                self._feeds = tuple(sample_feeds(model, samples, _ERROR_ROWS))
+                self._feeds = tuple(sample_feeds(model, _spread(samples), _ERROR_ROWS))
                 self._problem = problem_of(model, self._loaded, samples)
             elif self.rows.calibration is not None:
-                self._feeds = tuple(sample_feeds(model, self.rows.calibration, _ERROR_ROWS))
+                self._feeds = tuple(
+                    sample_feeds(model, _spread(self.rows.calibration), _ERROR_ROWS)
+                )
             else:
                 self._feeds = (self.workshop.golden_inputs(),)
             self._exact = [dict(model.run(feeds)) for feeds in self._feeds]
@@ -249,3 +251,8 @@ class Judge:
         length = workload.get("length")
         lengths = None if length is None else [length]
         return make_workloads(bundle, batch=workload["batch"], lengths=lengths)[0].feeds
+
+
+def _spread(samples: Samples) -> Samples:
+    """So many of the samples, from everywhere in DATA: it may be sorted."""
+    return samples.take(range(0, len(samples), max(1, len(samples) // _ERROR_ROWS))[:_ERROR_ROWS])

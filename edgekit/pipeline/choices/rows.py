@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import accumulate, repeat
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError
 from edgekit.evaluation.pairs import sample_feeds
+from edgekit.evaluation.pictures import picture_batches
 from edgekit.pipeline.rows import used_rows
 from edgekit.quantization.recipes import Feeds
 from edgekit.runtime import load
 from edgekit.runtime.golden import read
 from edgekit.runtime.worker import not_finite
 from edgekit.sources.data import Role, Samples, parse_columns, read_samples
+from edgekit.sources.data_pictures import reads_pictures
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
 
 # Ranges are known long before: more rows only take time, and memory.
 _MOST_CALIBRATION = 512
+# Calibration holds all its rows, prepared, at once: 512 pictures as detectors take them are 6 GB.
+_MOST_BYTES = 1 << 30
 # A choice between candidates needs fewer rows than its proof.
 _MOST_SEARCH = 2000
 
@@ -59,20 +67,20 @@ def read_rows(
     names = parse_columns(columns)
     inputs = [spec.name for spec in manifest.components["model"].inputs]
     problem = None if loaded is None else loaded.problem_type
+    pictures = reads_pictures(manifest)
     notes: list[str] = []
     own = None
     if calibration is not None:
         own = read_samples(
             calibration, manifest.task, columns=names, labels=manifest.labels, problem=problem,
-            inputs=inputs, limit=_MOST_CALIBRATION, seed=seed,
+            inputs=inputs, limit=_MOST_CALIBRATION, seed=seed, pictures=pictures,
         )  # fmt: skip
         if not len(own):
             raise ConfigError(f"{calibration} has no rows.", hint="Pass some real samples.")
-        if own.eligible > len(own):
-            notes.append(
-                f"{calibration} has {own.eligible:,} rows: ranges come from {len(own):,} of them."
-            )
         used |= set(own.row_hashes)
+        eligible, own = own.eligible, _within_memory(source, own)
+        if eligible > len(own):
+            notes.append(_some(calibration, eligible, len(own)))
     if data is None:
         if own is None:
             notes.append(
@@ -85,10 +93,15 @@ def read_rows(
         return read_samples(
             data, manifest.task, columns=names, labels=manifest.labels, problem=problem,
             inputs=inputs, role=role, limit=limit, seed=seed, exclude=used,
-            labels_wanted=labels_wanted,
+            labels_wanted=labels_wanted, pictures=pictures,
         )  # fmt: skip
 
-    calibrating = own if own is not None else of("calibration", _MOST_CALIBRATION)
+    calibrating = own
+    if calibrating is None:
+        read = of("calibration", _MOST_CALIBRATION)
+        calibrating = _within_memory(source, read)
+        if len(calibrating) < len(read):
+            notes.append(_some(f"{data}, for calibration,", len(read), len(calibrating)))
     search, verdict = of("search", _MOST_SEARCH), of("verdict", None)
     for name, found in (("calibration", calibrating), ("search", search)):
         if not len(found):
@@ -96,7 +109,7 @@ def read_rows(
             raise ConfigError(
                 f"{data} has no rows for {name}{spent}.",
                 hint="Give it more rows: 10 % calibrate, 20 % choose, 70 % judge, by their content;"
-                " those of --calibration do neither of the last two.",
+                " rows taken from --calibration do neither of the last two.",
             )
     if verdict.excluded:
         notes.append(
@@ -127,6 +140,41 @@ def calibration_feeds(source: Bundle, rows: Rows) -> list[Feeds]:
                 hint="Leave the row out, or repair it.",
             )
     return feeds
+
+
+def _some(data: str, held: int, used: int) -> str:
+    return f"{data} has {held:,} rows: ranges come from {used:,} of them."
+
+
+def _within_memory(source: Bundle, samples: Samples) -> Samples:
+    """The samples that calibration can hold prepared, at least one, chosen by their content."""
+    # Neither by class nor by place in the file, which may be sorted.
+    order = sorted(range(len(samples)), key=lambda place: samples.hashes[place])
+    for before, total in enumerate(accumulate(_sizes(source, samples.take(order)))):
+        if total > _MOST_BYTES and before:
+            return samples.take(sorted(order[:before]))
+    return samples
+
+
+def _sizes(source: Bundle, samples: Samples) -> Iterator[int]:
+    """Bytes of each sample, prepared; nothing of a text, which is small."""
+    manifest = source.manifest
+    if not reads_pictures(manifest):
+        for row in samples.inputs:
+            yield sum(value.nbytes for value in row.values() if isinstance(value, np.ndarray))
+        return
+    specs = manifest.components["model"].inputs
+    known = [size for spec in specs for size in spec.shape[1:]]
+    if all(isinstance(size, int) for size in known):
+        each = sum(
+            math.prod(size for size in spec.shape[1:] if isinstance(size, int))
+            * np.dtype(spec.dtype).itemsize
+            for spec in specs
+        )
+        yield from repeat(each, len(samples))
+        return
+    for feeds in picture_batches(manifest, samples, 1):
+        yield sum(array.nbytes for array in feeds.values())
 
 
 def _roles(**samples: Samples | None) -> dict[str, list[str]]:

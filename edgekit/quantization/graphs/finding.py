@@ -103,7 +103,8 @@ class Finder:
         some numbers; one is run for every group. On MiniLM this leaves 7 % less error than the fast
         way, in 10 seconds; on a small network of convolutions, where that suffices, the same.
         """
-        samples = self._samples[:_CORRECTING]
+        # DATA may be sorted: of the first rows alone the means would be those of one class.
+        samples = self._samples[:: max(1, len(self._samples) // _CORRECTING)][:_CORRECTING]
         exact = self._leaving_means(self._graph.path, self._sites(nodes), {}, samples)
         path = self._graph.path.with_name("corrected.onnx")
         for group in self._grouping.groups:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from edgekit.core import cpu
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError
 from edgekit.core.hashing import canonical_json
-from edgekit.core.manifest import Origin, Source
+from edgekit.core.manifest import Origin, Source, Step
 from edgekit.pipeline.builds import keys
 from edgekit.pipeline.builds.keys import (
     bundle_key,
@@ -22,6 +23,7 @@ from edgekit.pipeline.builds.keys import (
     versions_key,
 )
 from tests.runtime.conftest import linear_graph, write_bundle
+from tests.tiny_pictures import album
 
 
 @pytest.fixture
@@ -123,3 +125,40 @@ def test_a_table_that_names_pictures_has_no_key(tmp_path: Path) -> None:
     assert keys.data_key(str(table), pictures=True) is None
     assert keys.data_key(str(table)) is not None
     assert keys.data_key(str(archive), pictures=True) is not None
+
+
+def test_a_bundle_by_other_steps_has_another_key(tmp_path: Path) -> None:
+    """Whoever asks for less drop may come to the same answers, and has to tell of its own rows."""
+    bundle = write_bundle(tmp_path / "b", linear_graph(), task="custom")
+
+    def by(drop: str, seconds: float) -> Bundle:
+        step = Step("quantize", {"max_drop": drop}, seconds=seconds)
+        return Bundle(bundle.path, replace(bundle.manifest, steps=(step,)))
+
+    first, same, other = by("1%", 1.0), by("1%", 2.0), by("2%", 1.0)
+    assert first.id == other.id
+    assert bundle_key(first) == bundle_key(same)
+    assert bundle_key(first) != bundle_key(other)
+
+
+def test_albums_are_what_is_read_of_them(tmp_path: Path) -> None:
+    """The pictures of every class, also behind a link; nothing else in the folder."""
+    red = tmp_path / "elsewhere" / "red"
+    album(tmp_path / "elsewhere", 1)
+    data = album(tmp_path / "album", 3)
+    shutil.rmtree(data / "red")
+    (data / "red").symlink_to(red, target_is_directory=True)
+    before = data_key(str(data), pictures=True)
+    assert before is not None
+    (data / "notes.txt").write_text("not a picture")
+    assert data_key(str(data), pictures=True) == before
+    (red / "0.png").write_bytes((data / "green" / "1.png").read_bytes())
+    assert data_key(str(data), pictures=True) != before
+
+
+def test_a_folder_with_a_table_of_pictures_has_no_key(tmp_path: Path) -> None:
+    """The pictures that it names may lie anywhere."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train.csv").write_text("image,label\n../a.png,x\n")
+    assert data_key(str(tmp_path / "data"), pictures=True) is None
+    assert data_key(str(tmp_path / "data")) is not None

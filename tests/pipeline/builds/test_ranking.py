@@ -210,3 +210,20 @@ def test_a_noisy_comparison_is_told(bundle: Bundle, monkeypatch: pytest.MonkeyPa
     found = rank(two, HERE, "latency", OPTIONS, silent)
     (note,) = found.notes
     assert "the machine was noisy; onnxruntime fp32 came out faster than itself" in note
+
+
+@pytest.mark.parametrize("run", [True, False])
+def test_an_accelerator_is_here_where_it_has_run(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, run: bool
+) -> None:
+    """What was compiled on it is timed on it; its name alone says nothing."""
+    evidence = {"run_on": {"provider": "CUDA"} if run else None}
+    manifest = replace(bundle.manifest, evidence=evidence)
+    found, bench = ranked(
+        monkeypatch, replace(bundle, manifest=manifest), {f"{ORT} fp32": 1.0, f"{ORT} fp16": 2.0},
+        profile=replace(HERE, name="cuda", device="cuda", precisions=("fp16", "fp32")),
+    )  # fmt: skip
+    assert (found.measured, len(bench.asked)) == (run, int(run))
+    assert names(found) == [f"{ORT} fp16", f"{ORT} fp32"]
+    told = "2.00×" if run else "not measured: its device is not here"
+    assert told in found.reasons[f"{ORT} fp16"]

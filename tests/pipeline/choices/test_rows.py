@@ -11,8 +11,10 @@ import pytest
 from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import Step
+from edgekit.pipeline.choices import rows as module
 from edgekit.pipeline.choices.rows import Rows, calibration_feeds, read_rows
 from tests.pipeline.quantizable import Small, make_small, rows
+from tests.tiny_pictures import album, picture_bundle
 
 
 @pytest.fixture
@@ -138,3 +140,35 @@ def test_too_few_rows(small: Small) -> None:
     few = save(small.folder / "few.npz", *rows(8))
     with pytest.raises(ConfigError, match=r"at least 30|no rows for"):
         read(small, few)
+
+
+@pytest.mark.parametrize("kind", ["object-detection", "image-states"])
+@pytest.mark.parametrize("varies", [False, True])
+def test_pictures_calibrate_within_memory(
+    kind: str, varies: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So many as fit when they are prepared, of every class, and it is told."""
+    bundle = picture_bundle(tmp_path / "b", kind, varies=varies)
+    data = str(album(tmp_path / "album", 60))
+    whole = read_rows(bundle, None, None, None, data, seed=0)
+    assert whole.calibration is not None
+    assert len(whole.calibration) == 60
+    assert not any("ranges come from" in note for note in whole.notes)
+    room = 5000
+    monkeypatch.setattr(module, "_MOST_BYTES", room)
+    found = read_rows(bundle, None, None, None, data, seed=0)
+    assert found.calibration is not None
+    held = sum(one["pixel_values"].nbytes for one in calibration_feeds(bundle, found))
+    assert room - 840 < held <= room
+    told = f"has 60 rows: ranges come from {len(found.calibration)} of them"
+    assert any(told in note for note in found.notes)
+    assert len({Path(str(row["image"])).parent for row in found.calibration.inputs}) == 3
+
+
+def test_arrays_calibrate_within_memory(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rows of DATA as those of a file of one's own."""
+    monkeypatch.setattr(module, "_MOST_BYTES", 10 * 64)
+    found = read(small, small.data)
+    assert found.calibration is not None
+    assert len(found.calibration) == 10
+    assert any("ranges come from 10 of them" in note for note in found.notes)
