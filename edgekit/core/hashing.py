@@ -25,6 +25,15 @@ def sha256_file(path: Path) -> str:
     return digest.hexdigest()
 
 
+def file_hashes(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file below a folder, by its path from there with slashes."""
+    return {
+        path.relative_to(folder).as_posix(): sha256_file(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
 def canonical_json(value: object) -> bytes:
     """The JSON Canonicalization Scheme of RFC 8785: one byte string for one JSON value.
 

@@ -6,13 +6,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.core.bundle import Bundle, replace_evidence
 from edgekit.core.errors import ConfigError, StepError, disk_errors
-from edgekit.core.hashing import canonical_json, sha256_file
+from edgekit.core.hashing import canonical_json, file_hashes, sha256_bytes, sha256_file
 from edgekit.core.manifest import MANIFEST_NAME, Manifest
 from edgekit.core.measurements import BenchResult, ValidateResult, WorstSample
 from edgekit.core.results import to_json
@@ -191,12 +190,7 @@ def data_hash(data: str) -> str | None:
     name, _, split = data.partition("#")
     root = Path(name) / split
     with disk_errors(StepError, f"reading {root}"):
-        tree = {
-            path.relative_to(root).as_posix(): sha256_file(path)
-            for path in sorted(root.rglob("*"))
-            if path.is_file()
-        }
-    return sha256(canonical_json(tree)).hexdigest()
+        return sha256_bytes(canonical_json(file_hashes(root)))
 
 
 def _timed(result: ValidateResult) -> tuple[dict[str, object], list[str]]:

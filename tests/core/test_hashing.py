@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edgekit.core.hashing import canonical_json, sha256_bytes, sha256_file
+from edgekit.core.hashing import canonical_json, file_hashes, sha256_bytes, sha256_file
 
 # RFC 8785, appendix B: the bits of a double and its serialisation.
 NUMBERS = [
@@ -82,3 +82,11 @@ def test_file_hash_is_the_hash_of_its_bytes(tmp_path: Path) -> None:
     data = bytes(range(256)) * 10_000
     (tmp_path / "f").write_bytes(data)
     assert sha256_file(tmp_path / "f") == sha256_bytes(data)
+
+
+def test_files_below_a_folder(tmp_path: Path) -> None:
+    """Each by its path from there; folders are none."""
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "x").write_bytes(b"1")
+    (tmp_path / "y").write_bytes(b"2")
+    assert file_hashes(tmp_path) == {"a/b/x": sha256_bytes(b"1"), "y": sha256_bytes(b"2")}

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
-from jsonschema import Draft202012Validator
 from numpy.typing import NDArray
-from referencing import Registry, Resource
 
 from edgekit.core.errors import BudgetNotMet
 from edgekit.core.manifest import TensorSpec
@@ -27,6 +23,7 @@ from edgekit.core.measurements import (
 from edgekit.evaluation import latency as timing
 from edgekit.pipeline.quantizing import quantize
 from tests.runtime.conftest import Graph, write_bundle
+from tests.schemas import check_schema_of
 
 WIDTH, HIDDEN, CLASSES = 16, 48, 4
 
@@ -166,14 +163,6 @@ def judged(small: Small, **options: object) -> QuantizeResult:
     return quantized(small, **given)
 
 
-SCHEMAS = Registry().with_resources(
-    (name, Resource.from_contents(json.loads((files("edgekit.core") / name).read_text("utf-8"))))
-    for name in ("quantize.schema.json", "validate.schema.json", "bench.schema.json")
-)
-
-
 def check_schema(value: object) -> None:
     """Hold a result to the published schema."""
-    schema = SCHEMAS.contents("quantize.schema.json")
-    Draft202012Validator.check_schema(schema)
-    Draft202012Validator(schema, registry=SCHEMAS).validate(value)
+    check_schema_of("quantize", value)

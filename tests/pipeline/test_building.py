@@ -6,13 +6,11 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import fields, replace
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
-from jsonschema import Draft202012Validator, ValidationError
-from referencing import Registry, Resource
+from jsonschema import ValidationError
 
 import edgekit
 from edgekit.core.bundle import open_bundle
@@ -46,6 +44,7 @@ from edgekit.pipeline.builds import proving, ranking
 from edgekit.pipeline.builds.store import entries
 from edgekit.reporting.writing import load_result
 from tests.pipeline.quantizable import Small, make_small, speed
+from tests.schemas import SCHEMAS, check_schema_of
 
 ORT, OV = "onnxruntime", "openvino"
 FAR = "far.toml"
@@ -575,17 +574,9 @@ def test_two_numbers_per_row(small: Small, monkeypatch: pytest.MonkeyPatch) -> N
     assert asked == ["regression"]
 
 
-SCHEMAS = Registry().with_resources(
-    (name, Resource.from_contents(json.loads((files("edgekit.core") / name).read_text("utf-8"))))
-    for name in ("build.schema.json", "validate.schema.json", "bench.schema.json")
-)
-
-
 def check_schema(value: object) -> None:
     """Hold a result to the published schema."""
-    schema = SCHEMAS.contents("build.schema.json")
-    Draft202012Validator.check_schema(schema)
-    Draft202012Validator(schema, registry=SCHEMAS).validate(value)
+    check_schema_of("build", value)
 
 
 def test_result_fits_the_schema(small: Small) -> None:

@@ -25,7 +25,6 @@ from edgekit.quantization.sensitivity import GroupError, Sensitivity
 from edgekit.quantization.trials import Measured
 from edgekit.runtime.golden import read
 from tests.pipeline.quantizable import (
-    SCHEMAS,
     Small,
     check_schema,
     compared,
@@ -36,6 +35,7 @@ from tests.pipeline.quantizable import (
     speed,
 )
 from tests.runtime.conftest import linear_graph, write_bundle
+from tests.schemas import SCHEMAS
 
 ENGINES = ("onnxruntime", "openvino")
 

@@ -7,13 +7,11 @@ import json
 import math
 import sys
 from dataclasses import fields, replace
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
 import pytest
-from jsonschema import Draft202012Validator, ValidationError
-from referencing import Registry, Resource
+from jsonschema import ValidationError
 
 import edgekit
 from edgekit.core.bundle import open_bundle
@@ -36,6 +34,7 @@ from edgekit.runtime.model import Model
 from edgekit.sources import opening
 from tests.models import save_model
 from tests.runtime.conftest import Graph, linear_graph, write_bundle
+from tests.schemas import SCHEMAS, check_schema_of
 
 
 def _reviews(path: Path, rows: int) -> Path:
@@ -354,17 +353,9 @@ def test_the_targets_limits_hold(linear: Path, tmp_path: Path) -> None:
     assert judged(linear, max_drop="5%", max_size_mb=1.0).verdict == "pass"
 
 
-SCHEMAS = Registry().with_resources(
-    (name, Resource.from_contents(json.loads((files("edgekit.core") / name).read_text("utf-8"))))
-    for name in ("validate.schema.json", "bench.schema.json")
-)
-
-
 def check_schema(value: object) -> None:
     """Hold a result to the published schema."""
-    schema = SCHEMAS.contents("validate.schema.json")
-    Draft202012Validator.check_schema(schema)
-    Draft202012Validator(schema, registry=SCHEMAS).validate(value)
+    check_schema_of("validate", value)
 
 
 @pytest.mark.parametrize("factory", ["make", "worse"])

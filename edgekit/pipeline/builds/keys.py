@@ -8,7 +8,7 @@ from pathlib import Path
 from edgekit.core import cpu
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import StepError, disk_errors
-from edgekit.core.hashing import canonical_json, sha256_bytes, sha256_file
+from edgekit.core.hashing import canonical_json, file_hashes, sha256_bytes, sha256_file
 from edgekit.pipeline.provenance import LIBRARIES, versions
 from edgekit.sources.data_pictures import class_folders
 
@@ -103,8 +103,4 @@ def _album(spec: str) -> object:
 
 def _tree(folder: Path) -> Mapping[str, str]:
     with disk_errors(StepError, f"reading {folder}"):
-        return {
-            path.relative_to(folder).as_posix(): sha256_file(path)
-            for path in sorted(folder.rglob("*"))
-            if path.is_file()
-        }
+        return file_hashes(folder)

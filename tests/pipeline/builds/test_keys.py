@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.core import cpu
+from edgekit.core import cpu, hashing
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError
 from edgekit.core.hashing import canonical_json
@@ -82,6 +82,8 @@ def test_unreadable(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(path: Path) -> str:
         raise PermissionError(13, "Permission denied", str(path))
 
+    # A folder's files are read by one function, a file by another module's name for it.
+    monkeypatch.setattr(hashing, "sha256_file", refuse)
     monkeypatch.setattr(keys, "sha256_file", refuse)
     for ask in (source_key, lambda name, _: data_key(name)):
         with pytest.raises(ConfigError, match="No permission"):
