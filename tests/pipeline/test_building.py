@@ -32,6 +32,7 @@ from edgekit.core.measurements import (
     BuildStep,
     Contender,
     Noise,
+    QuantizeResult,
     Ratio,
     ValidateResult,
     Verdict,
@@ -40,7 +41,7 @@ from edgekit.core.profiles import load_profile
 from edgekit.core.results import to_json
 from edgekit.pipeline import building
 from edgekit.pipeline.building import build
-from edgekit.pipeline.builds import proving, ranking
+from edgekit.pipeline.builds import budgets, proving, ranking, rungs
 from edgekit.pipeline.builds.store import entries
 from edgekit.reporting.writing import load_result
 from tests.pipeline.quantizable import Small, make_small, speed
@@ -71,7 +72,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Small:
     made = make_small(tmp_path)
     speed(monkeypatch)
     monkeypatch.setattr(
-        building, "export", lambda _, output, **__: shutil.copytree(made.bundle, output)
+        rungs, "export", lambda _, output, **__: shutil.copytree(made.bundle, output)
     )
     return made
 
@@ -225,7 +226,7 @@ def test_impossible_budget(small: Small, monkeypatch: pytest.MonkeyPatch) -> Non
     def never(*_: object, **__: object) -> None:
         raise AssertionError("a candidate was made")
 
-    monkeypatch.setattr(building, "compile", never)
+    monkeypatch.setattr(rungs, "compile", never)
     with pytest.raises(BudgetNotMet, match="cannot be proved on") as caught:
         build(small.reference, small.output, target=FAR, engine=ORT, data=small.data,
               max_drop="0.0001%", cache=False)  # fmt: skip
@@ -341,7 +342,7 @@ def test_columns_are_looked_at_before_a_candidate_is_made(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("a candidate was made")
 
-    monkeypatch.setattr(building, "compile", never)
+    monkeypatch.setattr(rungs, "compile", never)
     with pytest.raises(ConfigError, match="'classes' looks like labels"):
         built(small, data=str(small.folder / "e.npz"))
     with pytest.raises(ConfigError, match="no data at"):
@@ -402,6 +403,31 @@ def test_again_only_what_changed(small: Small) -> None:
     assert all(OV in step for step in ran(more))
 
 
+def test_what_quantize_told_is_told(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The notes of the step that made the chosen one, also where it is found in the cache."""
+    told = "On a processor without VNNI the answers are the same."
+
+    def tell(*given: object, **options: object) -> QuantizeResult:
+        result = edgekit.quantize(*given, **options)  # type: ignore[arg-type]
+        return replace(result, notes=(*result.notes, told))
+
+    monkeypatch.setattr(rungs, "quantize", tell)
+    for force in (False, True):
+        result = built(small, force=force)
+        assert result.validation is not None
+        assert result.chosen == f"{ORT} int8"
+        assert [notes.count(told) for notes in (result.notes, result.validation.notes)] == [1, 1]
+
+
+def test_emulator_that_was_not_there(small: Small, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What QEMU can say of a candidate's answers is part of its verdict."""
+    monkeypatch.setattr(rungs, "find_emulator", lambda: None)
+    built(small)
+    assert ran(built(small, force=True)) == []
+    monkeypatch.setattr(rungs, "find_emulator", lambda: ("qemu-x86_64", "-cpu", "any"))
+    assert ran(built(small, force=True))[0] == f"quantize {ORT} int8"
+
+
 def test_other_data_are_other_candidates(small: Small) -> None:
     """Only what was chosen by the rows is made again when they change."""
     built(small)
@@ -441,7 +467,7 @@ def test_failures_are_not_kept(small: Small, monkeypatch: pytest.MonkeyPatch) ->
         raise CompileError("The engine crashed.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(building, "quantize", fail)
+        patch.setattr(rungs, "quantize", fail)
         first = built(small)
     assert candidate(first, f"{ORT} int8") == BuildCandidate(
         f"{ORT} int8", "fail", None, None, None, False, "The engine crashed"
@@ -461,8 +487,8 @@ def test_no_candidate_can_be_made(
     def fail(*_: object, **__: object) -> None:
         raise error(f"{small.folder}/.q/made/x is not there.", hint="Mend it.")
 
-    monkeypatch.setattr(building, "quantize", fail)
-    monkeypatch.setattr(building, "compile", fail)
+    monkeypatch.setattr(rungs, "quantize", fail)
+    monkeypatch.setattr(rungs, "compile", fail)
     for engine in (ORT, None):
         with pytest.raises(error, match="is not there") as caught:
             build(small.reference, small.output, target=FAR, engine=engine)
@@ -479,8 +505,8 @@ def test_candidates_that_cannot_be_made_for_several_reasons(
     def fail(*_: object, engine: str, **__: object) -> None:
         raise CompileError("It crashed.") if engine == ORT else EngineUnavailable("None here.")
 
-    monkeypatch.setattr(building, "quantize", fail)
-    monkeypatch.setattr(building, "compile", fail)
+    monkeypatch.setattr(rungs, "quantize", fail)
+    monkeypatch.setattr(rungs, "compile", fail)
     with pytest.raises(StepError, match="for far could be made: It crashed"):
         build(small.reference, small.output, target=FAR)
 
@@ -493,7 +519,7 @@ def test_missing_package_of_the_only_engine(small: Small, monkeypatch: pytest.Mo
             raise MissingDependency("openvino is not installed.", hint="pip install it")
         edgekit.compile(path, output, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(building, "compile", compile_some)
+    monkeypatch.setattr(rungs, "compile", compile_some)
     result = built(small, engine=None, optimize_for="size")
     assert result.chosen == f"{ORT} int8"
     assert candidate(result, f"{OV} fp32").reason == "openvino is not installed"
@@ -531,7 +557,7 @@ def test_rows_that_calibrate_do_not_judge(small: Small, monkeypatch: pytest.Monk
     def never(*_: object, **__: object) -> None:
         raise AssertionError("a candidate was quantized")
 
-    monkeypatch.setattr(building, "quantize", never)
+    monkeypatch.setattr(rungs, "quantize", never)
     result = built(small, data=data, calibration=data)
     assert result.chosen == f"{ORT} fp32"
     assert "--calibration do not judge" in candidate(result, f"{ORT} int8").reason
@@ -546,7 +572,7 @@ def test_numbers_as_labels(small: Small, monkeypatch: pytest.MonkeyPatch) -> Non
         if problem != "regression" or fails:
             raise ConfigError("Row 1: 0.5 is no class.")
 
-    monkeypatch.setattr(building, "read_verdict_rows", read)
+    monkeypatch.setattr(budgets, "read_verdict_rows", read)
     fails = False
     assert built(small).chosen == f"{ORT} int8"
     assert asked == [None, "regression"]
@@ -566,9 +592,9 @@ def test_two_numbers_per_row(small: Small, monkeypatch: pytest.MonkeyPatch) -> N
 
     post = {"kind": "classification", "activation": "none", "top_k": 1}
     manifest = replace(opened.manifest, processor={"post": post})
-    monkeypatch.setattr(building, "_export", lambda _: replace(opened, manifest=manifest))
-    monkeypatch.setattr(building, "check_rows", lambda *_, **__: None)
-    monkeypatch.setattr(building, "read_verdict_rows", read)
+    monkeypatch.setattr(building, "exported_by", lambda _: replace(opened, manifest=manifest))
+    monkeypatch.setattr(budgets, "check_rows", lambda *_, **__: None)
+    monkeypatch.setattr(budgets, "read_verdict_rows", read)
     with pytest.raises(ConfigError, match="Stop here"):
         built(small)
     assert asked == ["regression"]
@@ -651,7 +677,7 @@ def test_wrong_options(
     def never(*_: object, **__: object) -> None:
         raise AssertionError("exported")
 
-    monkeypatch.setattr(building, "export", never)
+    monkeypatch.setattr(rungs, "export", never)
     with pytest.raises(ConfigError) as caught:
         build(small.reference, small.output, **options)  # type: ignore[arg-type]
     assert told in f"{caught.value.message} {caught.value.hint}"

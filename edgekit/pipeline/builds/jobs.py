@@ -10,7 +10,8 @@ from typing import Literal
 
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import EdgekitError
-from edgekit.core.measurements import BuildCandidate, BuildStep
+from edgekit.core.measurements import BuildCandidate, BuildResult, BuildStep
+from edgekit.core.profiles import Profile
 from edgekit.core.results import to_json
 from edgekit.pipeline.builds.store import Kept, Store
 from edgekit.pipeline.progress import Progress
@@ -77,3 +78,17 @@ class Job:
         Nobody knows the names of the folders that a build works in.
         """
         return re.sub(rf"{re.escape(str(self.folder))}(/[^/\s:;,]+)?/?", "", text)
+
+    def result(self, profile: Profile, began: float) -> BuildResult:
+        """What there is to tell before anything was chosen."""
+        return BuildResult(
+            output=None,
+            bundle_id=None,
+            steps=tuple(self.steps),
+            candidates=tuple(self.candidates.values()),
+            chosen=None,
+            verdict="fail",
+            validation=None,
+            seconds=round(time.monotonic() - began, 3),
+            target=profile.name,
+        )

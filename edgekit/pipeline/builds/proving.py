@@ -61,7 +61,7 @@ def prove(
         # A cached bundle is never written to.
         path = folder / f"proof-{number}" / name
         other: StandIn | None = None
-        notes = speeds.notes
+        notes = told_of(rung, speeds)
         if rung.bundle.manifest.evidence.get("run_on") is not None:
             judged = _copy(rung.bundle, path)
         else:
@@ -131,9 +131,15 @@ def prove(
         return (
             rung,
             open_bundle(proved.path, check="quick"),
-            replace(result, notes=(*notes, *tried, *result.notes)),
+            # What calibrated it and what judged it come from one DATA: some is said twice.
+            replace(result, notes=tuple(dict.fromkeys((*notes, *tried, *result.notes)))),
         )
     return None
+
+
+def told_of(rung: Rung, speeds: Speeds) -> tuple[str, ...]:
+    """What a person should know of a candidate: of the measurement, and of how it was made."""
+    return tuple(dict.fromkeys((*speeds.notes, *rung.notes)))
 
 
 def unjudged(job: Job, speeds: Speeds) -> list[Rung]:

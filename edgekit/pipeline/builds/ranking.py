@@ -26,12 +26,13 @@ _PROCESSES = 6
 
 @dataclass(frozen=True)
 class Rung:
-    """A compiled candidate: an engine at a precision."""
+    """A compiled candidate: an engine at a precision. ``notes`` are of what quantized it."""
 
     name: str
     engine: str
     precision: str
     bundle: Bundle
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,193 @@
+"""The candidates of a build: exported once, quantized and compiled for each engine."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from edgekit.core.bundle import Bundle
+from edgekit.core.errors import ConfigError, EdgekitError, MissingDependency
+from edgekit.core.measurements import BuildCandidate, QuantizeResult
+from edgekit.core.profiles import Profile
+from edgekit.core.results import to_json
+from edgekit.pipeline.builds.jobs import Job
+from edgekit.pipeline.builds.keys import (
+    bundle_key,
+    data_key,
+    host_key,
+    metric_key,
+    source_key,
+    versions_key,
+)
+from edgekit.pipeline.builds.ranking import Rung
+from edgekit.pipeline.compiling import compile
+from edgekit.pipeline.exporting import export
+from edgekit.pipeline.quantizing import quantize
+from edgekit.quantization.emulating import find_emulator
+from edgekit.sources.data_pictures import reads_pictures
+
+_QUANTIZED = ("int8", "int4")
+# From the most exact to the least: what is not faster than the one before it is not worth it.
+_EXACT_FIRST = ("fp32", "bf16", "fp16", *_QUANTIZED)
+
+
+def exported_by(job: Job) -> Bundle:
+    """The source as ONNX, or what an earlier build has made of the same source."""
+    options = job.options
+    began = time.monotonic()
+    key = source_key(options.source, options.revision)
+    if key is not None:
+        told = options.told("task", "inputs", "trust_remote_code", "seed")
+        key = {**key, **told, **versions_key()}
+
+    def make(path: Path) -> Mapping[str, object]:
+        export(
+            options.source, path, task=options.task, inputs=options.inputs,
+            revision=options.revision, trust_remote_code=options.trust_remote_code,
+            seed=options.seed, progress=job.progress,
+        )  # fmt: skip
+        return {}
+
+    return job.run("export", "export", job.store.step("export", key, make), began)
+
+
+def rungs_of(
+    job: Job, exported: Bundle, profile: Profile, unprovable: str | None, *, only: bool
+) -> list[Rung]:
+    """The candidates of one engine that could be made, the most exact first.
+
+    `unprovable` says why no quantized one is to be tried; `only` that there is no other engine:
+    what it lacks is then not a candidate's matter.
+    """
+    wanted = [name for name in _EXACT_FIRST if name in {*profile.precisions, "fp32"}]
+    found: list[Rung] = []
+    for precision in wanted:
+        name = f"{profile.engine} {precision}"
+        if unprovable is not None and precision in _QUANTIZED:
+            job.candidates[name] = BuildCandidate(
+                name, "inconclusive", None, None, None, False, unprovable
+            )
+            continue
+        job.progress(f"Candidate {name}")
+        try:
+            rung = _rung(job, exported, profile, name, precision)
+        except ConfigError:
+            raise
+        except EdgekitError as error:
+            if only and isinstance(error, MissingDependency):
+                raise
+            job.errors.append(error)
+            missed = error.result if isinstance(error.result, QuantizeResult) else None
+            job.candidates[name] = BuildCandidate(
+                name,
+                "fail" if missed is None else missed.verdict,
+                None if missed is None else missed.accuracy,
+                None, None, False, job.told(error),
+            )  # fmt: skip
+            continue
+        if rung is None:
+            continue
+        found.append(rung)
+        job.candidates[name] = BuildCandidate(
+            name, "inconclusive", None, None, rung.bundle.bytes(), False, "not judged"
+        )
+    return found
+
+
+def _rung(job: Job, exported: Bundle, profile: Profile, name: str, precision: str) -> Rung | None:
+    """One candidate, compiled; None for a precision that this engine has no use for."""
+    before, overrides = exported, list(job.options.overrides)
+    notes: tuple[str, ...] = ()
+    if precision in _QUANTIZED:
+        before, notes = _quantized(job, exported, profile, name, precision)
+    elif precision in ("bf16", "fp16"):
+        if profile.engine == "onnxruntime" and profile.device == "cpu":
+            # Its CPU kernels compute in float32 whatever is stored.
+            return None
+        if profile.engine == "openvino":
+            hint = {"bf16": "bf16", "fp16": "f16"}[precision]
+            overrides.append(f"options.openvino.precision_hint={hint}")
+        else:
+            overrides.append(f"options.onnxruntime.precision={precision}")
+    elif profile.engine == "openvino":
+        overrides.append("options.openvino.precision_hint=f32")
+    options = job.options
+    began = time.monotonic()
+    key = {
+        **bundle_key(before),
+        "engine": profile.engine,
+        "target": profile.to_json(),
+        "overrides": overrides,
+        **options.told("batch", "length", "threads", "seed"),
+        **versions_key(),
+        **host_key(),
+    }
+
+    def make(path: Path) -> Mapping[str, object]:
+        compile(
+            before.path, path, target=options.target, engine=profile.engine, overrides=overrides,
+            batch=options.batch, length=options.length, threads=options.threads,
+            seed=options.seed, progress=job.progress,
+        )  # fmt: skip
+        return {}
+
+    bundle = job.run("compile", name, job.store.step("compile", key, make), began)
+    return Rung(name, profile.engine, precision, bundle, notes)
+
+
+def _quantized(
+    job: Job, exported: Bundle, profile: Profile, name: str, precision: str
+) -> tuple[Bundle, tuple[str, ...]]:
+    """The export quantized for one engine, and what the step has to tell a person."""
+    options = job.options
+    began = time.monotonic()
+    bits = {"int8": 8, "int4": 4}[precision]
+    reference = options.source if options.data is not None else None
+    key = None
+    named = reads_pictures(exported.manifest)
+    known = (
+        data_key(options.data, pictures=named),
+        data_key(options.calibration, pictures=named),
+        metric_key(options.metric),
+    )
+    if None not in known:
+        key = {
+            **bundle_key(exported),
+            "engine": profile.engine,
+            "target": profile.to_json(),
+            "data": list(known),
+            "bits": bits,
+            **options.told(
+                "columns",
+                "max_drop",
+                "batch",
+                "length",
+                "threads",
+                "overrides",
+                "trust_remote_code",
+                "seed",
+            ),
+            **versions_key(),
+            **host_key(),
+            # Where it is installed, the answers without VNNI are part of the verdict.
+            "emulator": list(find_emulator() or ()),
+        }
+
+    def make(path: Path) -> Mapping[str, object]:
+        result = quantize(
+            exported.path, path, target=options.target, engine=profile.engine,
+            overrides=options.overrides, bits=bits, calibration=options.calibration,
+            data=options.data, columns=options.columns, metric=options.metric,
+            reference=reference, max_drop=options.max_drop, batch=options.batch,
+            length=options.length, threads=options.threads, revision=options.revision,
+            trust_remote_code=options.trust_remote_code, inputs=options.inputs,
+            seed=options.seed, progress=job.progress,
+        )  # fmt: skip
+        plain = to_json(result)
+        return plain if isinstance(plain, dict) else {}
+
+    kept = job.store.step("quantize", key, make)
+    notes = kept.facts.get("notes")
+    told = tuple(str(note) for note in notes) if isinstance(notes, Sequence) else ()
+    return job.run("quantize", name, kept, began), told
