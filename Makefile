@@ -56,6 +56,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.export --large
 	$(BIN)/python -m benchmarks.results
 	$(BIN)/python -m benchmarks.quantization
+	$(BIN)/python -m benchmarks.quantize_memory
 	$(BIN)/python -m benchmarks.readme
 
 # Two hours on a machine with nothing else to do.

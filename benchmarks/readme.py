@@ -79,6 +79,7 @@ def cost_rows() -> list[tuple[object, ...]]:
     if not (start and run and export and "large" in export):
         return []
     medians = start["medians_ms"]
+    kept = figures("quantize_memory")
     limit = 1.5 * medians["import click"] + 50
     mb = 1_000_000
     size, large = export["weights_bytes"], export["large"]
@@ -106,7 +107,22 @@ def cost_rows() -> list[tuple[object, ...]]:
          f"3 × weights + 350 MB = {(3 * size + 350 * mb) / mb:.0f} MB", by("export")),
         (f"peak memory of exporting a random BERT of {large['weights_bytes'] / mb:.0f} MB",
          f"{times_weights:.2f} × its weights", "3 ×", by("export --large")),
+        *([] if not kept else [_quantizing_row(kept)]),
     ]  # fmt: skip
+
+
+def _quantizing_row(found: dict[str, Any]) -> tuple[object, ...]:
+    """The memory of quantizing, by the way that takes the most."""
+    mb, size = 1_000_000, found["weights_bytes"]
+    way, most = max(found["above_imports_bytes"].items(), key=lambda item: item[1])
+    return (
+        f"peak memory of quantizing a random BERT of {size / mb:.0f} MB, all processes"
+        f" (most: {way})",
+        f"{most / mb:.0f} MB, {most / size:.2f} × its weights",
+        f"3 × weights + {found['constant_bytes'] / mb:.0f} MB ="
+        f" {(3 * size + found['constant_bytes']) / mb:.0f} MB",
+        "`python -m benchmarks.quantize_memory`",
+    )
 
 
 def _ratio(found: list[float]) -> str:
