@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgekit.core.bundle import Bundle, BundleWriter, check_output
+from edgekit.core.bundle import Bundle, BundleWriter, check_output, open_bundle
 from edgekit.core.cachefolder import cache_folder
 from edgekit.core.errors import (
     BudgetNotMet,
@@ -21,6 +21,7 @@ from edgekit.core.measurements import (
     BuildResult,
     QuantizeResult,
 )
+from edgekit.core.onnx_file import names_onnx
 from edgekit.core.profiles import Profile, load_profile
 from edgekit.core.results import to_json
 from edgekit.evaluation.statistics import Budget
@@ -46,6 +47,7 @@ from edgekit.pipeline.choices.rows import read_rows
 from edgekit.pipeline.compiling import compile
 from edgekit.pipeline.exporting import export
 from edgekit.pipeline.fitting import choose_engine
+from edgekit.pipeline.importing import import_onnx
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.quantizing import quantize
 from edgekit.pipeline.rows import (
@@ -317,7 +319,12 @@ def _export(job: Job) -> Bundle:
         told = options.told("task", "inputs", "trust_remote_code", "seed")
         key = {**key, **told, **versions_key()}
 
+    imports = names_onnx(options.source)
+
     def make(path: Path) -> Mapping[str, object]:
+        if imports:
+            _import(job, path)
+            return {}
         export(
             options.source, path, task=options.task, inputs=options.inputs,
             revision=options.revision, trust_remote_code=options.trust_remote_code,
@@ -325,7 +332,36 @@ def _export(job: Job) -> Bundle:
         )  # fmt: skip
         return {}
 
-    return job.run("export", "export", job.store.step("export", key, make), began)
+    name = "import" if imports else "export"
+    return job.run(name, name, job.store.step(name, key, make), began)
+
+
+def _import(job: Job, path: Path) -> None:
+    """The bundle of an ONNX file, or a copy of one that was imported before."""
+    options = job.options
+    if not Path(options.source).expanduser().is_dir():
+        import_onnx(
+            options.source, path, task=options.task, inputs=options.inputs, seed=options.seed,
+            progress=job.progress,
+        )  # fmt: skip
+        return
+    bundle = open_bundle(Path(options.source).expanduser())
+    if bundle.manifest.stage != "imported":
+        raise ConfigError(
+            f"{bundle.path} is a bundle of the stage {bundle.manifest.stage}; build starts from a"
+            " source, or from an imported bundle.",
+            hint="Name the source that it was made from.",
+        )
+    for option, given in (("--task", options.task), ("--input", options.inputs)):
+        if given:
+            raise ConfigError(
+                f"{option} was settled when {bundle.path} was imported.",
+                hint=f"Leave {option} away, or import the model again.",
+            )
+    with BundleWriter(path, error=StepError) as writer:
+        writer.copy_from(bundle)
+        writer.stage(bundle.manifest)
+        writer.commit()
 
 
 def _rungs(
