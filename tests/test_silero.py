@@ -43,7 +43,7 @@ def bundle_of(name: str, shared: Path) -> Path:
     """The imported bundle of a file, made once."""
     folder = fetch(ENTRY)
     return make_once(
-        shared / f"imported-{name}",
+        shared / f"imported-{Path(name).stem}",
         lambda target: edgekit.import_onnx(
             folder / name, target, samples=folder / name.replace(".onnx", ".npz")
         ),
@@ -126,8 +126,10 @@ def test_fewer_bits(shared: Path, tmp_path: Path, speech: Sound) -> None:
     assert agree.mean() > 0.97
 
 
-def test_axes_that_belong_together_can_be_named(tmp_path: Path) -> None:
-    """Of two axes without a name nobody knows that they are one."""
+def test_axes_that_belong_together_can_be_named(shared: Path, tmp_path: Path) -> None:
+    """They are found to be one as well, which a name says more plainly."""
+    found = open_bundle(bundle_of("silero_vad.onnx", shared)).manifest.components["model"]
+    assert [spec.shape for spec in found.inputs[:2]] == [("batch", "input_1"), (2, "batch", 128)]
     folder = fetch(ENTRY)
     edgekit.import_onnx(
         folder / "silero_vad.onnx", tmp_path / "b", samples=folder / "silero_vad.npz",

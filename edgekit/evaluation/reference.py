@@ -16,7 +16,7 @@ from edgekit.core.bundle import Bundle
 from edgekit.core.cpu import available_threads
 from edgekit.core.errors import ConfigError, InputMismatch, MeasurementError
 from edgekit.core.manifest import Manifest
-from edgekit.runtime.session import Array
+from edgekit.runtime.session import Array, contiguous
 
 if TYPE_CHECKING:
     import torch
@@ -147,7 +147,7 @@ class Reference:
         samples = self.source.sample_inputs
         tensors: dict[str, torch.Tensor] = {}
         for name, array in feeds.items():
-            tensor = torch.from_numpy(np.ascontiguousarray(array))
+            tensor = torch.from_numpy(contiguous(array))
             if name in samples:
                 tensor = tensor.to(samples[name].dtype)
             if channels_last and tensor.dim() == 4:

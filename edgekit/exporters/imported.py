@@ -29,18 +29,18 @@ from edgekit.core.results import Parity
 from edgekit.core.tolerance import Tolerance, tolerance_for
 from edgekit.exporters.declared import Declared, fit_declared
 from edgekit.exporters.exported import Array, Exported, GoldenBatch
+from edgekit.exporters.imported_axes import Axes, settle_axes
 from edgekit.exporters.imported_inputs import (
     Feeds,
     Sampled,
     check_feeds,
     drawn_feeds,
     name_axes,
-    other_feeds,
 )
 from edgekit.graph.onnx_foreign import ForeignModel, Port, check_foreign, read_foreign
 from edgekit.runtime.engines import onnxruntime
 from edgekit.runtime.golden import GOLDEN_NAME, distance
-from edgekit.runtime.session import Session
+from edgekit.runtime.session import Session, contiguous
 from edgekit.sources.inputs import InputSpec
 
 GRAPH = "model.onnx"
@@ -89,18 +89,21 @@ def import_model(
         if samples is not None:
             check_feeds(inputs, samples)
         found = _first_run(exact, inputs, samples, path, seed)
-        outputs = _output_specs(model.outputs, inputs, found)
-        component = Component("onnx", files, inputs, outputs)
+        told = frozenset(dim for spec in declared for dim in spec.shape if isinstance(dim, str))
+        axes = settle_axes(exact, inputs, found, told, seed)
+        found, *others = axes.cases
+        outputs = _output_specs(model.outputs, axes, found)
+        component = Component("onnx", files, axes.inputs, outputs)
         made = None
         if processor is not None:
             made = fit_declared(processor.processor, component, processor.labels)
             if samples is None:
                 found = _pictures(exact, made, found)
-        cases = [found, *_others(exact, inputs, found, seed)]
+        cases = [found, *others]
         component = replace(component, outputs=_settled(component, cases))
         with closing(_open(directory / GRAPH, path, {})) as session:
             parity, notes = _compare(session, cases, model.precision, path)
-    notes += _unvaried(inputs, cases)
+    notes += axes.notes
     golden = _golden(found)
     if golden is None:
         notes += (
@@ -280,7 +283,7 @@ def _pictures(session: Session, made: Mapping[str, object], found: Sampled) -> S
     count = next(iter(found.inputs.values())).shape[0]
     drawn = ours.collate([ours.encode(draw(400, 300, number)) for number in range(count)])
     feeds = {
-        name: np.ascontiguousarray(drawn[name].astype(array.dtype))
+        name: contiguous(drawn[name].astype(array.dtype))
         if name in drawn and drawn[name].shape == array.shape
         else array
         for name, array in found.inputs.items()
@@ -288,40 +291,11 @@ def _pictures(session: Session, made: Mapping[str, object], found: Sampled) -> S
     return replace(found, inputs=feeds, outputs=session.run(feeds))
 
 
-def _others(
-    session: Session, inputs: Sequence[TensorSpec], found: Sampled, seed: int
-) -> list[Sampled]:
-    """The model at other sizes of each dimension that varies, as far as it takes them."""
-    cases = []
-    for feeds in other_feeds(inputs, found, seed):
-        try:
-            cases.append(Sampled.of(inputs, feeds, session.run(feeds)))
-        except SessionError:
-            # Told below: a dimension that varies by its name need not vary in truth.
-            continue
-    return cases
-
-
-def _unvaried(inputs: Sequence[TensorSpec], cases: Sequence[Sampled]) -> tuple[str, ...]:
-    symbols = dict.fromkeys(dim for spec in inputs for dim in spec.shape if isinstance(dim, str))
-    only = [
-        f"{symbol} = {sizes.pop()}"
-        for symbol in symbols
-        if len(sizes := {case.sizes[symbol] for case in cases if symbol in case.sizes}) == 1
-    ]
-    if not only:
-        return ()
-    return (
-        f"The graph declares sizes that vary, and took no other than {', '.join(only)} here. Fix"
-        " what does not vary with --input NAME=DTYPE:DIM,DIM….",
-    )
-
-
 def _output_specs(
-    ports: Sequence[Port], inputs: Sequence[TensorSpec], found: Sampled
+    ports: Sequence[Port], axes: Axes, found: Sampled
 ) -> tuple[TensorSpec, ...]:
     """The outputs; an axis that nothing is said of is called after its output."""
-    known = {dim for spec in inputs for dim in spec.shape if isinstance(dim, str)}
+    known = {dim for spec in axes.inputs for dim in spec.shape if isinstance(dim, str)}
     specs = []
     for port in ports:
         shape = found.outputs[port.name].shape
@@ -330,7 +304,8 @@ def _output_specs(
             dim
             if isinstance(dim, int) or (isinstance(dim, str) and dim in known)
             else f"{port.name}_{axis}"
-            for axis, dim in enumerate(told or (None,) * len(shape))
+            for axis, own in enumerate(told or (None,) * len(shape))
+            for dim in [axes.became.get(own, own) if isinstance(own, str) else own]
         ]
         specs.append(TensorSpec(port.name, port.dtype, _batched(dims, shape, found)))
     return tuple(specs)

@@ -16,6 +16,7 @@ from edgekit.core.manifest import TensorSpec
 from edgekit.graph.onnx_foreign import Port
 from edgekit.runtime.batching import batch_symbol
 from edgekit.runtime.inputs import InputCheck
+from edgekit.runtime.session import contiguous
 
 Array: TypeAlias = NDArray[np.generic]
 Feeds: TypeAlias = Mapping[str, Array]
@@ -122,15 +123,15 @@ def drawn_feeds(specs: Sequence[TensorSpec], seed: int) -> Iterator[Feeds]:
         yield draw_feeds(specs, dict.fromkeys(symbols, 1), seed)
 
 
-def other_feeds(specs: Sequence[TensorSpec], found: Sampled, seed: int) -> Iterator[Feeds]:
-    """The inputs of a run at other sizes, one dimension after the other, and both ways."""
-    for symbol, size in found.sizes.items():
-        wanted = (1, 3) if symbol == batch_symbol(specs) else (2 * size, size + 1, size // 2)
-        for other in wanted:
-            sizes = {**found.sizes, symbol: other}
-            if other < 1 or other == size or _bytes(specs, sizes) > _MOST_BYTES:
-                continue
-            yield _resized(specs, found.inputs, sizes, seed)
+def other_sizes(specs: Sequence[TensorSpec], found: Sampled, symbol: str) -> list[int]:
+    """Sizes of a dimension to try beside that of a run, as far as memory allows."""
+    size = found.sizes[symbol]
+    wanted = (1, 3, 2) if symbol == batch_symbol(specs) else (2 * size, size + 1, size // 2)
+    return [
+        other
+        for other in wanted[: 2 if size in (1, 2, 3) else 3]
+        if other not in (0, size) and _bytes(specs, {**found.sizes, symbol: other}) <= _MOST_BYTES
+    ]
 
 
 def draw_feeds(specs: Sequence[TensorSpec], sizes: Mapping[str, int], seed: int) -> Feeds:
@@ -139,7 +140,7 @@ def draw_feeds(specs: Sequence[TensorSpec], sizes: Mapping[str, int], seed: int)
     return {spec.name: _drawn(random, spec, _shape(spec, sizes)) for spec in specs}
 
 
-def _resized(
+def resized(
     specs: Sequence[TensorSpec], feeds: Feeds, sizes: Mapping[str, int], seed: int
 ) -> Feeds:
     """Inputs cut, or gone round again, to other sizes: numbers that the model knows stay such."""
@@ -152,7 +153,7 @@ def _resized(
                 break
             if array.shape[axis] != size:
                 array = np.take(array, np.arange(size) % array.shape[axis], axis=axis)
-        made[spec.name] = np.ascontiguousarray(array).reshape(_shape(spec, sizes))
+        made[spec.name] = contiguous(array).reshape(_shape(spec, sizes))
     return made
 
 

@@ -250,8 +250,10 @@ class _Job:
         component = staged.manifest.components["model"]
         length = workload.get("length")
         feeds = make_workloads(
-            staged, batch=workload["batch"], lengths=None if length is None else [length]
-        )
+            staged, batch=workload["batch"], lengths=None if length is None else [length],
+            # Inputs that the model is known to take: made-up ones may have sizes that it does not.
+            known=None if self.golden is None else self._fitted(self.golden).inputs,
+        )  # fmt: skip
         return tune(
             staged.path,
             component,

@@ -152,6 +152,8 @@ def validate(
     baseline = None if layers is None else open_bundle(layers)
     if baseline is not None:
         check_layers(baseline, opened)
+    if reference is not None:
+        require_original(reference)
     original = find_original(opened, reference, data=data is not None, timed=limits.need_timing)
     latency = latency and original.spec is not None
     limits, notes = with_target(limits, opened.manifest.target, timed=latency)

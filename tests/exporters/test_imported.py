@@ -172,6 +172,33 @@ def test_model_that_takes_no_made_up_input(tmp_path: Path) -> None:
     (tmp_path / "again").mkdir()
     found = bring(made, tmp_path / "again", samples={"x": np.ones(77, np.float32)}).exported
     assert any("took no other than n = 77" in note for note in found.notes)
+    assert found.component.inputs[0].shape == (77,)
+
+
+def test_dimensions_that_only_vary_together_are_one(tmp_path: Path) -> None:
+    """Two names in the graph of one and the same axis."""
+    made = counter()
+    made.graph.input[1].type.tensor_type.shape.dim[0].dim_param = "other"
+    found = bring(made, tmp_path).exported
+    assert [spec.shape for spec in found.component.inputs] == [("batch", 4), ("batch", 4)]
+    assert any("only vary together are one: other and batch" in note for note in found.notes)
+
+
+def test_what_somebody_declares_to_vary_stays(tmp_path: Path) -> None:
+    """Where no other size was taken here, it is told."""
+    made = model(
+        [helper.make_node("Add", ["x", "w"], ["y"])],
+        {"x": (FLOAT, (None,))},
+        {"y": (FLOAT, (None,))},
+        {"w": np.ones(16, np.float32)},
+    )
+    specs = parse_inputs(["x=float32:length"])
+    sample = {"x": np.ones(16, np.float32)}
+    found = bring(made, tmp_path, declared=specs, samples=sample).exported
+    assert found.component.inputs[0].shape == ("length",)
+    assert found.notes == (
+        "--input declares sizes that vary, and no other than length = 16 was taken here.",
+    )
 
 
 def test_chance_is_refused(tmp_path: Path) -> None:

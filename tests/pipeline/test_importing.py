@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from onnx import helper
 
 import edgekit
 from edgekit.core.bundle import open_bundle
@@ -14,8 +15,9 @@ from edgekit.core.errors import ConfigError, QuantizeError
 from edgekit.core.measurements import ValidateResult
 from edgekit.core.onnx_file import model_hash
 from edgekit.core.results import to_json
+from edgekit.runtime.golden import read
 from tests.conftest import make_once
-from tests.onnx_models import HALF, PROCESSOR, counter, linear, pictures, save
+from tests.onnx_models import FLOAT, HALF, PROCESSOR, counter, linear, model, pictures, save
 from tests.schemas import check_schema_of
 
 
@@ -58,8 +60,8 @@ def test_manifest_tells_what_it_is(file: Path, tmp_path: Path) -> None:
     assert "imported model itself" in str(manifest.steps[0].facts["reference"])
     assert str(tmp_path) not in (tmp_path / "b" / "edgekit.json").read_text()
     assert (result.opset, result.architecture) == (17, "small")
-    with edgekit.load(tmp_path / "b") as model:
-        assert [row.passed for row in model.selftest()] == [True]
+    with edgekit.load(tmp_path / "b") as opened:
+        assert [row.passed for row in opened.selftest()] == [True]
 
 
 def test_licence_comes_along(file: Path, tmp_path: Path) -> None:
@@ -72,10 +74,10 @@ def test_licence_comes_along(file: Path, tmp_path: Path) -> None:
 def test_state_in_a_loop(tmp_path: Path) -> None:
     """What comes out by name goes in again."""
     edgekit.import_onnx(save(counter(), tmp_path / "c.onnx"), tmp_path / "b")
-    with edgekit.load(tmp_path / "b") as model:
+    with edgekit.load(tmp_path / "b") as opened:
         state = np.zeros((1, 4), np.float32)
         for _ in range(3):
-            answer = model.run({"x": np.ones((1, 4), np.float32), "state": state})
+            answer = opened.run({"x": np.ones((1, 4), np.float32), "state": state})
             state = answer["next"]
     assert answer["mean"].item() == 3
 
@@ -88,8 +90,8 @@ def test_processor_makes_pictures_of_tensors(tmp_path: Path) -> None:
     assert result.task == "image-classification"
     green = np.zeros((30, 40, 3), np.uint8)
     green[..., 1] = 255
-    with edgekit.load(tmp_path / "b") as model:
-        answer: Any = model(green)
+    with edgekit.load(tmp_path / "b") as opened:
+        answer: Any = opened(green)
     assert answer[0]["label"] == "green"
     assert "vision" in open_bundle(tmp_path / "b").manifest.requires.extras
     assert edgekit.validate(tmp_path / "b", latency=False).verdict == "pass"
@@ -213,6 +215,27 @@ def test_quantized_within_a_budget(engine: str, imported: Path, tmp_path: Path) 
     assert judged.verdict == "pass"
 
 
+def test_scalars_and_sizes_of_samples_are_kept(tmp_path: Path) -> None:
+    """Options are chosen, and answers compared, on inputs that the model is known to take."""
+    made = model(
+        [
+            helper.make_node("Reshape", ["x", "shape"], ["wide"]),
+            helper.make_node("Mul", ["wide", "gain"], ["y"]),
+        ],
+        {"x": (FLOAT, ("n",)), "gain": (FLOAT, ())},
+        {"y": (FLOAT, (7, 11))},
+        {"shape": np.array([7, 11], np.int64)},
+    )
+    np.savez(tmp_path / "call.npz", x=np.ones(77, np.float32), gain=np.array(3, np.float32))
+    edgekit.import_onnx(
+        save(made, tmp_path / "m.onnx"), tmp_path / "b", samples=tmp_path / "call.npz"
+    )
+    assert read(tmp_path / "b" / "golden.safetensors").inputs["gain"].shape == ()
+    edgekit.compile(tmp_path / "b", tmp_path / "c", threads=2)
+    result = edgekit.validate(tmp_path / "c", reference=str(tmp_path / "m.onnx"), latency=False)
+    assert result.verdict == "pass"
+
+
 def test_what_was_quantized_before_is_not_again(imported: Path, tmp_path: Path) -> None:
     """Its ranges are somebody else's."""
     edgekit.quantize(imported, tmp_path / "q", method="dynamic", allow_slower=True)
@@ -230,8 +253,8 @@ def test_half_precision_runs_and_compiles(tmp_path: Path) -> None:
         assert before.precision == after.precision == "fp16"
         assert before.run(given)["y"].dtype == np.float16
         np.testing.assert_allclose(after.run(given)["y"], before.run(given)["y"], rtol=1e-2)
-    with edgekit.load(tmp_path / "b", engine="openvino") as model:
-        assert model.run(given)["y"].dtype == np.float16
+    with edgekit.load(tmp_path / "b", engine="openvino") as opened:
+        assert opened.run(given)["y"].dtype == np.float16
 
 
 @pytest.mark.slow
