@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from edgekit.pipeline.building import build
     from edgekit.pipeline.compiling import compile
     from edgekit.pipeline.exporting import export
+    from edgekit.pipeline.importing import import_onnx
     from edgekit.pipeline.quantizing import quantize
     from edgekit.pipeline.validating import validate
     from edgekit.pipeline.verifying import verify
@@ -54,6 +55,7 @@ _HOMES: dict[str, str] = {
     "build": "edgekit.pipeline.building",
     "compile": "edgekit.pipeline.compiling",
     "export": "edgekit.pipeline.exporting",
+    "import_onnx": "edgekit.pipeline.importing",
     "load": "edgekit.runtime",
     "quantize": "edgekit.pipeline.quantizing",
     "validate": "edgekit.pipeline.validating",
@@ -83,6 +85,7 @@ __all__ = [
     "build",
     "compile",
     "export",
+    "import_onnx",
     "load",
     "quantize",
     "validate",

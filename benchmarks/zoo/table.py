@@ -137,6 +137,27 @@ _ENTRIES = (
         ),
     ),
     Entry(
+        name="silero-vad",
+        kind="model",
+        summary="voice activity in 6 ONNX files (state, If, opsets 15-18), samples, speech.wav",
+        converter="benchmarks.zoo.converters.silero_vad:build",
+        archives=(
+            # The wheel has the models alone; speech to hear is in the source distribution.
+            Archive(
+                client="sdist",
+                package="silero-vad",
+                version="6.2.3",
+                filename="silero_vad-6.2.3.tar.gz",
+                bytes=29276676,
+                sha256="d7a23b09202be4953915cb9173089bb307eed0418a9bd4794d9ec5af07fa1996",
+            ),
+        ),
+        pins={
+            "silero_vad.onnx": "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3",
+            "speech.wav": "89f17d9c94c4b31eb320f424628bcbc920abaddbee6e2760fd868bfb1d9a2e47",
+        },
+    ),
+    Entry(
         name="minilm-sentiment",
         kind="model",
         summary="minilm fine-tuned here on movie snippets, negative/positive; 22.7 M",

@@ -18,6 +18,7 @@ from edgekit.core.version import __version__
 # command is called, so that help and shell completion stay as quick as click itself.
 COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("exporting", "Turn a PyTorch model into a bundle, compared with PyTorch."),
+    "import": ("importing", "Turn an existing ONNX model into a bundle."),
     "quantize": ("quantizing", "Give a bundle fewer bits, within an accuracy budget."),
     "compile": ("compiling", "Turn a bundle into what a target's engine loads fastest."),
     "validate": ("validating", "Judge a bundle's accuracy and speed against the original model."),

@@ -12,7 +12,7 @@ from edgekit.core.manifest import Component, TensorSpec
 from edgekit.core.tolerance import Tolerance
 from edgekit.runtime.batching import batch_symbol
 from edgekit.runtime.golden import distance
-from edgekit.runtime.session import Array
+from edgekit.runtime.session import Array, contiguous
 
 _MASK = "attention_mask"
 
@@ -60,7 +60,7 @@ def fit_golden(
             same_meaning = same_meaning and not (longer or unmasked)
             padded.add(str(old.shape[axis]))
             array = _resized(array, axis, size, fills.get(old.name, 0))
-        new_inputs[old.name] = np.ascontiguousarray(array)
+        new_inputs[old.name] = contiguous(array)
     whole: dict[str, Array] = {}
     comparable: dict[str, Array] = {}
     for old, new in zip(before.outputs, after.outputs, strict=True):
@@ -70,7 +70,7 @@ def fit_golden(
         for axis, size in _fixed(old, new):
             if old.shape[axis] == batch:
                 answer = _rows(answer, axis, size)
-        answer = np.ascontiguousarray(answer)
+        answer = contiguous(answer)
         others = [axis for axis, size in _fixed(old, new) if answer.shape[axis] != size]
         if not others:
             whole[old.name] = answer

@@ -55,11 +55,16 @@ def _varint(data: mmap.mmap, at: int, end: int) -> tuple[int, int]:
         shift += 7
 
 
-def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """(field number, start, end) of each length-delimited field of the message in [at, end)."""
+def read_fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int, int]]:
+    """(field number, wire type, start, stop) of each field of the message in [at, end).
+
+    The last one may stop behind `end`: then the message was cut short. Raises ValueError for what
+    is no message.
+    """
     while at < end:
         key, at = _varint(data, at, end)
         wire = key & 7
+        start = at
         if wire == 0:
             _, at = _varint(data, at, end)
         elif wire == 1:
@@ -67,15 +72,20 @@ def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]
         elif wire == 5:
             at += 4
         elif wire == 2:
-            length, at = _varint(data, at, end)
-            if at + length > end:
-                raise ValueError("a field runs over its message")
-            yield key >> 3, at, at + length
-            at += length
+            length, start = _varint(data, at, end)
+            at = start + length
         else:
             raise ValueError(f"wire type {wire}")
-    if at != end:
-        raise ValueError("a field runs over its message")
+        yield key >> 3, wire, start, at
+
+
+def _fields(data: mmap.mmap, at: int, end: int) -> Iterator[tuple[int, int, int]]:
+    """(field number, start, end) of each length-delimited field of the message in [at, end)."""
+    for number, wire, start, stop in read_fields(data, at, end):
+        if stop > end:
+            raise ValueError("a field runs over its message")
+        if wire == 2:
+            yield number, start, stop
 
 
 def _walk(data: mmap.mmap, at: int, end: int, message: str, depth: int) -> Iterator[str]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from edgekit.core.measurements import Contender, Noise, Ratio
-from edgekit.evaluation.contenders import REFERENCE, REFERENCE_NAMES, Artifact
+from edgekit.evaluation.contenders import IMPORTED, REFERENCE, REFERENCE_NAMES, Artifact
 from edgekit.evaluation.ratios import RatioEstimate, mean_ratio, quantile_interval, turn_ratio
 from edgekit.evaluation.rounds import LEAST_ROUNDS, Plan
 from edgekit.runtime import machine
@@ -196,7 +196,7 @@ def make_notes(
         if record.error is None:
             told += [record.overload_note(index, one) for index, one in enumerate(workloads)]
         notes += [note for note in told if note is not None]
-    reference = next((record for record in records if record.name == REFERENCE), None)
+    reference = next((record for record in records if record.name in (REFERENCE, IMPORTED)), None)
     weights = None if reference is None else reference.facts.get("sha256")
     for artifact in artifacts:
         origin = None if artifact.bundle is None else artifact.bundle.manifest.source

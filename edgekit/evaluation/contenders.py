@@ -12,6 +12,7 @@ import numpy as np
 from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import TensorSpec
+from edgekit.core.onnx_file import names_onnx
 from edgekit.evaluation.measuring import Measuring
 from edgekit.evaluation.natural import data_workloads
 from edgekit.evaluation.reference import Mode, declared_inputs, source_task
@@ -28,8 +29,10 @@ from edgekit.runtime.workloads import (
 )
 
 REFERENCE = "pytorch"
+IMPORTED = "imported"
 REFERENCE_NAMES: Mapping[Mode, str] = {
     "eager": REFERENCE,
+    "imported": IMPORTED,
     "compile": f"{REFERENCE} compile",
     "bfloat16": f"{REFERENCE} bfloat16",
 }
@@ -55,6 +58,11 @@ class ReferenceSource:
     revision: str | None = None
     trust_remote_code: bool = False
     inputs: tuple[str, ...] = ()
+
+    @property
+    def mode(self) -> Mode:
+        """What it is run by: PyTorch eager, or for an ONNX model the engine that it is for."""
+        return "imported" if names_onnx(self.spec) else "eager"
 
     def command(self, inputs: Path, threads: int, *, mode: Mode = "eager") -> tuple[str, ...]:
         """The command of one measuring process."""

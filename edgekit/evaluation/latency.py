@@ -96,13 +96,18 @@ def bench(
             f"--also {also[0]} runs the original model, which is not given.",
             hint="Pass --reference SOURCE.",
         )
+    if also and reference is not None and reference.mode == "imported":
+        raise ConfigError(
+            f"--also {also[0]} runs a PyTorch model, and {reference.spec} is ONNX.",
+            hint="Leave --also out.",
+        )
     attached = tuple(read_attached(path) for path in attach)
     artifacts = open_artifacts(contenders)
     workloads = plan_workloads(artifacts, asked)
     threads = asked.threads or cpu.available_threads()
     modes: list[Mode] = []
     if reference is not None:
-        modes += ["eager", *dict.fromkeys(mode for mode in also if mode != "eager")]
+        modes += [reference.mode, *dict.fromkeys(mode for mode in also if mode != "eager")]
     tries = _flips(artifacts, threads) if probes else []
     field = _make_field(artifacts, modes, tries)
     before = machine.snapshot()

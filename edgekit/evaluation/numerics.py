@@ -223,7 +223,7 @@ def add_outputs(
         if other.shape != array.shape:
             distance.max_abs = gap = math.nan
             distance.mismatch = (
-                f"the shape {list(array.shape)} in the bundle, {list(other.shape)} in PyTorch"
+                f"the shape {list(array.shape)} in the bundle, {list(other.shape)} in the original"
             )
             continue
         found = distance.add(

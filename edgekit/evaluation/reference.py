@@ -16,14 +16,15 @@ from edgekit.core.bundle import Bundle
 from edgekit.core.cpu import available_threads
 from edgekit.core.errors import ConfigError, InputMismatch, MeasurementError
 from edgekit.core.manifest import Manifest
-from edgekit.runtime.session import Array
+from edgekit.runtime.session import Array, contiguous
 
 if TYPE_CHECKING:
     import torch
 
     from edgekit.sources.loaded import LoadedSource
 
-Mode: TypeAlias = Literal["eager", "compile", "bfloat16"]
+# "imported": no PyTorch at all, but an ONNX model as ONNX Runtime opens it.
+Mode: TypeAlias = Literal["eager", "imported", "compile", "bfloat16"]
 
 # Past so many compiled shapes of one module PyTorch goes on without compiling.
 _MOST_SHAPES = 256
@@ -65,13 +66,13 @@ class Reference:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """The outputs by name. Raises InputMismatch when the module refuses the feeds."""
-        import torch
-
         call = self.bind(feeds)
         try:
             if self._threads is None:
-                self._threads = _better_threads(call)
-            torch.set_num_threads(self._threads)
+                # An engine decides by itself what is worth sharing.
+                alone = self.source.engine is not None
+                self._threads = available_threads() if alone else _better_threads(call)
+            self._use_threads(self._threads)
             return dict(call())
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
             shapes = ", ".join(f"{name} {list(array.shape)}" for name, array in feeds.items())
@@ -103,7 +104,8 @@ class Reference:
 
         Tried in turns: 1 and `threads` threads, and for images both memory formats.
         """
-        tried = [Settings(count) for count in dict.fromkeys((1, threads))]
+        counts = (threads,) if self.source.engine is not None else (1, threads)
+        tried = [Settings(count) for count in dict.fromkeys(counts)]
         if self._takes_images(feeds):
             tried += [Settings(setting.threads, True) for setting in tried]
         calls = {
@@ -113,10 +115,17 @@ class Reference:
         self._apply(best)
         return best, calls[best]
 
+    def _use_threads(self, count: int) -> None:
+        import torch
+
+        torch.set_num_threads(count)
+        if self.source.engine is not None:
+            self.source.engine.use_threads(count)
+
     def _apply(self, setting: Settings) -> None:
         import torch
 
-        torch.set_num_threads(setting.threads)
+        self._use_threads(setting.threads)
         layout = torch.channels_last if setting.channels_last else torch.contiguous_format
         if setting.channels_last or self._has_convolutions():
             self.source.module.to(memory_format=layout)  # type: ignore[call-overload]
@@ -138,7 +147,7 @@ class Reference:
         samples = self.source.sample_inputs
         tensors: dict[str, torch.Tensor] = {}
         for name, array in feeds.items():
-            tensor = torch.from_numpy(np.ascontiguousarray(array))
+            tensor = torch.from_numpy(contiguous(array))
             if name in samples:
                 tensor = tensor.to(samples[name].dtype)
             if channels_last and tensor.dim() == 4:

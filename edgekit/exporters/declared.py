@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.core.errors import BundleError, ConfigError, InputMismatch
+from edgekit.core.errors import BundleError, ConfigError, InputMismatch, SourceError
 from edgekit.runtime.pictures.rules import read_picture_rules
 from edgekit.runtime.pictures.tasks import PICTURE_TASKS, TASK_OF
 
@@ -29,6 +29,8 @@ _EXAMPLE = (
     ' size = {shortest_edge = 256}, filter = "bicubic"}, {op = "center_crop", height = 224, width'
     ' = 224}, {op = "normalize", mean = 127, std = 128}]'
 )
+
+_TRANSFORMERS = frozenset({"image_processor_type", "feature_extractor_type", "processor_class"})
 
 
 @dataclass(frozen=True)
@@ -50,8 +52,12 @@ class Declared:
 
 
 def read_declared(path: Path) -> Declared:
-    """The processor in a file. Raises ConfigError, naming the key, for what is none."""
+    """The processor in a file.
+
+    Raises ConfigError, naming the key, for what is none, and SourceError for one that is code.
+    """
     values = dict(_parsed(path))
+    _refuse_foreign(values, path)
     labels = _labels(values.pop("labels", None), path)
     if values.get("kind", "image") != "image":
         raise ConfigError(
@@ -125,6 +131,23 @@ def declared_batch(
         if name in made and made[name].shape == tuple(value.shape)
     }
     return {**sample, **found}
+
+
+def _refuse_foreign(values: Mapping[str, object], path: Path) -> None:
+    """transformers' own configuration says other things, some of them by naming code."""
+    if "auto_map" in values:
+        raise SourceError(
+            f"{path} names code of its own that is to be imported; a bundle holds no code, and"
+            " edgekit runs none for it.",
+            hint=f"Write down in the manifest's words what the code does. {_EXAMPLE}",
+        )
+    found = _TRANSFORMERS & set(values)
+    if found:
+        raise ConfigError(
+            f"{path} is written for transformers ({sorted(found)[0]}), not in the words of a"
+            " manifest.",
+            hint=f"Write down what it does. {_EXAMPLE}",
+        )
 
 
 def _parsed(path: Path) -> Mapping[str, object]:

@@ -92,8 +92,10 @@ def convert(
             f"OpenVINO does not take {source.name}: {short_reason(error)}",
             hint="Compile for an onnxruntime target, or export the model with an older --opset.",
         ) from error
-    new_inputs = _measured(model.inputs, inputs, sizes, source)
-    new_outputs = _measured(model.outputs, outputs, sizes, source)
+    # Where no input varies, what OpenVINO finds of an output is no freezing.
+    varying = not sizes and any(isinstance(dim, str) for spec in inputs for dim in spec.shape)
+    new_inputs = _measured(model.inputs, inputs, source, varying=varying)
+    new_outputs = _measured(model.outputs, outputs, source, varying=varying)
     with disk_errors(CompileError, f"writing {xml.name}"):
         try:
             openvino.save_model(model, str(xml), compress_to_fp16=compress_to_fp16)
@@ -202,8 +204,9 @@ def _name_ports(
 def _measured(
     ports: Iterable[ov.Output],
     specs: Sequence[TensorSpec],
-    sizes: Mapping[str, int],
     source: Path,
+    *,
+    varying: bool,
 ) -> tuple[TensorSpec, ...]:
     """The specs with the sizes that the model has now, in the manifest's order."""
     shapes = {name: port.get_partial_shape() for port in ports for name in port.get_names()}
@@ -217,7 +220,7 @@ def _measured(
                 dims.append(dim)
                 continue
             # An axis that no size was given for may depend on one that was.
-            if not sizes:
+            if varying:
                 raise CompileError(
                     f"OpenVINO froze the axis {dim} of {spec.name} in {source.name} at"
                     f" {shape[axis].get_length()}.",

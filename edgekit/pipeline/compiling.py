@@ -250,8 +250,10 @@ class _Job:
         component = staged.manifest.components["model"]
         length = workload.get("length")
         feeds = make_workloads(
-            staged, batch=workload["batch"], lengths=None if length is None else [length]
-        )
+            staged, batch=workload["batch"], lengths=None if length is None else [length],
+            # Inputs that the model is known to take: made-up ones may have sizes that it does not.
+            known=None if self.golden is None else self._fitted(self.golden).inputs,
+        )  # fmt: skip
         return tune(
             staged.path,
             component,
@@ -279,9 +281,12 @@ class _Job:
         rule = tolerance_for(precision, self.profile.tolerance)
         # What was judged on data may be far from PyTorch's answer to made-up inputs.
         comparable = {} if self.source.manifest.judged_on_data else fitted.comparable
+        known = self.source.manifest.source
+        imported = known is not None and known.kind == "onnx"
+        whose = "the imported model" if imported else "PyTorch"
         for name, wanted in comparable.items():
-            compare(name, answers[name], wanted, precision, rule, "PyTorch")
-        with_whom = ["PyTorch"] if comparable else []
+            compare(name, answers[name], wanted, precision, rule, whose)
+        with_whom = [whose] if comparable else []
         facts: dict[str, object] = {}
         left = [name for name in answers if name not in comparable]
         own = self._source_answers(fitted.inputs) if left else {}

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
 
 # What a device must have installed to prepare inputs, by the kind of processor.
-_EXTRAS: Mapping[str, tuple[str, ...]] = {
+EXTRAS: Mapping[str, tuple[str, ...]] = {
     "text": ("text",),
     "image": ("vision",),
     "image-text": ("text", "vision"),
@@ -124,7 +124,7 @@ def export(
         del loaded
         gc.collect()
         progress("Saving golden answers")
-        _save_golden(writer, manifest, exported)
+        save_golden(writer, manifest, exported)
         seconds = time.monotonic() - started
         step = replace(manifest.steps[0], seconds=round(seconds, 3))
         staged = writer.stage(replace(manifest, steps=(step,)))
@@ -161,7 +161,7 @@ def _manifest(
         license=loaded.license,
         origin=Origin(loaded.id, loaded.sha256),
     )
-    extras = ("ort", *_EXTRAS.get(str((exported.processor or {}).get("kind")), ()))
+    extras = ("ort", *EXTRAS.get(str((exported.processor or {}).get("kind")), ()))
     return Manifest(
         name=name,
         created_by=created_by(),
@@ -186,7 +186,7 @@ def _manifest(
     )
 
 
-def _save_golden(writer: BundleWriter, manifest: Manifest, exported: Exported) -> None:
+def save_golden(writer: BundleWriter, manifest: Manifest, exported: Exported) -> None:
     """Write the golden file with what this bundle answers, run by the engine that ships it."""
     batch = exported.golden
     if batch is None:

@@ -22,6 +22,7 @@ from edgekit.pipeline.choices.chosen import Chosen
 from edgekit.pipeline.choices.judging import Judge
 from edgekit.pipeline.choices.rows import calibration_feeds, read_rows
 from edgekit.pipeline.fitting import choose_engine
+from edgekit.pipeline.originals import holds_original
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.rows import (
     ask_budget,
@@ -35,6 +36,7 @@ from edgekit.pipeline.rows import (
 from edgekit.pipeline.workplace import workplace
 from edgekit.quantization import find_quantizer
 from edgekit.runtime.engines import find_engine
+from edgekit.runtime.golden import stored_precision
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
@@ -100,6 +102,7 @@ def quantize(
             what the target runs well.
         bits: 4, 8 or 16 of a weight.
         calibration: a DATA of which up to 512 rows are used for ranges.
+        reference: the original SOURCE; an imported bundle is its own without.
         max_drop: ``1%`` of the reference's metric (the default) or ``0.5pt``, absolute.
         exclude: patterns (as of a shell) of operators to keep in float.
         sensitivity: rank the groups by the error each makes alone, as a fact of the step.
@@ -114,6 +117,9 @@ def quantize(
             than its input; ``result`` holds what was found.
     """
     began = time.monotonic()
+    if reference is None and data is not None:
+        # What was imported is its own original.
+        reference = holds_original(Path(bundle))
     budget = _check_options(data, reference, max_drop, columns, calibration, metric)
     labels_wanted = wants_labels(max_drop, metric)
     check_output(Path(output), force=force, inputs=[Path(bundle)])
@@ -254,6 +260,12 @@ def _check_source(source: Bundle, component: str | None) -> None:
             f"{source.path} is already quantized.",
             hint="Quantize the exported bundle it came from.",
         )
+    stored = stored_precision(source.manifest)
+    if stage == "imported" and stored in ("int8", "int4"):
+        raise QuantizeError(
+            f"{source.path} holds a model that was quantized to {stored} before it was imported.",
+            hint="Import the model in float32, or compile this one as it is.",
+        )
     if stage == "compiled":
         raise QuantizeError(
             f"{source.path} is compiled for {source.manifest.requires.engine}.",
@@ -281,10 +293,10 @@ def _load(
     progress: Progress,
 ) -> LoadedSource:
     require("torch", "build")
-    from edgekit.sources.opening import open_source
+    from edgekit.sources.opening import open_reference
 
     progress(f"Loading the reference {reference}")
-    loaded = open_source(
+    loaded = open_reference(
         reference,
         task=source_task(source.manifest),
         revision=revision,

@@ -56,6 +56,7 @@ def bundle_facts(model: Model) -> dict[str, object]:
 def reference_facts(source: LoadedSource) -> dict[str, object]:
     """What it was judged against, as ``ValidateResult.reference`` tells it."""
     return {
+        "kind": source.kind,
         "id": source.id,
         "sha256": source.sha256,
         "architecture": source.architecture,
@@ -99,7 +100,12 @@ def write_worst(path: Path, samples: Sequence[WorstSample]) -> None:
 
 
 def source_bytes(source: LoadedSource) -> int:
-    """The bytes of the reference's parameters and buffers as it runs, tied ones once."""
+    """The bytes of the reference's parameters and buffers as it runs, tied ones once.
+
+    Of an imported model they are those of its files.
+    """
+    if source.engine is not None:
+        return source.engine.bytes
     tensors = {
         tensor.data_ptr(): tensor.numel() * tensor.element_size()
         for tensor in source.module.state_dict().values()

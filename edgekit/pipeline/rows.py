@@ -150,7 +150,7 @@ def told_reach(reach: OutOfReach, budget: Budget) -> str:
     least = words.hundredths(reach.upper, budget.unit)
     return (
         f"The budget of {budget} cannot be proved on {reach.rows:,} rows: even a bundle that"
-        f" answers each of them as PyTorch does may lose up to {least} on others (95 %)."
+        f" answers each of them as the original does may lose up to {least} on others (95 %)."
     )
 
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edgekit.core.bundle import Bundle, open_bundle
+from edgekit.core.bundle import open_bundle
 from edgekit.core.errors import BudgetNotMet, ConfigError, EdgekitError
-from edgekit.core.lazy import require
 from edgekit.core.measurements import (
     Accuracy,
     BenchResult,
@@ -31,6 +30,7 @@ from edgekit.evaluation.numerics import distances_on
 from edgekit.evaluation.pairs import sample_feeds
 from edgekit.evaluation.reference import Reference, check_origin, declared_inputs, source_task
 from edgekit.evaluation.statistics import Budget
+from edgekit.pipeline.originals import find_original, load_original, require_original
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import versions
 from edgekit.pipeline.recording import (
@@ -79,7 +79,7 @@ _LAYERS = 50
 def validate(
     bundle: Path | str,
     *,
-    reference: str,
+    reference: str | None = None,
     data: str | None = None,
     columns: str | None = None,
     metric: str | None = None,
@@ -115,7 +115,10 @@ def validate(
     and so does one that misses a limit of the target it was compiled for.
 
     Args:
-        reference: the SOURCE that the bundle was made from, run in PyTorch eager float32.
+        reference: the SOURCE that the bundle was made from, run in PyTorch eager float32. Of an
+            imported model it is that model itself: the ONNX file or the imported bundle, which
+            needs no naming where it is the one that is judged. Without either, the answers that
+            the bundle holds of it are compared, and nothing is timed.
         metric: one that fits the task, or ``module:function``: a function of one's own that is
             called with all predictions and all labels, and returns one number.
         max_drop: ``1%`` of the reference's metric (the default) or ``0.5pt``, absolute; with
@@ -149,9 +152,14 @@ def validate(
     baseline = None if layers is None else open_bundle(layers)
     if baseline is not None:
         check_layers(baseline, opened)
+    if reference is not None:
+        require_original(reference)
+    original = find_original(opened, reference, data=data is not None, timed=limits.need_timing)
+    latency = latency and original.spec is not None
     limits, notes = with_target(limits, opened.manifest.target, timed=latency)
-    _require_reference(reference)
-    _check_kind(opened, reference)
+    notes = (*original.notes, *notes)
+    if original.spec is not None:
+        require_original(original.spec)
     measuring = None
     if latency:
         measuring = plan_timing(
@@ -161,12 +169,11 @@ def validate(
     labels_wanted = wants_labels(max_drop, metric)
     if data is not None:
         check_rows(opened, data, columns, labels_wanted=labels_wanted)
-    from edgekit.sources.opening import open_source
-
-    progress(f"Loading the reference {reference}")
+    progress(f"Loading the reference {original.spec or 'answers'}")
     declared = tuple(inputs) or declared_inputs(opened.manifest)
-    source = open_source(
-        reference,
+    source = load_original(
+        opened,
+        original,
         task=source_task(opened.manifest),
         revision=revision,
         trust_remote_code=trust_remote_code,
@@ -186,7 +193,7 @@ def validate(
     with open_model(opened, threads=threads) as model:
         if samples is None:
             progress("Comparing the outputs on the golden inputs")
-            found = _without_data(model, source)
+            found = _without_data(model, source, stored=original.spec is None)
         else:
             progress(told_rows(samples))
             progress(f"Judging {len(samples):,} samples through both models")
@@ -238,11 +245,12 @@ def validate(
 
     timed = None
     if measuring is not None:
-        original = ReferenceSource(
-            reference, revision=revision, trust_remote_code=trust_remote_code, inputs=declared
+        assert original.spec is not None
+        compared = ReferenceSource(
+            original.spec, revision=revision, trust_remote_code=trust_remote_code, inputs=declared
         )
         try:
-            timed = time_against(opened, original, measuring, progress)
+            timed = time_against(opened, compared, measuring, progress)
         except EdgekitError as error:
             # An hour of accuracy is not lost with a measurement that failed.
             error.result = whole(None)
@@ -296,41 +304,20 @@ def _with_data(
     return _Found(found.verdict, found.accuracy, found.numerics, found.problem, notes, found.worst)
 
 
-def _check_kind(bundle: Bundle, spec: str) -> None:
-    """A checkpoint's bundle is judged against a checkpoint, a module's against a module.
+def _without_data(model: Model, source: LoadedSource, *, stored: bool = False) -> _Found:
+    """Both models on golden and benchmark inputs; the tolerance of the precision decides.
 
-    Looks at the names alone, before anything is loaded; what exists nowhere is told later.
+    Of a reference whose answers are `stored` there are those to the golden inputs alone.
     """
-    path = Path(spec).expanduser()
-    own = path.suffix == ".pt2" or (":" in spec and not path.exists())
-    known = bundle.manifest.source
-    custom = bundle.manifest.task == "custom" if known is None else known.kind != "huggingface"
-    if own == custom or (not own and path.is_file()):
-        return
-    origin = None if known is None else known.origin.id
-    made = f" ({origin})" if origin else ""
-    raise ConfigError(
-        f"{bundle.path} is made from {'a module of your own' if custom else 'a checkpoint'}{made},"
-        f" and --reference {spec} names {'a module of your own' if own else 'a checkpoint'}.",
-        hint=f"Pass the original of this bundle{f', {origin}' if origin else ''}.",
-    )
-
-
-def _require_reference(spec: str) -> None:
-    """Raise MissingDependency unless what opens the reference is installed."""
-    require("torch", "build")
-    if ":" not in spec and not spec.endswith(".pt2"):
-        require("transformers", "build")
-
-
-def _without_data(model: Model, source: LoadedSource) -> _Found:
-    """Both models on golden and benchmark inputs; the tolerance of the precision decides."""
     rules: Mapping[str, Tolerance] = {}
     if model.manifest.golden is not None:
         rules = model.manifest.golden.tolerance
     rule = tolerance_for(model.precision, rules)
     distances = distances_on(
-        model, Reference(source), _own_feeds(model), problem=problem_of(model, source, None)
+        model,
+        Reference(source),
+        _own_feeds(model, made=not stored),
+        problem=problem_of(model, source, None),
     )
     numerics = {name: distance.numerics() for name, distance in distances.items()}
     far = [distance.describe(name) for name, distance in distances.items()
@@ -340,10 +327,12 @@ def _without_data(model: Model, source: LoadedSource) -> _Found:
     return _Found(verdict, None, numerics, far[0] if far else None, notes, gates=gates)
 
 
-def _own_feeds(model: Model) -> list[Mapping[str, Array]]:
-    """Benchmark inputs of a bundle, and its golden ones."""
-    batch, _ = fit_workload(model.bundle, 1, DEFAULT_LENGTH)
-    feeds = [workload.feeds for workload in make_workloads(model.bundle, batch=batch)]
+def _own_feeds(model: Model, *, made: bool = True) -> list[Mapping[str, Array]]:
+    """Benchmark inputs of a bundle, which are `made`, and its golden ones."""
+    feeds: list[Mapping[str, Array]] = []
+    if made:
+        batch, _ = fit_workload(model.bundle, 1, DEFAULT_LENGTH)
+        feeds += [workload.feeds for workload in make_workloads(model.bundle, batch=batch)]
     if model.manifest.golden is not None:
         feeds.append(read(model.bundle.file(model.manifest.golden.file)).inputs)
     return feeds

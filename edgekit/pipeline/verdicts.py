@@ -182,7 +182,7 @@ def _not_slower(speed: Interval, *, noisy: bool) -> tuple[Gate, list[str]]:
             _left_open("not_slower") if noisy else []
         )
     gate = Gate("not_slower", 1.0, speed.value, True)
-    open_ = f"the speed is not resolved from PyTorch's ({interval})"
+    open_ = f"the speed is not resolved from the original's ({interval})"
     above = f"all of the interval is above 1 ({interval})"
     if noisy:
         why = open_ if speed.low <= 1.0 else above
@@ -271,7 +271,8 @@ def _about_drop(result: ValidateResult, max_drop: str, *, failed: bool) -> str:
     word = "is over" if failed else "is not proved to be within"
     return (
         f"The drop in {accuracy.metric} ({words.drop(accuracy)}) {word} the budget of"
-        f" {max_drop}: {accuracy.reference:.4f} in PyTorch, {accuracy.candidate:.4f} in the"
+        f" {max_drop}: {accuracy.reference:.4f} {words.original(result.reference)},"
+        f" {accuracy.candidate:.4f} in the"
         f" bundle, on {accuracy.samples:,} samples."
     )
 

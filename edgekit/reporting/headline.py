@@ -122,7 +122,8 @@ def _judged(result: ValidateResult) -> Headline:
     against = str(result.reference.get("id") or "the original")
     where = [] if accuracy is None else [words.counted(accuracy.samples, "sample")]
     where.append(words.processor(result.device.get("cpu")))
-    sentence = f"{name} {words.listed(parts)}, against {against} in PyTorch; {', '.join(where)}."
+    against += f" {words.original(result.reference)}"
+    sentence = f"{name} {words.listed(parts)}, against {against}; {', '.join(where)}."
     if accuracy is None:
         sentence += (
             " No data was given: the verdict rests on how close the outputs lie, and on the gates."
@@ -205,7 +206,7 @@ def _figures(result: ValidateResult) -> tuple[KeyFigure, ...]:
         KeyFigure(
             "Size",
             words.size(size.candidate_bytes),
-            f"of {words.size(size.reference_bytes)} in PyTorch",
+            f"of {words.size(size.reference_bytes)} {words.original(result.reference)}",
             "good" if size.ratio < 0.95 else "plain",
         )
     )

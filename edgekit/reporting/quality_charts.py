@@ -154,8 +154,9 @@ def judged_points(result: ValidateResult) -> list[Point]:
     )  # fmt: skip
     name = str(result.bundle.get("name") or "bundle")
     reference = (latency.reference_ms,) * 3
+    original = "imported" if result.reference.get("kind") == "onnx" else "pytorch"
     return [
-        Point("pytorch", 0, reference, (accuracy.reference,) * 3, result.size.reference_bytes,
+        Point(original, 0, reference, (accuracy.reference,) * 3, result.size.reference_bytes,
               sign),
         Point(name, 1, (low, own, high), (metric[0], accuracy.candidate, metric[1]),
               result.size.candidate_bytes, sign),

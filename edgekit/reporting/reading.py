@@ -193,6 +193,7 @@ def _reference(bundle: Bundle) -> dict[str, object]:
     if source is None:
         return {}
     return {
+        "kind": source.kind,
         "id": source.origin.id,
         "sha256": source.origin.sha256,
         "architecture": source.architecture,

@@ -56,8 +56,8 @@ def numerics(found: Mapping[str, Numerics]) -> list[Table]:
         for name, row in found.items()
     )
     header = ("output", "max |Δ|", "mean |Δ|", "cosine", "same decision")
-    return [Table("Outputs beside PyTorch's", (*header, *(["KL, nats"] if diverged else [])), rows)
-            ] if rows else []  # fmt: skip
+    columns = (*header, *(["KL, nats"] if diverged else []))
+    return [Table("Outputs beside the original's", columns, rows)] if rows else []
 
 
 def contenders(result: BenchResult) -> list[Table]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from edgekit.core.measurements import Accuracy, Contender, Interval, Noise, Ratio
@@ -14,6 +14,11 @@ NONE = "–"
 OPEN_END = "no bound"
 # Keeps a number and its unit on one line.
 _JOIN = "\N{NO-BREAK SPACE}"
+
+
+def original(reference: Mapping[str, object]) -> str:
+    """Where the reference ran, for a sentence: in PyTorch, or an imported model as it is."""
+    return "as imported" if reference.get("kind") == "onnx" else "in PyTorch"
 
 
 def milliseconds(value: float | None) -> str:

@@ -18,7 +18,7 @@ from edgekit.core.errors import BundleCorrupt, ConfigError
 from edgekit.core.manifest import GOLDEN_MAX_BYTES, Manifest
 from edgekit.core.results import GoldenRow
 from edgekit.core.tolerance import TOLERANCES, tolerance_for
-from edgekit.runtime.session import Array, Session
+from edgekit.runtime.session import Array, Session, contiguous
 
 GOLDEN_NAME = "golden.safetensors"
 _PARTS = ("input", "reference", "expected")
@@ -59,7 +59,7 @@ def write(
     Raises ConfigError when they take more than the 8 MiB that a bundle may hold.
     """
     arrays = {
-        f"{part}.{name}": np.ascontiguousarray(array)
+        f"{part}.{name}": contiguous(array)
         for part, group in zip(_PARTS, (inputs, reference, expected), strict=True)
         for name, array in group.items()
     }

@@ -48,8 +48,8 @@ _MARKS: Mapping[str, tuple[tuple[bytes, str], ...]] = {
 
 
 def is_raw(path: Path) -> bool:
-    """Whether a path is, by its ending, a bare graph rather than a bundle."""
-    return path.suffix in _ENGINES
+    """Whether a path is, by its ending, a bare graph rather than a bundle, which is a folder."""
+    return path.suffix in _ENGINES and not path.is_dir()
 
 
 def raw_inputs(path: Path) -> tuple[TensorSpec, ...]:

@@ -15,6 +15,11 @@ Array: TypeAlias = NDArray[np.generic]
 Fact: TypeAlias = str | int | float | bool
 
 
+def contiguous(array: Array) -> Array:
+    """The same numbers in C's order; numpy's own function makes a row of a scalar."""
+    return np.asarray(array, order="C")
+
+
 class Session(Protocol):
     """An opened graph. `run` may be called from many threads at once."""
 

@@ -18,7 +18,7 @@ from edgekit.core.manifest import TensorSpec
 from edgekit.runtime import golden
 from edgekit.runtime.batching import batch_symbol
 from edgekit.runtime.rows import passage_rows, text_rows
-from edgekit.runtime.session import Array
+from edgekit.runtime.session import Array, contiguous
 from edgekit.runtime.text import Encoding, Text, TextProcessor, read_rules
 from edgekit.runtime.towers import prefixed
 
@@ -84,13 +84,18 @@ def sweep_workloads(
 
 
 def make_workloads(
-    bundle: Bundle, *, batch: int = 1, lengths: Sequence[int] | None = None, seed: int = 0
+    bundle: Bundle,
+    *,
+    batch: int = 1,
+    lengths: Sequence[int] | None = None,
+    seed: int = 0,
+    known: Mapping[str, Array] | None = None,
 ) -> tuple[Workload, ...]:
     """A workload per length (16 and 128 tokens by default), made for a bundle's own inputs.
 
     Text is real English through the bundle's tokenizer, every row cut to exactly the length and
     begun at another word. Models without text get their golden inputs, or random ones, at the
-    batch.
+    batch. `known` are golden inputs that the bundle does not hold yet.
 
     Raises:
         ConfigError: a length the model does not take, or lengths for a model without text.
@@ -114,7 +119,7 @@ def make_workloads(
             f"{bundle.path} takes no text, so --length has no meaning for it.",
             hint="Leave --length out; --batch works for every model.",
         )
-    return (Workload(batch, None, _array_feeds(bundle, specs, batch, seed)),)
+    return (Workload(batch, None, _array_feeds(bundle, specs, batch, seed, known)),)
 
 
 def input_specs(bundle: Bundle) -> tuple[TensorSpec, ...]:
@@ -235,11 +240,16 @@ def _collated(
 
 
 def _array_feeds(
-    bundle: Bundle, specs: Sequence[TensorSpec], batch: int, seed: int
+    bundle: Bundle,
+    specs: Sequence[TensorSpec],
+    batch: int,
+    seed: int,
+    known: Mapping[str, Array] | None,
 ) -> dict[str, Array]:
     """Golden inputs brought to the batch; random arrays where there are none."""
     stored = bundle.manifest.golden
-    known = golden.read(bundle.file(stored.file)).inputs if stored is not None else {}
+    if known is None:
+        known = golden.read(bundle.file(stored.file)).inputs if stored is not None else {}
     symbol = batch_symbol(specs)
     if symbol is None and batch != 1:
         raise ConfigError(
@@ -263,7 +273,7 @@ def _array_feeds(
         for axis, size in enumerate(spec.shape):
             if size in batches:
                 array = np.take(array, np.arange(batch) % array.shape[axis], axis=axis)
-        feeds[spec.name] = np.ascontiguousarray(array)
+        feeds[spec.name] = contiguous(array)
     return feeds
 
 
@@ -290,7 +300,7 @@ def save_workloads(workloads: Sequence[Workload], path: Path) -> None:
         )
         for variant, feeds in enumerate(workload.variants):
             for name, array in feeds.items():
-                tensors[f"{index}.{variant}.{name}"] = np.ascontiguousarray(array)
+                tensors[f"{index}.{variant}.{name}"] = contiguous(array)
     save_file(tensors, path, metadata=metadata)
 
 
@@ -324,7 +334,7 @@ def _texts(value: list[str | list[str]] | None) -> tuple[Text, ...] | None:
 def save_outputs(outputs: Sequence[Mapping[str, Array]], path: Path) -> None:
     """Write what every workload was answered with; outputs without numbers are left out."""
     tensors = {
-        f"{index}.{name}": np.ascontiguousarray(array)
+        f"{index}.{name}": contiguous(array)
         for index, answer in enumerate(outputs)
         for name, array in answer.items()
         if array.dtype.kind in "biuf"

@@ -56,4 +56,9 @@ FAMILIES = (
         "CLIP", "clip", ("feature-extraction",),
         limits="two components, `image` and `text`: compiled and measured, not quantized",
     ),
+    Family(
+        "Silero VAD, imported ONNX", "silero-vad", ("custom",),
+        limits="of its six files OpenVINO does not convert three (`silero_vad`, `_16k_op15`,"
+        " `_half`): their `If` branches differ in rank",
+    ),
 )  # fmt: skip

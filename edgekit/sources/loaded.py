@@ -2,18 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from torch import Tensor, nn
-
 if TYPE_CHECKING:
+    from torch import Tensor, nn
     from torch.export import ExportedProgram
     from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase
 
-Kind = Literal["huggingface", "factory", "program"]
+Kind = Literal["huggingface", "factory", "program", "onnx"]
+
+
+@dataclass(frozen=True, eq=False)
+class EngineModel:
+    """What is to be known of a source that an engine runs, not PyTorch: an imported model.
+
+    ``bytes`` are those of its files; ``as_shipped`` switches the engine's optimisations on, which
+    a reference runs without.
+    """
+
+    precision: str
+    bytes: int
+    use_threads: Callable[[int], None]
+    as_shipped: Callable[[], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +41,9 @@ class LoadedSource:
     in float32 unless another one was asked for. ``sha256`` is taken before such a cast (see
     `statehash`): it names the weights and not the way they were loaded. ``image_processor`` is
     transformers' own for pictures, in its Pillow form. ``parts`` are a source for each component
-    of a bundle that has several; then names of inputs and outputs begin with theirs. ``notes`` are
-    sentences for a person, on what was decided because nobody declared it.
+    of a bundle that has several; then names of inputs and outputs begin with theirs. ``engine`` is
+    there for a model that PyTorch does not run. ``notes`` are sentences for a person, on what was
+    decided because nobody declared it.
     """
 
     kind: Kind
@@ -55,11 +69,14 @@ class LoadedSource:
     program: ExportedProgram | None = None
     image_processor: BaseImageProcessor | None = None
     parts: Mapping[str, LoadedSource] = field(default_factory=dict)
+    engine: EngineModel | None = None
     notes: tuple[str, ...] = ()
 
     @property
     def precision(self) -> str:
         """The row of core's tolerance table for the dtype the module computes in."""
+        if self.engine is not None:
+            return self.engine.precision
         import torch
 
         floats = {tensor.dtype for tensor in self.module.parameters() if tensor.is_floating_point()}

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.core.errors import ConfigError
+from edgekit.core.onnx_file import names_onnx
 from edgekit.sources.inputs import PROCESSOR_FILES, TEXT_AXES, parse_inputs, symbols
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ _KINDS = (
     " program.pt2"
 )
 _FILES = {
-    ".onnx": "It is ONNX already; export starts from the PyTorch model that it was made of",
+    ".onnx": "It is ONNX already: make a bundle of it with edgekit import FILE.onnx -o BUNDLE",
     ".py": "Name the function in it: file.py:factory",
     ".pt": "Give a factory that builds the module and loads these weights (file.py:factory)",
     ".pth": "Give a factory that builds the module and loads these weights (file.py:factory)",
@@ -92,6 +93,40 @@ def open_source(
         dtype=dtype,
         trust_remote_code=trust_remote_code,
     )
+
+
+def open_reference(
+    spec: str,
+    *,
+    task: str | None = None,
+    revision: str | None = None,
+    dtype: str | None = None,
+    trust_remote_code: bool = False,
+    inputs: Sequence[str] = (),
+) -> LoadedSource:
+    """What a bundle is held to: what `open_source` opens, or an imported model.
+
+    That is an ONNX file, or the bundle that was imported from one. Raises as `open_source` and
+    `edgekit.sources.imported.open_imported` do.
+    """
+    if not names_onnx(spec):
+        return open_source(
+            spec,
+            task=task,
+            revision=revision,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            inputs=inputs,
+        )
+    for option, given in (("--revision", revision), ("--dtype", dtype)):
+        if given not in (None, "float32"):
+            raise ConfigError(
+                f"{option} is for PyTorch models, and {spec} is ONNX.",
+                hint=f"Leave {option} away.",
+            )
+    from edgekit.sources.imported import open_imported
+
+    return open_imported(spec)
 
 
 def declared_dimensions(spec: str, inputs: Sequence[str]) -> tuple[str, ...] | None:

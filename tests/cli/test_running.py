@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edgekit.cli.commands.running import _arrays, _check_no_path, _text, _unquoted
+from edgekit.cli.commands.running import _check_no_path, _text, _unquoted
 from edgekit.core.errors import ConfigError
 from tests.cli.test_main import edgekit
 from tests.runtime.conftest import (
@@ -67,27 +67,6 @@ def refused(bundle: Path, given: bytes) -> tuple[int, dict[str, str]]:
     """(exit code, the error) of `piped`."""
     done = piped(bundle, given)
     return done.returncode, json.loads(done.stdout)["error"]
-
-
-def test_arrays_of_an_archive(tmp_path: Path) -> None:
-    """A .npz file gives one array per input."""
-    np.savez(tmp_path / "x.npz", x=np.ones(3))
-    assert list(_arrays(tmp_path / "x.npz")) == ["x"]
-
-
-@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 cut short", b"not an archive"])
-def test_broken_archive(tmp_path: Path, content: bytes) -> None:
-    """A file that is no archive is a configuration error."""
-    (tmp_path / "x.npz").write_bytes(content)
-    with pytest.raises(ConfigError, match="not a readable"):
-        _arrays(tmp_path / "x.npz")
-
-
-def test_single_array(tmp_path: Path) -> None:
-    """An array without a name cannot be matched with an input."""
-    np.save(tmp_path / "x.npy", np.ones(3))
-    with pytest.raises(ConfigError, match="without a name"):
-        _arrays(tmp_path / "x.npy")
 
 
 @pytest.mark.parametrize(
@@ -185,12 +164,6 @@ def test_text_for_a_model_of_arrays(linear: Path) -> None:
     error = json.loads(done.stdout)["error"]
     assert (done.returncode, error["kind"]) == (2, "ConfigError")
     assert "a .npz file with one array per input" in error["hint"]
-
-
-def test_long_text_for_a_model_of_arrays() -> None:
-    """A text too long for a path is told by its beginning."""
-    with pytest.raises(ConfigError, match=r"no file film film.*…"):
-        _arrays(Path("film " * 10_000))
 
 
 @pytest.mark.parametrize(

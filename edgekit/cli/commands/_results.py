@@ -19,18 +19,27 @@ def verdict_line(verdict: Verdict, *, target: str, run: bool, by_data: bool) -> 
     )
 
 
-def accuracy_lines(accuracy: Accuracy, *, budget: float | None = None, rows: str = "") -> list[str]:
-    """The metric on both sides, and its drop; `rows` says of which kind the samples are."""
+def accuracy_lines(
+    accuracy: Accuracy,
+    *,
+    budget: float | None = None,
+    rows: str = "",
+    before: str = "in PyTorch",
+) -> list[str]:
+    """The metric on both sides, and its drop.
+
+    `rows` says of which kind the samples are, `before` where the original ran.
+    """
     lines = [
-        f"{accuracy.metric}: {words.metric(accuracy.reference)} in PyTorch,"
+        f"{accuracy.metric}: {words.metric(accuracy.reference)} {before},"
         f" {words.metric(accuracy.candidate)} in the bundle, {accuracy.samples:,} samples{rows}"
     ]
     allowed = "" if budget is None else f"; budget {words.hundredths(budget, accuracy.drop_unit)}"
     lines.append(f"drop: {words.drop(accuracy)}{allowed}")
     if accuracy.metric.endswith("agreement"):
         lines.insert(
-            1, "no labels: agreement tells whether the bundle answers as PyTorch does, not whether"
-            " that is right",
+            1, "no labels: agreement tells whether the bundle answers as the original does, not"
+            " whether that is right",
         )  # fmt: skip
     return lines
 

@@ -26,6 +26,7 @@ from edgekit.cli.options import (
 )
 from edgekit.core.errors import EdgekitError
 from edgekit.core.measurements import BenchResult, BuildCandidate, BuildResult
+from edgekit.reporting import words
 
 
 @click.command("build")
@@ -141,6 +142,7 @@ def describe(result: BuildResult) -> str:
     """The verdict, the candidates with their reasons, what it took."""
     found = result.validation
     accuracy = None if found is None else found.accuracy
+    before = words.original({} if found is None else found.reference)
     lines = [
         f"verdict: none; built, not run on {result.target}, and nothing here can judge it"
         if found is None and result.output is not None and result.not_run is not None
@@ -150,9 +152,9 @@ def describe(result: BuildResult) -> str:
         )
     ]  # fmt: skip
     if accuracy is not None:
-        lines += accuracy_lines(accuracy)
+        lines += accuracy_lines(accuracy, before=before)
     if found is not None and found.latency is not None:
-        lines.append(latency_line(found.latency, _workload(found.timing)))
+        lines.append(latency_line(found.latency, _workload(found.timing), before=before))
     elif found is not None:
         lines.append(f"latency: not measured for {result.target}")
     if found is not None and found.timing is not None:

@@ -54,7 +54,11 @@ _TRIED = 20
 )
 @data
 @click.option("--metric", metavar="NAME|MODULE:FUNCTION", help="The metric of the budget.")
-@click.option("--reference", metavar="SOURCE", help="The original PyTorch model; with --data.")
+@click.option(
+    "--reference",
+    metavar="SOURCE",
+    help="The original model; with --data. An imported bundle is its own.",
+)
 @click.option(
     "--max-drop",
     metavar="DROP",
@@ -181,7 +185,9 @@ def _about(result: QuantizeResult) -> list[str]:
         f"size: {human_bytes(result.bytes)}, the input's divided by {words.digits(share)}",
     ]
     if result.accuracy is not None:
-        lines += accuracy_lines(result.accuracy, rows=" that no choice has seen")
+        lines += accuracy_lines(
+            result.accuracy, rows=" that no choice has seen", before="in the original"
+        )
     if result.latency is not None:
         lines.append(latency_line(result.latency, result.workload, before="for the input"))
     else:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import chain, islice
@@ -20,6 +19,7 @@ from edgekit.cli.options import BundlePath, common, pass_console
 from edgekit.core.errors import ConfigError, InputMismatch
 from edgekit.core.results import to_json
 from edgekit.runtime import load
+from edgekit.runtime.arrays import read_arrays
 from edgekit.runtime.model import Model
 
 # Lines of standard input that are predicted together.
@@ -150,7 +150,7 @@ def _lines(task: str) -> Iterator[str]:
 
 def _predict(model: Model, inputs: list[str], *, typed: bool) -> Iterable[object]:
     if model.manifest.processor is None:
-        return [model(_arrays(Path(path))) for path in inputs]
+        return [model(read_arrays(Path(path))) for path in inputs]
     if model.manifest.processor.get("kind") == "image-text":
         return answer_mixed(model, inputs, _no_path)
     for line in inputs:
@@ -244,29 +244,6 @@ def _text(line: str, task: str) -> object:
         f"The input {shown!r} is JSON, but no pair of texts.",
         hint='Write a pair as ["a", "b"]; a text of this form can be given from Python only.',
     )
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    # Path.is_file() raises where a text stands in for a path and is too long for one.
-    if not os.path.isfile(path):  # noqa: PTH113
-        raise ConfigError(
-            f"There is no file {_shortened(str(path), _SHOWN_PATH)}.",
-            hint="A custom model takes a .npz file with one array per input.",
-        )
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ConfigError(
-                f"{path} holds one array without a name.",
-                hint="Write it with numpy.savez(FILE, INPUT=array, …), named as the inputs.",
-            )
-        with archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
-        raise ConfigError(
-            f"{path} is not a readable .npz file: {error or 'it is empty'}.",
-            hint="Write it with numpy.savez(FILE, INPUT=array, …).",
-        ) from error
 
 
 def _shortened(text: str, most: int) -> str:

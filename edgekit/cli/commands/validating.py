@@ -34,7 +34,11 @@ _CHANGED = 5
 
 @click.command("validate")
 @click.argument("bundle", type=BundlePath())
-@click.option("--reference", required=True, metavar="SOURCE", help="The original PyTorch model.")
+@click.option(
+    "--reference",
+    metavar="SOURCE",
+    help="The original PyTorch model; of an imported one the ONNX file, or the imported bundle.",
+)
 @reference_inputs
 @data
 @click.option(
@@ -93,7 +97,7 @@ _CHANGED = 5
 def command(
     console: Console,
     bundle: Path,
-    reference: str,
+    reference: str | None,
     inputs: tuple[str, ...],
     data: str | None,
     columns: str | None,
@@ -123,6 +127,9 @@ def command(
     force: bool,
 ) -> None:  # fmt: skip
     """Judge a bundle's accuracy and latency against the original PyTorch model.
+
+    The original of an imported ONNX model is that model itself: an imported bundle needs no
+    --reference, and of one made from it the answers that it holds are compared without.
 
     With --data the metric of the task may drop by --max-drop; without, the outputs on the bundle's
     golden inputs are held to the tolerance of its precision. Of DATA 70 % are for verdicts: the
@@ -185,16 +192,17 @@ def command(
 
 def describe(result: ValidateResult) -> str:
     """The verdict first, then what it rests on."""
+    before = words.original(result.reference)
     lines = [f"verdict: {result.verdict}", *_about_accuracy(result)]
     timing = result.timing
     if result.latency is not None:
         row = timing.contenders[-1] if timing is not None and timing.contenders else None
         at = {} if row is None else {"batch": row.batch, "length": row.length}
         threads = None if timing is None else timing.protocol.get("threads")
-        lines.append(latency_line(result.latency, {**at, "threads": threads}))
+        lines.append(latency_line(result.latency, {**at, "threads": threads}, before=before))
     size = result.size
     lines.append(
-        f"size: {human_bytes(size.reference_bytes)} in PyTorch,"
+        f"size: {human_bytes(size.reference_bytes)} {before},"
         f" {human_bytes(size.candidate_bytes)} in the bundle"
     )
     if timing is not None:
@@ -209,7 +217,9 @@ def _about_accuracy(result: ValidateResult) -> list[str]:
     accuracy = result.accuracy
     if accuracy is None:
         return ["accuracy: no data given; the outputs were compared on the golden inputs"]
-    lines = accuracy_lines(accuracy, budget=allowed_drop(result))
+    lines = accuracy_lines(
+        accuracy, budget=allowed_drop(result), before=words.original(result.reference)
+    )
     if accuracy.mcnemar_p is not None:
         lines.append(f"McNemar's exact test: p = {accuracy.mcnemar_p:.3g}")
     return lines
@@ -245,7 +255,7 @@ def _changed(result: ValidateResult) -> str:
          _start(sample.input, 44))
         for sample in [sample for sample in result.worst if sample.changed][:_CHANGED]
     ]  # fmt: skip
-    return table(("changed row", "PyTorch", "bundle", "input"), rows) if rows else ""
+    return table(("changed row", "original", "bundle", "input"), rows) if rows else ""
 
 
 def _start(text: str, width: int) -> str:

@@ -41,7 +41,7 @@ def command(console: Console, bundle: Path, engine: str | None, threads: int | N
             result=result,
         )
     rows = table(
-        ("output", "max |Δ|", "allowed", "from PyTorch", ""),
+        ("output", "max |Δ|", "allowed", "from the original", ""),
         [
             (
                 row.output,

@@ -9,6 +9,7 @@ from edgekit.core import cpu
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import StepError, disk_errors
 from edgekit.core.hashing import canonical_json, file_hashes, sha256_bytes, sha256_file
+from edgekit.core.onnx_file import model_hash, names_onnx
 from edgekit.pipeline.provenance import LIBRARIES, versions
 from edgekit.sources.data_pictures import class_folders
 
@@ -22,6 +23,8 @@ def source_key(source: str, revision: str | None) -> Json | None:
     tomorrow: their exports are made anew.
     """
     folder = Path(source).expanduser()
+    if folder.is_file() and names_onnx(source):
+        return {"source": model_hash(folder), "name": folder.name}
     if not folder.is_dir():
         return None
     return {"source": _tree(folder), "revision": revision}

@@ -6,9 +6,10 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edgekit.core.bundle import Bundle
-from edgekit.core.errors import ConfigError, EdgekitError, MissingDependency
+from edgekit.core.bundle import Bundle, BundleWriter, open_bundle
+from edgekit.core.errors import ConfigError, EdgekitError, MissingDependency, StepError
 from edgekit.core.measurements import BuildCandidate, QuantizeResult
+from edgekit.core.onnx_file import names_onnx
 from edgekit.core.profiles import Profile
 from edgekit.core.results import to_json
 from edgekit.pipeline.builds.jobs import Job
@@ -23,6 +24,7 @@ from edgekit.pipeline.builds.keys import (
 from edgekit.pipeline.builds.ranking import Rung
 from edgekit.pipeline.compiling import compile
 from edgekit.pipeline.exporting import export
+from edgekit.pipeline.importing import import_onnx
 from edgekit.pipeline.quantizing import quantize
 from edgekit.quantization.emulating import find_emulator
 from edgekit.sources.data_pictures import reads_pictures
@@ -33,7 +35,7 @@ _EXACT_FIRST = ("fp32", "bf16", "fp16", *_QUANTIZED)
 
 
 def exported_by(job: Job) -> Bundle:
-    """The source as ONNX, or what an earlier build has made of the same source."""
+    """The source as an ONNX bundle, or what an earlier build has made of the same source."""
     options = job.options
     began = time.monotonic()
     key = source_key(options.source, options.revision)
@@ -41,7 +43,12 @@ def exported_by(job: Job) -> Bundle:
         told = options.told("task", "inputs", "trust_remote_code", "seed")
         key = {**key, **told, **versions_key()}
 
+    imports = names_onnx(options.source)
+
     def make(path: Path) -> Mapping[str, object]:
+        if imports:
+            _import(job, path)
+            return {}
         export(
             options.source, path, task=options.task, inputs=options.inputs,
             revision=options.revision, trust_remote_code=options.trust_remote_code,
@@ -49,7 +56,36 @@ def exported_by(job: Job) -> Bundle:
         )  # fmt: skip
         return {}
 
-    return job.run("export", "export", job.store.step("export", key, make), began)
+    name = "import" if imports else "export"
+    return job.run(name, name, job.store.step(name, key, make), began)
+
+
+def _import(job: Job, path: Path) -> None:
+    """The bundle of an ONNX file, or a copy of one that was imported before."""
+    options = job.options
+    if not Path(options.source).expanduser().is_dir():
+        import_onnx(
+            options.source, path, task=options.task, inputs=options.inputs, seed=options.seed,
+            progress=job.progress,
+        )  # fmt: skip
+        return
+    bundle = open_bundle(Path(options.source).expanduser())
+    if bundle.manifest.stage != "imported":
+        raise ConfigError(
+            f"{bundle.path} is a bundle of the stage {bundle.manifest.stage}; build starts from a"
+            " source, or from an imported bundle.",
+            hint="Name the source that it was made from.",
+        )
+    for option, given in (("--task", options.task), ("--input", options.inputs)):
+        if given:
+            raise ConfigError(
+                f"{option} was settled when {bundle.path} was imported.",
+                hint=f"Leave {option} away, or import the model again.",
+            )
+    with BundleWriter(path, error=StepError) as writer:
+        writer.copy_from(bundle)
+        writer.stage(bundle.manifest)
+        writer.commit()
 
 
 def rungs_of(

@@ -1,0 +1,266 @@
+"""ONNX files as components: what is tried on them before they are one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from edgekit.core.errors import ConfigError, EngineUnavailable, SourceError
+from edgekit.exporters.imported import Imported, import_model
+from edgekit.sources.inputs import parse_inputs
+from tests.onnx_models import FLOAT, HALF, INT64, counter, linear, model, save, save_outside
+
+
+def bring(made: onnx.ModelProto, folder: Path, **options: object) -> Imported:
+    """The import of a model that went through a file."""
+    path = save(made, folder / "m.onnx")
+    target = folder / "bundle"
+    target.mkdir()
+    return import_model(path, target, **options)  # type: ignore[arg-type]
+
+
+def test_other_sizes_are_tried(tmp_path: Path) -> None:
+    """Two rows are the golden sample; one and three are compared besides."""
+    found = bring(linear(), tmp_path).exported
+    assert [row.shape["x"] for row in found.parity] == [(2, 4), (1, 4), (3, 4)]
+    assert found.component.outputs[0].shape == ("batch", 3)
+    assert found.golden is not None
+    assert found.golden.inputs["x"].shape == (2, 4)
+    assert (tmp_path / "bundle" / "model.onnx").read_bytes() == (tmp_path / "m.onnx").read_bytes()
+
+
+def test_the_same_seed_makes_the_same_samples(tmp_path: Path) -> None:
+    """And another one others."""
+    found = []
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        (tmp_path / name).mkdir()
+        golden = bring(linear(), tmp_path / name, seed=seed).exported.golden
+        assert golden is not None
+        found.append(golden.inputs["x"])
+    np.testing.assert_array_equal(found[0], found[1])
+    assert not np.array_equal(found[0], found[2])
+
+
+def test_axes_without_a_name(tmp_path: Path) -> None:
+    """The first is the batch, another is called after its input."""
+    made = model(
+        [helper.make_node("Relu", ["x:0"], ["y"])],
+        {"x:0": (FLOAT, (None, None))},
+        {"y": (FLOAT, (None, None))},
+    )
+    component = bring(made, tmp_path).exported.component
+    assert component.inputs[0].shape == ("batch", "x_0_1")
+    assert component.outputs[0].shape[0] == "batch"
+
+
+def test_output_axes_that_never_move_are_sizes(tmp_path: Path) -> None:
+    """An exporter that names every axis of an output hides what is fixed."""
+    made = linear()
+    del made.graph.output[:]
+    made.graph.output.append(helper.make_tensor_value_info("y", FLOAT, ("batch", "MatMuly_dim_1")))
+    assert bring(made, tmp_path).exported.component.outputs[0].shape == ("batch", 3)
+
+
+def test_half_precision_in_and_out(tmp_path: Path) -> None:
+    """It is judged by its own precision."""
+    found = bring(linear(kind=HALF), tmp_path).exported
+    assert found.component.inputs[0].dtype == "float16"
+    assert found.component.outputs[0].dtype == "float16"
+    assert found.precision == "fp16"
+
+
+def test_external_data_come_along(tmp_path: Path) -> None:
+    """Under the name that the graph has for them."""
+    (tmp_path / "w").mkdir()
+    path = save_outside(linear(), tmp_path / "m.onnx", "w/all.bin")
+    (tmp_path / "bundle").mkdir()
+    found = import_model(path, tmp_path / "bundle").exported
+    assert found.component.files == ("model.onnx", "w/all.bin")
+    assert found.files == (("model.onnx", "component"), ("w/all.bin", "weights"))
+    assert (tmp_path / "bundle" / "w" / "all.bin").is_file()
+
+
+def test_external_data_named_as_a_file_of_the_bundle(tmp_path: Path) -> None:
+    """It would take the manifest's place."""
+    path = save_outside(linear(), tmp_path / "m.onnx", "edgekit.json")
+    (tmp_path / "bundle").mkdir()
+    with pytest.raises(SourceError, match="another file for"):
+        import_model(path, tmp_path / "bundle")
+
+
+def test_dynamic_rank_is_refused_with_the_remedy(tmp_path: Path) -> None:
+    """And taken where the remedy is followed."""
+    made = linear(None)
+    with pytest.raises(SourceError, match="no declared shape") as caught:
+        bring(made, tmp_path)
+    assert "--input x=float32:DIM" in (caught.value.hint or "")
+    (tmp_path / "again").mkdir()
+    specs = parse_inputs(["x=float32:rows,4"])
+    component = bring(made, tmp_path / "again", declared=specs).exported.component
+    assert component.inputs[0].shape == ("rows", 4)
+
+
+def test_declared_inputs_may_fix_what_varies(tmp_path: Path) -> None:
+    """A size in the place of a name."""
+    specs = parse_inputs(["x=float32:5,4"])
+    found = bring(linear(), tmp_path, declared=specs).exported
+    assert found.component.inputs[0].shape == (5, 4)
+    assert [row.shape["x"] for row in found.parity] == [(5, 4)]
+
+
+@pytest.mark.parametrize(
+    ("declared", "told"),
+    [
+        ("z=float32:batch,4", "does not take"),
+        ("x=float16:batch,4", r"in m\.onnx it is x float32"),
+        ("x=float32:batch,5", r"in m\.onnx it is x float32"),
+        ("x=float32:batch", r"in m\.onnx it is x float32"),
+    ],
+)
+def test_declared_inputs_that_contradict(declared: str, told: str, tmp_path: Path) -> None:
+    """The graph is right."""
+    with pytest.raises(ConfigError, match=told):
+        bring(linear(), tmp_path, declared=parse_inputs([declared]))
+
+
+def test_samples_are_the_golden_inputs(tmp_path: Path) -> None:
+    """As they were given."""
+    sample = np.arange(12, dtype=np.float32).reshape(3, 4)
+    found = bring(linear(), tmp_path, samples={"x": sample}).exported
+    assert found.golden is not None
+    np.testing.assert_array_equal(found.golden.inputs["x"], sample)
+    assert found.facts["samples"] == "given"
+
+
+@pytest.mark.parametrize(
+    ("samples", "told"),
+    [
+        ({"x": np.zeros((2, 4), np.float64)}, "float64"),
+        ({"x": np.zeros((2, 5), np.float32)}, "shape"),
+        ({"z": np.zeros((2, 4), np.float32)}, "unknown"),
+        ({"x": np.full((2, 4), np.inf, np.float32)}, "infinities"),
+    ],
+)
+def test_samples_that_do_not_fit(samples: dict[str, np.ndarray], told: str, tmp_path: Path) -> None:
+    """Told before anything runs."""
+    with pytest.raises(ConfigError, match=f"--samples.*{told}"):
+        bring(linear(), tmp_path, samples=samples)
+
+
+def test_state_in_and_out(tmp_path: Path) -> None:
+    """Two inputs of one batch vary together."""
+    found = bring(counter(), tmp_path).exported
+    assert {row.shape["state"] for row in found.parity} == {(1, 4), (2, 4), (3, 4)}
+    assert [spec.name for spec in found.component.outputs] == ["mean", "next"]
+
+
+def test_model_that_takes_no_made_up_input(tmp_path: Path) -> None:
+    """The engine's reason, and the option that helps."""
+    made = model(
+        [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+        {"x": (FLOAT, ("n",))},
+        {"y": (FLOAT, (7, 11))},
+        {"shape": np.array([7, 11], np.int64)},
+    )
+    with pytest.raises(SourceError, match="none of the made-up inputs") as caught:
+        bring(made, tmp_path)
+    assert "--samples" in (caught.value.hint or "")
+    (tmp_path / "again").mkdir()
+    found = bring(made, tmp_path / "again", samples={"x": np.ones(77, np.float32)}).exported
+    assert any("took no other than n = 77" in note for note in found.notes)
+    assert found.component.inputs[0].shape == (77,)
+
+
+def test_dimensions_that_only_vary_together_are_one(tmp_path: Path) -> None:
+    """Two names in the graph of one and the same axis."""
+    made = counter()
+    made.graph.input[1].type.tensor_type.shape.dim[0].dim_param = "other"
+    found = bring(made, tmp_path).exported
+    assert [spec.shape for spec in found.component.inputs] == [("batch", 4), ("batch", 4)]
+    assert any("only vary together are one: other and batch" in note for note in found.notes)
+
+
+def test_what_somebody_declares_to_vary_stays(tmp_path: Path) -> None:
+    """Where no other size was taken here, it is told."""
+    made = model(
+        [helper.make_node("Add", ["x", "w"], ["y"])],
+        {"x": (FLOAT, (None,))},
+        {"y": (FLOAT, (None,))},
+        {"w": np.ones(16, np.float32)},
+    )
+    specs = parse_inputs(["x=float32:length"])
+    sample = {"x": np.ones(16, np.float32)}
+    found = bring(made, tmp_path, declared=specs, samples=sample).exported
+    assert found.component.inputs[0].shape == ("length",)
+    assert found.notes == (
+        "--input declares sizes that vary, and no other than length = 16 was taken here.",
+    )
+
+
+def test_chance_is_refused(tmp_path: Path) -> None:
+    """What answers otherwise each time can be held to nothing."""
+    made = model(
+        [
+            helper.make_node("RandomNormalLike", ["x"], ["noise"]),
+            helper.make_node("Add", ["x", "noise"], ["y"]),
+        ],
+        {"x": (FLOAT, ("batch", 4))},
+        {"y": (FLOAT, ("batch", 4))},
+    )
+    with pytest.raises(SourceError, match="does not repeat its own answer"):
+        bring(made, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"opset": 99}, r"has opset 99 of \S+; ONNX Runtime \S+ reads up to \d\d\."),
+        ({"ir_version": 99}, r"has the IR version 99; ONNX Runtime \S+ reads up to \d\d\."),
+    ],
+)
+def test_too_new_for_the_engine(options: dict[str, int], told: str, tmp_path: Path) -> None:
+    """Both numbers are told."""
+    with pytest.raises(EngineUnavailable, match=told) as caught:
+        bring(linear(**options), tmp_path)
+    assert "older opset" in (caught.value.hint or "")
+
+
+def test_operator_that_the_engine_lacks(tmp_path: Path) -> None:
+    """The file that was given is named, not its copy."""
+    made = model(
+        [helper.make_node("NoSuchThing", ["x"], ["y"])],
+        {"x": (FLOAT, (2,))},
+        {"y": (FLOAT, (2,))},
+    )
+    with pytest.raises(SourceError, match=r"does not load \S+/m\.onnx.*NoSuchThing"):
+        bring(made, tmp_path)
+
+
+def test_large_answers_have_no_golden(tmp_path: Path) -> None:
+    """A bundle holds 8 MiB of them."""
+    made = model(
+        [helper.make_node("Expand", ["x", "shape"], ["y"])],
+        {"x": (FLOAT, (1,))},
+        {"y": (FLOAT, (1, 1_200_000))},
+        {"shape": np.array([1, 1_200_000], np.int64)},
+    )
+    found = bring(made, tmp_path).exported
+    assert found.golden is None
+    assert any("no golden answers" in note for note in found.notes)
+
+
+def test_whole_numbers_are_zero_or_one(tmp_path: Path) -> None:
+    """Every table of embeddings has these rows."""
+    made = model(
+        [helper.make_node("Gather", ["table", "ids"], ["y"])],
+        {"ids": (INT64, ("batch", "tokens"))},
+        {"y": (FLOAT, ("batch", "tokens", 3))},
+        {"table": np.ones((2, 3), np.float32)},
+    )
+    golden = bring(made, tmp_path).exported.golden
+    assert golden is not None
+    assert set(golden.inputs["ids"].ravel().tolist()) == {0, 1}
