@@ -30,6 +30,7 @@ from edgekit.pipeline.builds.keys import (
     data_key,
     host_key,
     metric_key,
+    processor_key,
     source_key,
     versions_key,
 )
@@ -87,6 +88,7 @@ def build(
     revision: str | None = None,
     trust_remote_code: bool = False,
     inputs: Sequence[str] = (),
+    processor: Path | str | None = None,
     cache: bool = True,
     force: bool = False,
     seed: int = 0,
@@ -103,6 +105,7 @@ def build(
 
     Args:
         engine: one of the target's engines; all of them by default.
+        processor: of a custom module, a JSON or TOML file that says how pictures are prepared.
         max_drop: ``1%`` of the reference's metric (the default with `data`), or ``0.5pt``.
         optimize_for: ``latency`` of one request at a time, ``throughput``, or ``size``.
         cache: take what an earlier build has made of the same things (see ``edgekit cache``).
@@ -129,6 +132,7 @@ def build(
     options = Options(
         source, target, tuple(overrides), task, data, columns, metric, max_drop, calibration,
         batch, length, threads, revision, trust_remote_code, tuple(inputs), seed,
+        None if processor is None else Path(processor),
     )  # fmt: skip
     with workplace(Path(output), StepError) as folder:
         require_reporting(folder / REPORT, None)
@@ -315,13 +319,13 @@ def _export(job: Job) -> Bundle:
     key = source_key(options.source, options.revision)
     if key is not None:
         told = options.told("task", "inputs", "trust_remote_code", "seed")
-        key = {**key, **told, **versions_key()}
+        key = {**key, **told, **versions_key(), **processor_key(options.processor)}
 
     def make(path: Path) -> Mapping[str, object]:
         export(
             options.source, path, task=options.task, inputs=options.inputs,
             revision=options.revision, trust_remote_code=options.trust_remote_code,
-            seed=options.seed, progress=job.progress,
+            processor=options.processor, seed=options.seed, progress=job.progress,
         )  # fmt: skip
         return {}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edgekit.core import cpu
 from edgekit.core.bundle import Bundle
-from edgekit.core.errors import StepError, disk_errors
+from edgekit.core.errors import ConfigError, StepError, disk_errors
 from edgekit.core.hashing import canonical_json, file_hashes, sha256_bytes, sha256_file
 from edgekit.pipeline.provenance import LIBRARIES, versions
 from edgekit.sources.data_pictures import class_folders
@@ -45,6 +45,20 @@ def data_key(data: str | None, *, pictures: bool = False) -> object:
     if pictures:
         return _album(f"{path}#{split}" if split else str(path))
     return [_tree(path), split] if path.is_dir() else None
+
+
+def processor_key(path: Path | None) -> Json:
+    """The content of a declared processor; nothing without one. ConfigError where it is not there.
+
+    Its labels may stand in a file of their own, but no checkpoint takes such a processor: exports
+    of the modules that do are made anew.
+    """
+    if path is None:
+        return {}
+    if not path.is_file():
+        raise ConfigError(f"The processor file {path} is not there.", hint="Check the path.")
+    with disk_errors(StepError, f"reading {path}"):
+        return {"processor": sha256_file(path)}
 
 
 def metric_key(metric: str | None) -> str | None:
