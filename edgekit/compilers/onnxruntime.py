@@ -47,6 +47,8 @@ _LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
+# As far as the machine allows, but for what is measured: how convolutions are laid out.
+_AUTO = "auto"
 # What the runtime's engine reads on a device; the other options of a profile are for this module.
 _SESSION_OPTIONS = {
     "cpu": ("allow_spinning", "threads"),
@@ -154,7 +156,9 @@ def compile_component(
             ENGINE,
             _SESSION_OPTIONS[profile.device],
             session=entries or None,
-            graph_optimization=_LAYOUTS[0] if _lays_out(profile, summary) else None,
+            graph_optimization=(
+                _LAYOUTS[0] if _lays_out(profile, summary) and not _layout(result) else None
+            ),
         ),
         requires=_requires(source, profile, level, result, str(ort.__version__)),
         precision=precision,
@@ -223,10 +227,10 @@ def check_artifact(directory: Path, component: Component) -> Mapping[str, object
 
 def _asked_level(profile: Profile) -> str:
     asked = profile.options.get(ENGINE, {}).get("offline_optimization", "extended")
-    if not isinstance(asked, str) or asked not in _LEVELS:
+    if not isinstance(asked, str) or asked not in (*_LEVELS, _AUTO):
         raise ConfigError(
             f"options.onnxruntime.offline_optimization is {asked!r}.",
-            hint=nearest(str(asked), list(_LEVELS)),
+            hint=nearest(str(asked), [*_LEVELS, _AUTO]),
         )
     if asked == "all" and not _is_this_machine(profile):
         raise ConfigError(
@@ -276,6 +280,9 @@ def _level(profile: Profile, summary: GraphSummary, precision: str, version: str
     asked = _asked_level(profile)
     if asked == "none":
         return _Level("none")
+    measured = asked == _AUTO and _lays_out(profile, summary)
+    if asked == _AUTO:
+        asked = "all" if _is_this_machine(profile) and not measured else "extended"
     if profile.device != "cpu":
         return _Level("none", "optimising here would choose kernels of the CPU provider")
     if precision == "fp16":
@@ -291,6 +298,8 @@ def _level(profile: Profile, summary: GraphSummary, precision: str, version: str
         return _Level("extended", "a list of features cannot rule AVX-512 out")
     if asked == "all" and cpu.arch() != "x86_64":
         return _Level("extended", f"layouts for {cpu.arch()} differ between releases")
+    if measured:
+        return _Level(asked, "the layout of convolutions is chosen by measuring, at load")
     return _Level(asked)
 
 

@@ -28,7 +28,7 @@ def stored(number: int) -> bytes:
     return stream.getvalue()
 
 
-def table(path: Path, rows: list[dict[str, object]], **metadata: object) -> Path:
+def table(path: Path, rows: list[dict[str, object]]) -> Path:
     """A Parquet file."""
     parquet.write_table(pa.Table.from_pylist(rows), path)
     return path
