@@ -50,13 +50,14 @@ test-bare: $(STAMP)
 check: format lint types layers test test-bare test-slow
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.zoo fetch minilm minilm-sentiment movies
+	$(BIN)/python -m benchmarks.zoo fetch minilm minilm-sentiment movies efficientnet-lite0 pictures
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.runtime_overhead
 	$(BIN)/python -m benchmarks.export --large
 	$(BIN)/python -m benchmarks.results
 	$(BIN)/python -m benchmarks.quantization
 	$(BIN)/python -m benchmarks.quantize_memory
+	$(BIN)/python -m benchmarks.vision
 	$(BIN)/python -m benchmarks.readme
 
 # Two hours on a machine with nothing else to do.

@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from benchmarks import vision
 from benchmarks.measurement import table
 from edgekit.core.profiles import list_profiles
 from edgekit.sources.families import FAMILIES, TEXT_TASKS
@@ -148,6 +149,10 @@ def main() -> None:
     quantized = figures("quantization")
     if quantized:
         text = between(text, "quantization", f"{_QUANTIZED}\n\n{quantized['markdown']}")
+    seen = vision.rows()
+    if seen:
+        header = ("model", "run by", "median", "speed over PyTorch eager", "")
+        text = between(text, "vision", f"{markdown(header, seen)}\n\n{vision.where()}")
     costs = cost_rows()
     if costs:
         header = ("cost", "measured", "aim", "command")

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+import transformers
 from PIL import Image
 
 import edgekit
+from edgekit.core.errors import ConfigError
 from tests.picture_models import LABELS, picture
 from tests.test_pictures import exported
 
@@ -131,3 +134,70 @@ def test_towers_are_measured_together(shared: Path) -> None:
     found = edgekit.bench([bundle], budget=2.0, processes=2)
     assert found.contenders[0].error is None
     assert (found.contenders[0].p50_ms or 0) > 0
+
+
+def detections(source: Path, image: Image.Image) -> list[list[float]]:
+    """What a detector itself says of a picture: the class of every query, and its corners."""
+    model = transformers.AutoModelForObjectDetection.from_pretrained(source).eval()
+    processor = transformers.AutoImageProcessor.from_pretrained(source, backend="pil")
+    with torch.inference_mode():
+        outputs = model(**processor(images=[image], return_tensors="pt"))
+    found = processor.post_process_object_detection(
+        outputs, threshold=0.0, target_sizes=[(image.height, image.width)]
+    )[0]
+    return [
+        [int(label), *box]
+        for label, box in zip(found["labels"], found["boxes"].tolist(), strict=True)
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("unseen", "value"), [(False, 1.0), (True, 51 / 101)])
+def test_boxes_are_compared(unseen: bool, value: float, shared: Path, tmp_path: Path) -> None:
+    """The model's own boxes are all found; beside as many that nobody sees, half of them.
+
+    Recall then ends at one half, at a precision of 1: 51 of COCO's 101 places.
+    """
+    source, bundle = exported(shared, "detr")
+    images, annotations = [], []
+    for number in range(60):
+        image = picture(40 + number % 7, 30 + number % 5, number)
+        (tmp_path / "val").mkdir(exist_ok=True)
+        image.save(tmp_path / "val" / f"{number}.png")
+        images.append({"id": number, "file_name": f"{number}.png", "width": image.width,
+                       "height": image.height})  # fmt: skip
+        for label, left, top, right, low in detections(source, image):
+            for away in (0, 5000) if unseen else (0,):
+                box = [left + away, top, right - left, low - top]
+                annotations.append({"image_id": number, "category_id": 90 - label, "bbox": box})
+    categories = [{"id": 90 - label, "name": name} for label, name in LABELS.items()]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    found = edgekit.validate(
+        bundle, reference=str(source), data=str(tmp_path / "boxes.json"), latency=False,
+        max_drop="40pt",
+    )  # fmt: skip
+    assert found.accuracy is not None
+    assert found.accuracy.metric == "map"
+    assert found.accuracy.reference == pytest.approx(value, abs=1e-3)
+    assert found.accuracy.candidate == pytest.approx(value, abs=1e-3)
+    assert found.accuracy.drop_upper_95 < 0.4
+    assert found.verdict == "pass"
+
+
+@pytest.mark.slow
+def test_categories_that_the_model_does_not_know(shared: Path, tmp_path: Path) -> None:
+    """DATA is at fault: the label and the model's are told, exit code 2."""
+    source, bundle = exported(shared, "detr")
+    picture(40, 30).save(tmp_path / "0.png")
+    content = {
+        "images": [{"id": 0, "file_name": "0.png"}],
+        "annotations": [{"image_id": 0, "category_id": 1, "bbox": [1, 2, 3, 4]}],
+        "categories": [{"id": 1, "name": "unicorn"}],
+    }
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="'unicorn' is unknown to the model.*cat, dog") as caught:
+        edgekit.validate(
+            bundle, reference=str(source), data=str(tmp_path / "boxes.json"), latency=False
+        )
+    assert caught.value.exit_code == 2

@@ -21,6 +21,7 @@ _QUANTIZED = frozenset(
      "ConvInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "DequantizeLinear"}
 )  # fmt: skip
 _BLOCKWISE = "MatMulNBits"
+_CONVOLUTIONS = ("Conv", "FusedConv", "ConvTranspose")
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,11 @@ class GraphSummary:
     quantized: str | None
     half: bool
     traces: bool
+
+    @property
+    def convolutions(self) -> int:
+        """How many convolutions there are, fused with what follows them or not."""
+        return sum(count for name, count in self.operators.items() if name in _CONVOLUTIONS)
 
     @property
     def attention(self) -> int:

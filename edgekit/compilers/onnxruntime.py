@@ -47,12 +47,16 @@ _LEVELS = {
     "extended": "ORT_ENABLE_EXTENDED",
     "all": "ORT_ENABLE_ALL",
 }
+# As far as the machine allows, but for what is measured: how convolutions are laid out.
+_AUTO = "auto"
 # What the runtime's engine reads on a device; the other options of a profile are for this module.
 _SESSION_OPTIONS = {
     "cpu": ("allow_spinning", "threads"),
     "cuda": ("allow_spinning", "provider_options", "threads"),
 }
 _PRECISIONS = ("fp32", "fp16")
+# What is applied at load: with the data of convolutions in blocks of channels, and without.
+_LAYOUTS = ("all", "extended")
 _LAYOUT_DOMAINS = ("com.microsoft.nchwc:", "com.ms.internal.nhwc:")
 _QUIET = 4  # only fatal messages: everything else comes back as an exception
 
@@ -129,13 +133,16 @@ def compile_component(
                 shutil.copyfile(source.file(file), directory / file)
         if optimised:
             files = _optimise(ort, current, target, part.files[0], level, entries, large=large)
+    result = summarise(load_graph(target, weights=False))
     component = replace(
         part,
         files=tuple(files),
         inputs=with_sizes(part.inputs, sizes),
         outputs=with_sizes(part.outputs, sizes),
     )
-    result = summarise(load_graph(target, weights=False))
+    unfolded = result.operators.get("BatchNormalization", 0)
+    if summary.convolutions:
+        facts["unfolded_batch_norms"] = unfolded
     facts |= {
         "nodes": sum(result.operators.values()),
         "engine_operators": list(result.foreign),
@@ -145,12 +152,18 @@ def compile_component(
         component=component,
         files=_roles(component.files),
         options=session_options(
-            profile, ENGINE, _SESSION_OPTIONS[profile.device], session=entries or None
+            profile,
+            ENGINE,
+            _SESSION_OPTIONS[profile.device],
+            session=entries or None,
+            graph_optimization=(
+                _LAYOUTS[0] if _lays_out(profile, summary) and not _layout(result) else None
+            ),
         ),
         requires=_requires(source, profile, level, result, str(ort.__version__)),
         precision=precision,
         facts=facts,
-        notes=(*_notes(level, precision), *notes),
+        notes=(*_notes(level, precision, unfolded), *notes),
     )
 
 
@@ -160,14 +173,31 @@ def candidates(
     """Whether the pool's threads spin while they wait, unless the profile says.
 
     Waiting quietly is preferred: threads that spin take the CPU from the rest of the app, so they
-    must be worth more than 5 %.
+    must be worth more than 5 %. Of convolutions also how many threads there are, unless the profile
+    says, and whether their data lie in blocks: small ones may be faster alone, and as they are.
     """
-    if profile.device != "cpu" or threads < 2 or "allow_spinning" in options:
+    if profile.device != "cpu":
         return (Candidate("as compiled", options),)
-    return (
-        Candidate("allow_spinning off", {**options, "allow_spinning": False}),
-        Candidate("allow_spinning on", {**options, "allow_spinning": True}, least_gain=1.05),
-    )
+    convolves = "graph_optimization" in options
+    counts: list[int | None] = [None]
+    if convolves and "threads" not in options:
+        counts += [1 << power for power in range(threads.bit_length()) if 1 << power < threads]
+    found: list[Candidate] = []
+    for layout in _LAYOUTS if convolves else (None,):
+        for count in counts:
+            spins = [False, True] if (count or threads) > 1 else [None]
+            for spin in spins if "allow_spinning" not in options else [None]:
+                told = [
+                    *([] if spin is None else [f"allow_spinning {'on' if spin else 'off'}"]),
+                    *([] if count is None else [f"threads {count}"]),
+                    *([] if layout in (None, _LAYOUTS[0]) else ["no blocks"]),
+                ]
+                chosen = {"allow_spinning": spin, "threads": count, "graph_optimization": layout}
+                changed = {key: value for key, value in chosen.items() if value is not None}
+                name = ", ".join(told) or "as compiled"
+                gain = 1.05 if spin else 1.0
+                found.append(Candidate(name, {**options, **changed}, least_gain=gain))
+    return tuple(found)
 
 
 def check_artifact(directory: Path, component: Component) -> Mapping[str, object]:
@@ -197,10 +227,10 @@ def check_artifact(directory: Path, component: Component) -> Mapping[str, object
 
 def _asked_level(profile: Profile) -> str:
     asked = profile.options.get(ENGINE, {}).get("offline_optimization", "extended")
-    if not isinstance(asked, str) or asked not in _LEVELS:
+    if not isinstance(asked, str) or asked not in (*_LEVELS, _AUTO):
         raise ConfigError(
             f"options.onnxruntime.offline_optimization is {asked!r}.",
-            hint=nearest(str(asked), list(_LEVELS)),
+            hint=nearest(str(asked), [*_LEVELS, _AUTO]),
         )
     if asked == "all" and not _is_this_machine(profile):
         raise ConfigError(
@@ -250,6 +280,9 @@ def _level(profile: Profile, summary: GraphSummary, precision: str, version: str
     asked = _asked_level(profile)
     if asked == "none":
         return _Level("none")
+    measured = asked == _AUTO and _lays_out(profile, summary)
+    if asked == _AUTO:
+        asked = "all" if _is_this_machine(profile) and not measured else "extended"
     if profile.device != "cpu":
         return _Level("none", "optimising here would choose kernels of the CPU provider")
     if precision == "fp16":
@@ -265,6 +298,8 @@ def _level(profile: Profile, summary: GraphSummary, precision: str, version: str
         return _Level("extended", "a list of features cannot rule AVX-512 out")
     if asked == "all" and cpu.arch() != "x86_64":
         return _Level("extended", f"layouts for {cpu.arch()} differ between releases")
+    if measured:
+        return _Level(asked, "the layout of convolutions is chosen by measuring, at load")
     return _Level(asked)
 
 
@@ -341,8 +376,21 @@ def _layout(result: GraphSummary) -> int:
     return sum(kind.startswith(_LAYOUT_DOMAINS) for kind in result.foreign)
 
 
-def _notes(level: _Level, precision: str) -> tuple[str, ...]:
+def _lays_out(profile: Profile, summary: GraphSummary) -> bool:
+    """Whether it is to be measured in which layout the graph is faster.
+
+    How a quantized graph is fused is part of what was judged.
+    """
+    return profile.device == "cpu" and summary.convolutions > 0 and summary.quantized is None
+
+
+def _notes(level: _Level, precision: str, unfolded: int) -> tuple[str, ...]:
     notes = []
+    if unfolded and level.name != "none":
+        notes.append(
+            f"{unfolded} batch normalisations stand beside no convolution that they could be folded"
+            " into, and are computed."
+        )
     if level.reason and level.name == "none":
         notes.append(f"The graph is optimised on the device, not here: {level.reason}.")
     if precision == "fp16":

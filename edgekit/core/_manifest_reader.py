@@ -74,7 +74,7 @@ POSTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "image-embedding": (),
         "image-states": (),
         "object-detection": ("threshold",),
-        "segmentation": (),
+        "segmentation": ("reduce_labels",),
     },
 }  # fmt: skip
 _TRUNCATION_KEYS = frozenset({"strategy", "side", "stride"})

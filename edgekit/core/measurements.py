@@ -145,11 +145,16 @@ class ValidateResult:
 
 @dataclass(frozen=True)
 class Stages:
-    """Median milliseconds of one prediction's parts, from the text to the answer."""
+    """Median milliseconds of one prediction's parts, from the text or the picture to the answer.
+
+    ``decode_ms`` is what decoding pictures takes; None for other inputs. The rest up to the engine
+    is ``preprocess_ms``.
+    """
 
     preprocess_ms: float
     engine_ms: float
     postprocess_ms: float
+    decode_ms: float | None = None
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,14 @@ from edgekit.evaluation.metrics import (
 )
 from edgekit.evaluation.numerics import Distance, mismatch_of
 from edgekit.evaluation.pairs import BATCH, Pairs, run_arrays, run_texts
-from edgekit.evaluation.pictures import read_masks, run_pictures
+from edgekit.evaluation.picture_truths import (
+    MaskTruths,
+    box_truths,
+    check_truths,
+    read_mask,
+    reduces_labels,
+)
+from edgekit.evaluation.pictures import run_pictures
 from edgekit.evaluation.statistics import (
     DEFAULT_DROP,
     FEW_DISAGREEMENTS,
@@ -107,10 +114,9 @@ def evaluate(
     # Before anything runs: a mistyped name should not cost an hour.
     problem = problem_of(model, source, samples)
     chosen = choose_metric(model.manifest, samples, problem, metric)
-    segmented = samples.task == "image-segmentation" and samples.labels is not None
-    masks = read_masks(samples) if segmented else None
+    check_truths(samples)
     pairs = _run(model, source, samples, chosen, problem, batch_size, notes, progress)
-    truths = masks if masks is not None else _truths(samples, pairs)
+    truths = _truths(samples, pairs, model.manifest)
     _check_classes(samples, problem, pairs)
     found = judge_pairs(chosen, pairs, truths, budget, seed, labelled=samples.labels is not None)
     if found.note:
@@ -170,8 +176,13 @@ def judge_pairs(
     """A metric's values on both sides of the pairs, and the drop with its interval."""
     if isinstance(metric, FunctionMetric):
         return _judge_function(metric, pairs, truths, budget, seed)
-    before = metric.rows(pairs.reference, truths)
-    after = metric.rows(pairs.candidate, truths)
+    if pairs.counted:
+        before, after = (
+            np.array(rows, dtype=np.float64) for rows in (pairs.reference, pairs.candidate)
+        )
+    else:
+        before = metric.rows(pairs.reference, truths)
+        after = metric.rows(pairs.candidate, truths)
     score = metric.score
     scores = None if score is None else (score(before), score(after))
     drop = paired_drop(
@@ -184,6 +195,7 @@ def judge_pairs(
         influence=None if metric.influence is None else metric.influence(before, after),
         moved=None if metric.moved is None else metric.moved(before, after),
         seed=seed,
+        resamples=metric.resamples,
     )
     whole = np.ones((1, len(before)))
     return Judged(
@@ -231,11 +243,15 @@ def _run(
     progress: Callable[[str], None],
 ) -> Pairs:
     if (model.manifest.processor or {}).get("kind") == "image":
+        masks = None
+        if samples.task == "image-segmentation" and isinstance(metric, Metric):
+            masks = MaskTruths(metric, samples, reduces_labels(model.manifest))
         return run_pictures(
             model,
             source,
             samples,
             problem=problem,
+            masks=masks,
             batch_size=batch_size,
             notes=notes,
             progress=progress,
@@ -311,7 +327,13 @@ def choose_metric(
     )
 
 
-def _truths(samples: Samples, pairs: Pairs) -> Sequence[Truth]:
+def _truths(samples: Samples, pairs: Pairs, manifest: Manifest) -> Sequence[Truth]:
+    if samples.task == "object-detection":
+        return box_truths(samples, pairs.reference, manifest)
+    if samples.task == "image-segmentation" and samples.labels is not None and not pairs.counted:
+        # A function of one's own is given all masks at once.
+        reduced = reduces_labels(manifest)
+        return [read_mask(label, reduced=reduced) for label in samples.labels]
     if samples.labels is None:
         return pairs.reference
     if samples.task != "token-classification":

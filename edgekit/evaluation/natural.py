@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
@@ -119,7 +120,11 @@ def _picture_workload(bundle: Bundle, samples: Samples, batch: int) -> Workload:
         held += sum(array.nbytes for array in feeds.values())
         if held > _MOST_PICTURES and len(variants) >= _LEAST_VARIANTS:
             break
-    return Workload(batch, None, variants[0], tuple(variants))
+    rows = samples.inputs[: batch * len(variants)]
+    paths = tuple(str(row["image"]) for row in rows if isinstance(row["image"], Path))
+    # Those that stood in a table are files for as long as the samples are here only.
+    lasting = len(paths) == len(rows) and not (samples.spool and samples.spool.used)
+    return Workload(batch, None, variants[0], tuple(variants), pictures=paths if lasting else None)
 
 
 def _check_batch(specs: Sequence[TensorSpec], batch: int) -> None:

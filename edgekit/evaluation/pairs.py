@@ -41,7 +41,8 @@ class Pairs:
 
     ``gaps`` are the largest absolute difference of the outputs for each sample, ``broken`` the
     samples that the candidate answered with NaN or infinities. ``decode`` turns token ids into
-    text, where the model has tokens.
+    text, where the model has tokens. Predictions that are ``counted`` are rows of the metric
+    already, and ``told`` says in words what each side of a sample came to.
     """
 
     reference: list[Prediction]
@@ -50,9 +51,11 @@ class Pairs:
     distances: dict[str, Distance] = field(default_factory=dict)
     broken: set[int] = field(default_factory=set)
     decode: Callable[[Sequence[int]], str] | None = None
+    counted: bool = False
+    told: list[tuple[str, str]] = field(default_factory=list)
 
 
-def _comparable(found: Mapping[str, Array], expected: Mapping[str, Array]) -> dict[str, Array]:
+def comparable(found: Mapping[str, Array], expected: Mapping[str, Array]) -> dict[str, Array]:
     """The outputs, those of another shape than the reference's as NaN in the reference's."""
     return {
         name: np.full(expected[name].shape, np.nan, dtype=np.float32)
@@ -108,7 +111,7 @@ def run_texts(
                         pairs.distances, model.task, left.outputs, right.outputs, problem=problem
                     )
                     pairs.gaps[item.unit.sample] = larger(pairs.gaps[item.unit.sample], gap)
-                    alike = _comparable(right.outputs, left.outputs)
+                    alike = comparable(right.outputs, left.outputs)
                     answered[index] = replace(right, outputs=alike)
             before[item.index] = gather(samples.task, item.unit, expected, candidate)
             after[item.index] = gather(samples.task, item.unit, answered, candidate)
@@ -253,7 +256,7 @@ def run_arrays(
         }
         expected, found = reference.run(feeds), model.run(feeds)
         add_outputs(pairs.distances, model.task, expected, found, problem=problem)
-        alike = _comparable(found, expected)
+        alike = comparable(found, expected)
         for index in range(len(part)):
             for outputs, kept in ((expected, pairs.reference), (alike, pairs.candidate)):
                 kept.append(_sample(outputs[output], axes.get(output), index))

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,28 +13,21 @@ from edgekit.core.manifest import Manifest
 from edgekit.evaluation.counting import Counted
 from edgekit.evaluation.metrics import Prediction
 from edgekit.evaluation.numerics import add_outputs, largest_gap
-from edgekit.evaluation.pairs import Pairs
+from edgekit.evaluation.pairs import Pairs, comparable
+from edgekit.evaluation.picture_truths import MaskTruths, wrong_size
 from edgekit.evaluation.reference import Reference
 from edgekit.runtime.model import Model
-from edgekit.runtime.pictures.decoding import MOST_PIXELS, open_picture, own_size
+from edgekit.runtime.pictures.decoding import open_picture
 from edgekit.runtime.pictures.predicting import PICTURES, fixed_batch, make_processor
 from edgekit.runtime.pictures.processor import Encoded, PictureProcessor
-from edgekit.runtime.pictures.tasks import PictureContext, make_picture_task, segment
+from edgekit.runtime.pictures.tasks import PictureContext, detect, make_picture_task, segment
 from edgekit.runtime.session import Array
 from edgekit.runtime.worker import not_finite
 from edgekit.sources.data import Samples
+from edgekit.sources.data_boxes import Boxes
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
-
-# The formats that hold numbers of classes unchanged. Pillow would open any other, and hand
-# PostScript to Ghostscript.
-_MASKS = ("PNG", "TIFF", "BMP", "GIF", "WEBP")
-# What Pillow's decoders raise for files that are broken or cut off.
-_BROKEN = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
-    MemoryError, struct.error, zlib.error,
-)  # fmt: skip
 
 
 def run_pictures(
@@ -46,13 +36,16 @@ def run_pictures(
     samples: Samples,
     *,
     problem: str | None = None,
+    masks: MaskTruths | None = None,
     batch_size: int = PICTURES,
     notes: list[str],
     progress: Callable[[str], None] = lambda text: None,
 ) -> Pairs:
     """What both say to pictures: the bundle with its processor, the origin with transformers'.
 
-    A module of one's own has no processor but the declared one, which then prepares for both.
+    A module of one's own has no processor but the declared one, which then prepares for both. With
+    `masks` a metric's rows of each picture are kept in place of its answers, which are as large as
+    the picture.
 
     Raises:
         ConfigError: a picture that cannot be read.
@@ -62,7 +55,7 @@ def run_pictures(
     if source.image_processor is None:
         notes.append("The reference has no picture processing of its own: the bundle's is used.")
     reference = Reference(source)
-    pairs = Pairs([], [], [0.0] * len(samples))
+    pairs = Pairs([], [], [0.0] * len(samples), counted=masks is not None)
     size = min(batch_size, PICTURES) if reader.batch is None and reader.same_size else 1
     counted = Counted(progress, len(samples))
     for start in range(0, len(samples), size):
@@ -71,17 +64,31 @@ def run_pictures(
         found = reader.first_rows(model.run(reader.feeds(ours)), len(part))
         expected = reference.run(reader.reference_feeds(part, ours))
         add_outputs(pairs.distances, model.task, expected, found, problem=problem)
+        alike = comparable(found, expected)
         for row, encoded in enumerate(ours):
+            _check_size(samples, start + row, encoded)
             theirs = {name: array[row] for name, array in expected.items()}
-            mine = {name: array[row] for name, array in found.items()}
+            mine = {name: array[row] for name, array in alike.items()}
             if not_finite(mine) is not None:
                 pairs.broken.add(start + row)
             pairs.gaps[start + row] = largest_gap(theirs, mine)
-            pairs.reference.append(reader.prediction(theirs, encoded))
-            pairs.candidate.append(reader.prediction(mine, encoded))
+            before, after = reader.prediction(theirs, encoded), reader.prediction(mine, encoded)
+            if masks is not None:
+                before, after, told = masks.rows(start + row, before, after)
+                pairs.told.append(told)
+            pairs.reference.append(before)
+            pairs.candidate.append(after)
         done = start + len(part)
         counted.tell(f"Evaluated {done:,} of {len(samples):,} pictures", done)
     return pairs
+
+
+def _check_size(samples: Samples, index: int, encoded: Encoded) -> None:
+    """Raise ConfigError for boxes that were drawn in a picture of another size."""
+    label = None if samples.labels is None else samples.labels[index]
+    size = label.size if isinstance(label, Boxes) else None
+    if size is not None and size != encoded.size:
+        raise wrong_size(f"The boxes of sample {index + 1} were", size, encoded.size)
 
 
 def picture_feeds(manifest: Manifest, samples: Samples, count: int) -> list[dict[str, Array]]:
@@ -98,61 +105,6 @@ def picture_batches(manifest: Manifest, samples: Samples, batch: int) -> Iterato
     for start in range(0, len(samples) - batch + 1, batch):
         part = samples.inputs[start : start + batch]
         yield reader.feeds([reader.encode(row["image"], start + at) for at, row in enumerate(part)])
-
-
-def read_masks(samples: Samples) -> list[Array]:
-    """The masks of all samples, each of the size of its picture: looked at before anything runs.
-
-    Raises ConfigError for a mask or a picture that cannot be read, and for another size.
-    """
-    found: list[Array] = []
-    for number, (row, label) in enumerate(zip(samples.inputs, samples.labels or (), strict=True)):
-        mask = read_mask(label)
-        try:
-            height, width = own_size(open_picture(row["image"]))
-        except InputMismatch as error:
-            raise _unreadable(number, error) from error
-        if mask.shape != (height, width):
-            raise ConfigError(
-                f"The mask {label} has {mask.shape[1]}×{mask.shape[0]} pixels, its picture"
-                f" {width}×{height}.",
-                hint="Write masks in the size of their upright pictures.",
-            )
-        found.append(mask)
-    return found
-
-
-def read_mask(value: object) -> Array:
-    """The class of every pixel in a mask's file, ``[height, width]``.
-
-    Raises ConfigError for one that cannot be read, or holds colours instead of class numbers.
-    """
-    from PIL import Image
-
-    if not isinstance(value, Path):
-        raise ConfigError(
-            f"A mask is a file of its own, got {type(value).__name__}.",
-            hint="Give a table with the columns image and mask, which hold paths.",
-        )
-    try:
-        with Image.open(value, formats=_MASKS) as image:
-            if image.width * image.height > MOST_PIXELS:
-                raise ConfigError(
-                    f"The mask {value} is too large: {image.width}×{image.height} pixels; the limit"
-                    f" is {MOST_PIXELS // 10**6} million."
-                )
-            found = np.asarray(image)
-    except (*_BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise ConfigError(
-            f"The mask {value} cannot be read: {str(error) or type(error).__name__}.",
-            hint=f"Masks are files of {', '.join(_MASKS)}.",
-        ) from error
-    if found.ndim != 2 or found.dtype.kind not in "ui":
-        raise ConfigError(
-            f"The mask {value} holds {found.dtype}{list(found.shape)}, not class numbers.",
-            hint="Write it with one channel of 8 bits: 0, 1, … the class of each pixel.",
-        )
-    return found
 
 
 def _unreadable(index: int, error: InputMismatch) -> ConfigError:
@@ -175,7 +127,7 @@ class _Reader:
         self._task = manifest.task
         # A module of one's own may have others, and before it: judged is what answers.
         task = make_picture_task(PictureContext(rules.post, manifest.labels, component.outputs))
-        self._output = task.outputs[0]
+        self._output, self._outputs = task.outputs[0], task.outputs
         self._dtypes = {spec.name: np.dtype(spec.dtype) for spec in component.inputs}
         self._source = source
 
@@ -206,13 +158,19 @@ class _Reader:
         return {name: np.asarray(made[name]) for name in self._source.sample_inputs}
 
     def prediction(self, outputs: Mapping[str, Array], encoded: Encoded) -> Prediction:
-        """Scores of classes, the class of every pixel, or features; a copy, keeping no batch.
+        """Scores of classes, the class of every pixel, boxes, or features; a copy, not the batch.
+
+        Boxes are ``[queries, 6]``: score, class and corners in the picture's own pixels.
 
         Of many vectors it is their mean, as of texts: over patches, or the places of a map.
         """
         if self._task == "image-segmentation":
             classes = segment(outputs[self._output], encoded.size)
             return classes.astype(np.uint8) if classes.max(initial=0) < 256 else classes
+        if self._task == "object-detection":
+            logits, places = (outputs[name] for name in self._outputs)
+            scores, numbers, corners = detect(logits, places, encoded.size)
+            return np.column_stack([scores, numbers.astype(np.float32), corners])
         found = np.array(outputs[self._output], dtype=np.float64)
         if self._task == "feature-extraction" and found.ndim > 1:
             axes = 0 if found.ndim == 2 else tuple(range(1, found.ndim))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
@@ -14,9 +15,12 @@ from edgekit.core.measurements import WorstSample
 from edgekit.evaluation.metrics import IGNORED, Prediction, cosine
 from edgekit.evaluation.pairs import Pairs
 from edgekit.sources.data import Inputs, Samples
+from edgekit.sources.data_boxes import Boxes
 
 # More of a list (tags, tokens, numbers) is no help to the eye.
 _SHOWN = 8
+# The score above which a detector tells of a box.
+_SURE = 0.5
 
 
 @dataclass(frozen=True)
@@ -70,7 +74,11 @@ def worst_samples(
     for changed, _, place in heapq.nlargest(count, differing):
         index = -place
         inputs = samples.inputs[index]
-        before, after = kind.show(words, inputs, pairs.reference[index], pairs.candidate[index])
+        before, after = (
+            pairs.told[index]
+            if pairs.told
+            else kind.show(words, inputs, pairs.reference[index], pairs.candidate[index])
+        )
         found.append(
             WorstSample(
                 row=samples.rows[index] if samples.rows else index + 1,
@@ -97,6 +105,8 @@ def _kind_of(task: str, problem: str | None, metric: str) -> str:
         "token-classification": "tags",
         "question-answering": "answer",
         "fill-mask": "tokens",
+        "object-detection": "boxes",
+        "image-segmentation": "masks",
     }.get(task, "numbers")
 
 
@@ -198,6 +208,33 @@ def _show_numbers(
     return f"{len(first)} numbers", f"{len(second)} numbers, cosine {alike:.6f}"
 
 
+def _sure(prediction: Prediction) -> np.ndarray:
+    """The boxes that a detector would tell of, the surest first; of none the surest one."""
+    boxes = np.asarray(prediction, dtype=np.float64).reshape(-1, 6)
+    boxes = boxes[np.argsort(-boxes[:, 0], kind="stable")]
+    return boxes[: max(1, int(np.count_nonzero(boxes[:, 0] > _SURE)))]
+
+
+def _kinds_of_boxes(prediction: Prediction) -> object:
+    return tuple(sorted(_sure(prediction)[:, 1].tolist()))
+
+
+def _show_boxes(
+    words: _Words, inputs: Inputs, before: Prediction, after: Prediction
+) -> tuple[str, str]:
+    def told(prediction: Prediction) -> str:
+        boxes = _sure(prediction)
+        more = f" and {len(boxes) - _SHOWN} more" if len(boxes) > _SHOWN else ""
+        some = [
+            f"{words.label(int(one[1]))} {one[0]:.3f} at {_numbers(np.round(one[2:], 1))}"
+            for one in boxes[:_SHOWN]
+            if np.isfinite(one).all()
+        ]
+        return (", ".join(some) or "no finite numbers") + more
+
+    return told(before), told(after)
+
+
 def _show_likelihood(
     words: _Words, inputs: Inputs, before: Prediction, after: Prediction
 ) -> tuple[str, str]:
@@ -219,6 +256,8 @@ _KINDS: Mapping[str, _Kind] = {
     "answer": _Kind(str, _show_answer),
     "numbers": _Kind(_nothing, _show_numbers),
     "likelihood": _Kind(_nothing, _show_likelihood),
+    "boxes": _Kind(_kinds_of_boxes, _show_boxes),
+    "masks": _Kind(_nothing, _show_numbers),
 }
 
 
@@ -253,6 +292,9 @@ def _shown_label(samples: Samples, index: int, words: _Words, pairs: Pairs) -> s
             for place in _differing(first, second)
         ]
         return ", ".join(told)
+    if isinstance(label, Boxes):
+        counted = Counter(words.label(int(row[0])) for row in label.rows)
+        return ", ".join(f"{count} {name}" for name, count in sorted(counted.items())) or "none"
     if isinstance(label, tuple):
         several = samples.problem == "multi_label_classification"
         return ", ".join(words.label(int(one)) if several else str(one) for one in label) or "none"

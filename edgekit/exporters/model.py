@@ -26,7 +26,7 @@ from edgekit.exporters.memory import release_weights
 from edgekit.exporters.module import trace_module, trace_program
 from edgekit.exporters.parity import compare, reference, to_numpy
 from edgekit.exporters.picture_parity import check_picture_processor
-from edgekit.exporters.pictures import build_picture_processor
+from edgekit.exporters.pictures import build_picture_processor, check_static_size
 from edgekit.exporters.processor_parity import check_processor
 from edgekit.exporters.processors import TOKENIZER_FILE, build_processor, write_tokenizer
 from edgekit.exporters.transformers import trace_pretrained
@@ -163,6 +163,7 @@ def _export_part(source: LoadedSource, directory: Path, name: str, chosen: _Chos
     """One component's graph in `directory`, named after it, and its processor."""
     opset, processor = chosen.opset, chosen.processor
     fixed = dict(chosen.static)
+    check_static_size(source, fixed)
     length = source.max_length
     if length is not None:
         length = min(length, fixed.get("sequence", length))

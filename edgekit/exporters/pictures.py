@@ -65,6 +65,32 @@ def build_picture_processor(source: LoadedSource, inputs: Sequence[str]) -> dict
     return made
 
 
+def check_static_size(source: LoadedSource, static: Mapping[str, int]) -> None:
+    """Refuse to fix the size of pictures where boxes or masks would be elsewhere then.
+
+    Before anything is traced. Raises ExportError where pictures that keep their proportions would
+    be filled up, and the model cannot tell with what.
+    """
+    height, width = static.get("height"), static.get("width")
+    if source.image_processor is None or height is None or width is None:
+        return
+    made = {
+        "kind": "image",
+        "ops": translate(source.image_processor),
+        "inputs": [*source.sample_inputs],
+        "post": _POST[source.task](source),
+    }
+    try:
+        check_places(read_picture_rules(made), (height, width))
+    except BundleError as error:
+        raise ExportError(
+            f"--static height={height} and width={width} do not suit {source.task} with the image"
+            f" processor {type(source.image_processor).__name__}: {error.message}",
+            hint=f'Give the processor\'s config a size of {{"height": {height}, "width": {width}}},'
+            " so that pictures are resized to it, or leave --static out.",
+        ) from error
+
+
 def translate(processor: BaseImageProcessor) -> list[Op]:
     """The operations of a processor, in their order. Raises ExportError, naming the unknown one."""
     name = type(processor).__name__
@@ -235,9 +261,15 @@ def _features(source: LoadedSource) -> dict[str, object]:
     return {"kind": "image-embedding" if IMAGE_EMBEDS in source.output_axes else "image-states"}
 
 
+def _segmentation(source: LoadedSource) -> dict[str, object]:
+    """Masks of DATA count the classes from 1 where the processor says so."""
+    reduces = getattr(source.image_processor, "do_reduce_labels", False)
+    return {"kind": "segmentation", **({"reduce_labels": True} if reduces else {})}
+
+
 _POST: Mapping[str, Callable[[LoadedSource], dict[str, object]]] = {
     "image-classification": _classification,
     "feature-extraction": _features,
     "object-detection": lambda source: {"kind": "object-detection", "threshold": 0.5},
-    "image-segmentation": lambda source: {"kind": "segmentation"},
+    "image-segmentation": _segmentation,
 }

@@ -53,6 +53,7 @@ def build(
     revision: str | None = None,
     trust_remote_code: bool = False,
     inputs: Sequence[str] = (),
+    processor: Path | str | None = None,
     cache: bool = True,
     force: bool = False,
     seed: int = 0,
@@ -69,6 +70,7 @@ def build(
 
     Args:
         engine: one of the target's engines; all of them by default.
+        processor: of a custom module, a JSON or TOML file that says how pictures are prepared.
         max_drop: ``1%`` of the reference's metric (the default with `data`), or ``0.5pt``.
         optimize_for: ``latency`` of one request at a time, ``throughput``, or ``size``.
         cache: take what an earlier build has made of the same things (see ``edgekit cache``).
@@ -95,6 +97,7 @@ def build(
     options = Options(
         source, target, tuple(overrides), task, data, columns, metric, max_drop, calibration,
         batch, length, threads, revision, trust_remote_code, tuple(inputs), seed,
+        None if processor is None else Path(processor),
     )  # fmt: skip
     with workplace(Path(output), StepError) as folder:
         require_reporting(folder / REPORT, None)

@@ -229,7 +229,8 @@ def parts(rows: Sequence[Contender]) -> Chart | None:
     table = []
     for place, (row, stages) in enumerate(split):
         left, height = 0.0, -float(place)
-        spent = (stages.preprocess_ms, stages.engine_ms, stages.postprocess_ms)
+        before = stages.preprocess_ms + (stages.decode_ms or 0.0)
+        spent = (before, stages.engine_ms, stages.postprocess_ms)
         for number, took in enumerate(spent):
             axes.barh(height - 0.08, took, left=left, height=0.34, color=PARTS[number],
                       linewidth=0)  # fmt: skip

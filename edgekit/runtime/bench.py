@@ -227,8 +227,10 @@ def table(result: BenchResult) -> str:
     for row in result.contenders:
         if row.stages is not None:
             at = f"{row.batch}×{row.length}" if row.length else f"{row.batch}"
+            decode = row.stages.decode_ms
             lines.append(
-                f"{at}: {row.stages.preprocess_ms:.2f} ms before the engine,"
+                f"{at}: {'' if decode is None else f'{decode:.2f} ms to decode, '}"
+                f"{row.stages.preprocess_ms:.2f} ms before the engine,"
                 f" {row.stages.engine_ms:.2f} in it, {row.stages.postprocess_ms:.2f} after it."
             )
     lines.append("peak MB: the peak of memory above the imports.")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,9 +16,10 @@ from edgekit.runtime.conversation import python_command
 from edgekit.runtime.engines import find_engine
 from edgekit.runtime.model import Model
 from edgekit.runtime.opening import open_sessions
+from edgekit.runtime.pictures.drawn import drawn_picture
 from edgekit.runtime.raw import RawContender, is_raw
 from edgekit.runtime.session import Array
-from edgekit.runtime.stages import Stopwatch, measure_stages
+from edgekit.runtime.stages import Decoding, Stopwatch, measure_stages
 from edgekit.runtime.worker import Contender, Measurable
 from edgekit.runtime.workloads import Workload
 
@@ -48,7 +49,7 @@ class BundleContender:
     def open(self) -> Measurable:
         """See `edgekit.runtime.worker.Contender`."""
         bundle = with_options(open_bundle(self.path), self.options)
-        watch = Stopwatch(open_sessions(bundle, threads=self.threads))
+        watch = Stopwatch(open_sessions(bundle, threads=_threads(bundle, self.threads)))
         return OpenBundle(Model(bundle, watch), watch)
 
 
@@ -82,8 +83,12 @@ class OpenBundle:
         return self.start(workload)
 
     def stages(self, workload: Workload, *, seconds: float) -> Mapping[str, float]:
-        """See `edgekit.runtime.worker.Staged`: nothing for a workload without texts."""
-        if workload.texts is None or self.model.manifest.processor is None:
+        """See `edgekit.runtime.worker.Staged`: nothing for a workload without texts or pictures."""
+        opener = getattr(self.model.predictor, "processor", None)
+        kind = (self.model.manifest.processor or {}).get("kind")
+        if kind == "image" and isinstance(opener, Decoding):
+            return measure_stages(self.watch, self._looks(workload), seconds=seconds, opener=opener)
+        if workload.texts is None or kind is None:
             return {}
         predictions = [
             partial(self.model, list(single.texts or ()), batch_size=workload.batch)
@@ -92,6 +97,27 @@ class OpenBundle:
             for single in workload.singles()
         ]
         return measure_stages(self.watch, predictions, seconds=seconds)
+
+    def _looks(self, workload: Workload) -> list[Callable[[], object]]:
+        """Predictions of the workload's pictures, or of one that is drawn for it."""
+        size = workload.batch
+        pictures: Sequence[object] = [Path(one) for one in workload.pictures or ()]
+        pictures = pictures or [drawn_picture()] * size
+        return [
+            partial(self.model, list(pictures[start : start + size]), batch_size=size)
+            if size > 1
+            else partial(self.model, pictures[start])
+            for start in range(0, len(pictures) - size + 1, size)
+        ]
+
+
+def _threads(bundle: Bundle, most: int | None) -> int | None:
+    """The threads that a bundle has, where compiling found fewer than `most` to be faster."""
+    own = bundle.manifest.runtime.options.get("threads")
+    among = bundle.manifest.runtime.chosen_by.get("threads")
+    if most is None or not isinstance(own, int) or not isinstance(among, int) or own >= among:
+        return most
+    return min(own, most)
 
 
 def with_options(bundle: Bundle, options: Mapping[str, object]) -> Bundle:

@@ -12,7 +12,7 @@ from edgekit.core.results import GoldenRow
 from edgekit.runtime import golden
 from edgekit.runtime.inputs import InputCheck
 from edgekit.runtime.options import check_batch_size
-from edgekit.runtime.predictor import make_predictor
+from edgekit.runtime.predictor import Predictor, make_predictor
 from edgekit.runtime.session import Array, Fact, Session
 
 GENERATIVE = frozenset({"text-generation", "text2text-generation", "automatic-speech-recognition"})
@@ -117,6 +117,11 @@ class Model:
     def precision(self) -> str:
         """The coarsest of what the bundle was converted to and what the engine computes in."""
         return golden.effective_precision(self.bundle.manifest, self._session)
+
+    @property
+    def predictor(self) -> Predictor:
+        """What answers, for who measures its parts."""
+        return self._predict
 
     @property
     def engine(self) -> str:

@@ -155,7 +155,7 @@ class Record:
     ) -> None:
         """Let a child tell preprocessing, engine and postprocessing of a prediction apart.
 
-        Contenders without a text processor, and workloads without texts, have no stages.
+        Contenders without a processor, and workloads without texts or pictures, have no stages.
         """
         reply = child.ask("stages", workload=workload, seconds=seconds, timeout=timeout + seconds)
         if "engine_ms" in reply:
@@ -164,6 +164,7 @@ class Record:
                     preprocess_ms=_number(reply["preprocess_ms"]),
                     engine_ms=_number(reply["engine_ms"]),
                     postprocess_ms=_number(reply["postprocess_ms"]),
+                    decode_ms=_number(reply["decode_ms"]) if "decode_ms" in reply else None,
                 )
             )
 
@@ -353,6 +354,7 @@ class Record:
             preprocess_ms=float(np.median([stages.preprocess_ms for stages in found])),
             engine_ms=float(np.median([stages.engine_ms for stages in found])),
             postprocess_ms=float(np.median([stages.postprocess_ms for stages in found])),
+            decode_ms=_median([one.decode_ms for one in found if one.decode_ms is not None]),
         )
 
 

@@ -1,4 +1,4 @@
-"""Where the time of one prediction goes: from the text to the arrays, the engine, the answer.
+"""Where the time of one prediction goes: from text or picture to arrays, the engine, the answer.
 
 What is timed is `Model.__call__` itself, with a clock around its engine: the path that apps take.
 """
@@ -6,13 +6,18 @@ What is timed is `Model.__call__` itself, with a clock around its engine: the pa
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
 from edgekit.core.manifest import TensorSpec
 from edgekit.runtime.session import Array, Fact, Session
 from edgekit.runtime.towers import parts_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 _LEAST = 5
 _WARM = 3
@@ -66,16 +71,90 @@ class Stopwatch:
         return outputs
 
 
+@runtime_checkable
+class Decoding(Protocol):
+    """What opens pictures: a `PictureProcessor`."""
+
+    def open(self, item: object) -> Image:
+        """The picture, decoded."""
+        ...
+
+
+@contextmanager
+def timed_decoding(opener: Decoding) -> Iterator[list[int]]:
+    """The nanoseconds of each picture that is decoded meanwhile."""
+    original = opener.open
+    found: list[int] = []
+
+    def timed(item: object) -> Image:
+        begun = time.perf_counter_ns()
+        image = original(item)
+        found.append(time.perf_counter_ns() - begun)
+        return image
+
+    # On the object, over its class's own: other processors are not slowed.
+    setattr(opener, "open", timed)  # noqa: B010
+    try:
+        yield found
+    finally:
+        delattr(opener, "open")
+
+
 def measure_stages(
-    watch: Stopwatch, predictions: Sequence[Callable[[], object]], *, seconds: float
+    watch: Stopwatch,
+    predictions: Sequence[Callable[[], object]],
+    *,
+    seconds: float,
+    opener: Decoding | None = None,
 ) -> dict[str, float]:
-    """Median milliseconds of the stages, over at least 5 predictions that take turns."""
+    """Median milliseconds of the stages, over at least 5 predictions that take turns.
+
+    With an `opener` of pictures, what they take to be decoded stands apart from the rest before the
+    engine.
+    """
+    if opener is not None:
+        return _with_decoding(watch, predictions, seconds, opener)
+    return _stages(_splits(watch, predictions, seconds))
+
+
+def _with_decoding(
+    watch: Stopwatch,
+    predictions: Sequence[Callable[[], object]],
+    seconds: float,
+    opener: Decoding,
+) -> dict[str, float]:
+    decoded: list[int] = []
+    with timed_decoding(opener) as spans:
+
+        def noted(predict: Callable[[], object]) -> Callable[[], object]:
+            def call() -> object:
+                spans.clear()
+                answer = predict()
+                decoded.append(sum(spans))
+                return answer
+
+            return call
+
+        found = _splits(watch, [noted(predict) for predict in predictions], seconds)
+    # The first ones were not timed.
+    times = np.array(decoded[-len(found) :], dtype=np.float64)
+    rest = [(before - took, *after) for (before, *after), took in zip(found, times, strict=True)]
+    return {**_stages(rest), "decode_ms": float(np.median(times)) / 1e6}
+
+
+def _splits(
+    watch: Stopwatch, predictions: Sequence[Callable[[], object]], seconds: float
+) -> list[tuple[int, int, int]]:
     for index in range(_WARM):
         predictions[index % len(predictions)]()
     found: list[tuple[int, int, int]] = []
     deadline = time.perf_counter() + seconds
     while len(found) < _LEAST or time.perf_counter() < deadline:
         found.append(watch.split(predictions[len(found) % len(predictions)]))
+    return found
+
+
+def _stages(found: Sequence[tuple[float, ...]]) -> dict[str, float]:
     before, inside, after = np.median(np.array(found, dtype=np.float64), axis=0) / 1e6
     return {
         "preprocess_ms": float(before),

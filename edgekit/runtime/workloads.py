@@ -33,7 +33,7 @@ class Workload:
 
     It is None for models without text. ``variants`` are all the arrays that inferences go round,
     call by call, ``feeds`` being the first of them. ``texts`` are what tokenizes to their rows, in
-    order, None where nothing does.
+    order, None where nothing does. ``pictures`` are the files that are prepared to them, likewise.
     """
 
     batch: int
@@ -41,6 +41,7 @@ class Workload:
     feeds: Mapping[str, Array]
     variants: tuple[Mapping[str, Array], ...] = ()
     texts: tuple[Text, ...] | None = None
+    pictures: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if not self.variants:
@@ -59,7 +60,8 @@ class Workload:
         for index, feeds in enumerate(self.variants):
             own = slice(index * self.batch, (index + 1) * self.batch)
             texts = None if self.texts is None else self.texts[own]
-            found.append(Workload(self.batch, self.length, feeds, (feeds,), texts))
+            pictures = None if self.pictures is None else self.pictures[own]
+            found.append(Workload(self.batch, self.length, feeds, (feeds,), texts, pictures))
         return tuple(found)
 
     def fed(self, change: Callable[[Mapping[str, Array]], Mapping[str, Array]]) -> Workload:
@@ -296,6 +298,7 @@ def save_workloads(workloads: Sequence[Workload], path: Path) -> None:
                 "length": workload.length,
                 "variants": len(workload.variants),
                 "texts": workload.texts,
+                "pictures": workload.pictures,
             }
         )
         for variant, feeds in enumerate(workload.variants):
@@ -317,7 +320,14 @@ def load_workloads(path: Path) -> tuple[Workload, ...]:
                 index, variant, name = key.split(".", 2)
                 feeds[int(index)][int(variant)][name] = file.get_tensor(key)
         return tuple(
-            Workload(head["batch"], head["length"], made[0], tuple(made), _texts(head["texts"]))
+            Workload(
+                head["batch"],
+                head["length"],
+                made[0],
+                tuple(made),
+                _texts(head["texts"]),
+                tuple(head["pictures"]) if head.get("pictures") else None,
+            )
             for head, made in zip(heads, feeds, strict=True)
         )
     except (OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -33,14 +33,18 @@ from edgekit.sources.data_pictures import (
     PICTURE_COLUMNS,
     class_folders,
     picture_columns,
+    picture_table,
     with_paths,
 )
+from edgekit.sources.data_spool import Spool, Stored
 from edgekit.sources.data_tables import check_table, choose_columns, table_rows
 
 Role = Literal["calibration", "search", "verdict"]
 Inputs: TypeAlias = Mapping[str, Value | Array]
 
 LEAST_VERDICT_ROWS = 30
+# What is hashed by its bytes, wherever they lie.
+_HASHED = (np.ndarray, Path, Stored)
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,8 @@ class Samples:
     ``rows`` are their places in DATA, from 1. ``read`` counts the rows read to find these,
     ``repeated`` those of the verdict that say once more what another row has said and are dropped,
     ``eligible`` the others of the role that was asked for, ``excluded`` those left out of them
-    because they were used before. ``notes`` are sentences a person should see.
+    because they were used before. ``notes`` are sentences a person should see. ``spool`` holds the
+    files of pictures that stood in a table itself.
     """
 
     task: str
@@ -66,6 +71,7 @@ class Samples:
     rows: tuple[int, ...] = ()
     eligible: int = 0
     repeated: int = 0
+    spool: Spool | None = field(default=None, repr=False, compare=False)
 
     def __len__(self) -> int:
         return len(self.inputs)
@@ -129,11 +135,14 @@ def hash_inputs(inputs: Inputs) -> str:
     Raises ConfigError for a picture that cannot be read.
     """
     digest = hashlib.sha256()
-    texts = {name: v for name, v in inputs.items() if not isinstance(v, np.ndarray | Path)}
+    texts = {name: v for name, v in inputs.items() if not isinstance(v, _HASHED)}
     if texts:
         digest.update(canonical_json(texts))
     for name in sorted(set(inputs) - set(texts)):
         value = inputs[name]
+        if isinstance(value, Stored):
+            digest.update(canonical_json([name, "picture", value.digest]))
+            continue
         if isinstance(value, Path):
             try:
                 content = sha256_file(value)
@@ -246,12 +255,12 @@ def read_samples(
         wanted = held[:1] or inputs
         notes += check_arrays(path, columns or {}, wanted, labels_wanted=labels_wanted)
         rows: Iterator[_Row] = array_rows(path, columns or {}, wanted)
-        if pictures and task not in PICTURE_COLUMNS:
+        if pictures and (task not in PICTURE_COLUMNS or task == "object-detection"):
             rows = ((row, None, None) for row, _, _ in rows)
     else:
         read = _columns_of(spec, task, pictures)
-        table = _table(spec, path, folders, held, columns or {})
-        chosen = choose_columns(table, read, columns or {}, known, labels_wanted=labels_wanted)
+        table, mapping = _table(spec, path, folders, task, held, columns or {})
+        chosen = choose_columns(table, read, mapping, known, labels_wanted=labels_wanted)
         notes += chosen.notes
         rows = table_rows(table, read, chosen, known)
     return _collect(rows, task, spec, role, limit, seed, frozenset(exclude), known, notes)
@@ -282,9 +291,9 @@ def check_data(
     if path is None and folders is None:
         require_datasets(spec)
         return
-    table = _table(spec, path, folders, held, columns or {})
+    table, mapping = _table(spec, path, folders, task, held, columns or {})
     known = Labels(tuple(labels) if labels else None, None, None)
-    chosen = choose_columns(table, read, columns or {}, known, labels_wanted=labels_wanted)
+    chosen = choose_columns(table, read, mapping, known, labels_wanted=labels_wanted)
     check_table(table, chosen.names)
 
 
@@ -308,15 +317,16 @@ def _table(
     spec: str,
     path: Path | None,
     folders: Table | None,
+    task: str,
     held: Sequence[str],
     mapping: Mapping[str, str],
-) -> Table:
-    """The rows of DATA that is no .npz, with paths where cells name pictures."""
-    table = folders or open_table(spec, path)
+) -> tuple[Table, Mapping[str, str]]:
+    """The rows of DATA that is no .npz, and the columns that are to map, as they are called."""
+    if folders is not None:
+        return with_paths(folders, [mapping.get(name, name) for name in held], None), mapping
     if not held:
-        return table
-    named = [mapping.get(name, name) for name in held]
-    return with_paths(table, named, None if path is None else path.parent)
+        return open_table(spec, path), mapping
+    return picture_table(spec, path, task, held, mapping)
 
 
 def _columns_of(spec: str, task: str, pictures: bool | None) -> TaskColumns:
@@ -353,6 +363,7 @@ def _collect(
 ) -> Samples:
     # A heap of the `limit` smallest keys: reproducible, whatever the order of the file.
     kept: list[tuple[int, int, str, Inputs, Label | None]] = []
+    spool = Spool()
     seen: set[int] = set()
     read = eligible = excluded = repeated = 0
     problem: Problem | None = known.problem
@@ -379,14 +390,16 @@ def _collect(
             excluded += 1
             continue
         if limit is None:
-            kept.append((0, -read, digest, inputs, label))
+            kept.append((0, -read, digest, *_spooled(spool, inputs, label)))
             continue
         key = int.from_bytes(hashlib.sha256(f"{seed}:{digest}".encode()).digest()[:8], "big")
-        item = (-key, -read, digest, inputs, label)
         if len(kept) < limit:
-            heapq.heappush(kept, item)
-        elif item[:2] > kept[0][:2]:
-            heapq.heapreplace(kept, item)
+            heapq.heappush(kept, (-key, -read, digest, *_spooled(spool, inputs, label)))
+        elif (-key, -read) > kept[0][:2]:
+            item = (-key, -read, digest, *_spooled(spool, inputs, label))
+            *_, gone, gone_label = heapq.heapreplace(kept, item)
+            for value in (*gone.values(), gone_label):
+                spool.drop(value)
     if not read:
         raise ConfigError(f"{spec} has no rows.", hint="Check how it was written.")
     kept.sort(key=lambda item: -item[1])
@@ -405,7 +418,16 @@ def _collect(
         rows=tuple(-item[1] for item in kept),
         eligible=eligible,
         repeated=repeated,
+        spool=spool,
     )
     if role == "verdict":
         require_verdict_rows(samples)
     return samples
+
+
+def _spooled(spool: Spool, inputs: Inputs, label: Label | None) -> tuple[Inputs, Label | None]:
+    """A row that is kept, with paths where it holds whole pictures."""
+    held = {name: value for name, value in inputs.items() if isinstance(value, Stored)}
+    if held:
+        inputs = {**inputs, **{name: spool.keep(value) for name, value in held.items()}}
+    return inputs, spool.keep(label) if isinstance(label, Stored) else label

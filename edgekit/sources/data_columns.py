@@ -11,10 +11,22 @@ from typing import Literal
 
 from edgekit.core.errors import ConfigError
 from edgekit.core.profiles import nearest
+from edgekit.sources.data_boxes import OBJECTS, Boxes, boxes_label
 from edgekit.sources.data_files import Row
+from edgekit.sources.data_spool import Stored
 
-Value = str | tuple[str, ...] | Path
-Label = int | float | str | tuple[int, ...] | tuple[float, ...] | tuple[str, ...] | Path
+Value = str | tuple[str, ...] | Path | Stored
+Label = (
+    int
+    | float
+    | str
+    | tuple[int, ...]
+    | tuple[float, ...]
+    | tuple[str, ...]
+    | Path
+    | Stored
+    | Boxes
+)
 # The words of transformers' `config.problem_type`.
 Problem = Literal["single_label_classification", "multi_label_classification", "regression"]
 
@@ -161,9 +173,9 @@ def no_label(value: object, _: Labels) -> Label:
     raise ConfigError(f"This task reads no labels, got {_shown(value)}.")
 
 
-def mask_label(value: object, _: Labels) -> Path:
+def mask_label(value: object, _: Labels) -> Path | Stored:
     """The file of a mask, which is read where it is compared."""
-    assert isinstance(value, Path)
+    assert isinstance(value, Path | Stored)
     return value
 
 
@@ -175,6 +187,7 @@ TASK_COLUMNS: Mapping[str, TaskColumns] = {
     "fill-mask": TaskColumns(("text",), (), None, no_label),
     "image-classification": TaskColumns(("image",), (), "label", class_label),
     "image-segmentation": TaskColumns(("image",), (), "mask", mask_label),
+    "object-detection": TaskColumns(("image",), (), OBJECTS, boxes_label),
 }
 # Of a model of pictures whose answers are compared with the original's alone.
 ONLY_PICTURES = TaskColumns(("image",), (), None, no_label)
@@ -192,7 +205,7 @@ def read_inputs(row: Row, actual: Mapping[str, str]) -> dict[str, Value]:
         value = row.get(column)
         if name == "tokens":
             found[name] = words(value)
-        elif isinstance(value, str | Path):
+        elif isinstance(value, str | Path | Stored):
             found[name] = value
         elif value is None and name == "text_pair":
             continue

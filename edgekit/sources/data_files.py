@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TextIO
@@ -25,6 +26,7 @@ Row = Mapping[str, object]
 _ENCODING = "Save the file as UTF-8, for example: iconv -f latin1 -t utf-8 OLD > NEW"
 # A parquet row group can hold a million rows; so many at a time are made into Python values.
 _BATCH = 1024
+_BATCH_BYTES = 64 << 20
 # Characters of a JSON list that are read at a time, the most that one of its objects may take,
 # and the most that may stand before it.
 _PIECE = 1 << 20
@@ -275,22 +277,51 @@ def _parquet(path: Path) -> Table:
     parquet = require("pyarrow.parquet", "data")
     arrow = require("pyarrow", "data")
     try:
-        columns = tuple(str(name) for name in parquet.ParquetFile(path).schema_arrow.names)
+        with parquet.ParquetFile(path) as file:
+            columns = tuple(str(name) for name in file.schema_arrow.names)
+            names = _stored_names(file.schema_arrow.metadata or {})
+            weight = sum(
+                file.metadata.row_group(at).total_byte_size for at in range(file.num_row_groups)
+            )
+            # A row may hold a whole picture.
+            batch = max(1, min(_BATCH, _BATCH_BYTES * file.metadata.num_rows // max(1, weight)))
     except (arrow.ArrowException, OSError) as error:
         raise ConfigError(f"{path} is not a Parquet file: {error}.") from error
 
     def rows(wanted: Sequence[str]) -> Iterator[Row]:
         try:
             with parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(batch_size=_BATCH, columns=list(wanted) or None):
-                    yield from batch.to_pylist()
+                for some in file.iter_batches(batch_size=batch, columns=list(wanted) or None):
+                    yield from some.to_pylist()
         # Pages are checked when they are read; a text may turn out not to be UTF-8 even later.
         except (arrow.ArrowException, OSError, ValueError, OverflowError) as error:
             raise ConfigError(
                 f"{path} is damaged: {error}.", hint="Write the file again, or copy it again."
             ) from error
 
-    return Table(str(path), columns, rows, {})
+    return Table(str(path), columns, rows, names)
+
+
+def _stored_names(metadata: Mapping[bytes, bytes]) -> dict[str, tuple[str, ...]]:
+    """The names behind integers that `datasets` writes beside a table; none where it did not."""
+    try:
+        features = json.loads(metadata[b"huggingface"])["info"]["features"]
+        return {str(key): found for key, one in features.items() if (found := _class_names(one))}
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+        return {}
+
+
+def _class_names(feature: object) -> tuple[str, ...]:
+    """The classes behind a feature's integers, also where it is a list of objects with one such."""
+    held = feature.get if isinstance(feature, Mapping) else partial(getattr, feature)
+    names = held("names", None)
+    if isinstance(names, list) and all(isinstance(name, str) for name in names):
+        return tuple(names)
+    inside = held("feature", None)
+    if inside is not None:
+        return _class_names(inside)
+    parts = feature.values() if isinstance(feature, Mapping) else ()
+    return next((found for one in parts if (found := _class_names(one))), ())
 
 
 def require_datasets(spec: str) -> ModuleType:
@@ -320,6 +351,11 @@ def _dataset(spec: str) -> Table:
             split = splits[0]
         loaded = datasets.load_dataset(name, split=split, streaming=True)
         features: Mapping[str, object] = loaded.features or {}
+        for column, feature in features.items():
+            # Pictures and sounds are decoded where they are used, and hashed as they are stored.
+            if getattr(feature, "decode", False) is True:
+                stored: Callable[..., object] = type(feature)
+                loaded = loaded.cast_column(column, stored(decode=False))
         columns = tuple(features) or tuple(next(iter(loaded), {}))
     except ConfigError:
         raise
@@ -328,10 +364,7 @@ def _dataset(spec: str) -> Table:
             f"The data set {name}#{split} cannot be loaded: {error}.",
             hint="Check the id and the split, or give a local file.",
         ) from error
-    named = {
-        column: tuple(str(word) for word in getattr(feature, "names", None) or ())
-        for column, feature in features.items()
-    }
+    named = {column: _class_names(feature) for column, feature in features.items()}
 
     def rows(wanted: Sequence[str]) -> Iterator[Row]:
         try:

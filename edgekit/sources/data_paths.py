@@ -27,6 +27,8 @@ def find_data(spec: str) -> Path | None:
     name, _, split = spec.partition("#")
     path = Path(name)
     if os.path.isdir(path):  # noqa: PTH112
+        if split and os.path.isdir(path / split):  # noqa: PTH112
+            return _of_folder(path / split, "")
         return _of_folder(path, split)
     if os.path.isfile(path):  # noqa: PTH113
         raise ConfigError(

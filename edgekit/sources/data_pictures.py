@@ -11,13 +11,19 @@ from typing import NoReturn
 from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import Manifest
 from edgekit.runtime.pictures.decoding import looks_like_picture
-from edgekit.sources.data_files import Row, Table
+from edgekit.sources.data_boxes import with_objects
+from edgekit.sources.data_coco import open_coco
+from edgekit.sources.data_files import Row, Table, open_table
+from edgekit.sources.data_spool import Stored
 
 #: The tasks whose rows are pictures, and the columns of theirs that hold paths.
 PICTURE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image-classification": ("image",),
     "image-segmentation": ("image", "mask"),
+    "object-detection": ("image",),
 }
+# What the data sets of folders call the file of a picture (`datasets`, imagefolder).
+_FILE_NAME = "file_name"
 # Characters of a cell that a message quotes: some hold the picture itself.
 _SHOWN = 80
 
@@ -70,16 +76,50 @@ def class_folders(spec: str) -> Table | None:
     return Table(str(root), ("image", "label"), rows, {})
 
 
+def picture_table(
+    spec: str, path: Path | None, task: str, held: Sequence[str], mapping: Mapping[str, str]
+) -> tuple[Table, Mapping[str, str]]:
+    """The rows of DATA whose columns `held` are pictures, and the columns that are still to map.
+
+    Paths are relative to the file at `path`; None is a data set id. Raises as `open_table` does.
+    """
+    detects = task == "object-detection"
+    table = open_coco(path) if detects and path and path.suffix.lower() == ".json" else None
+    table = _with_file_names(table or open_table(spec, path), held, mapping)
+    if detects:
+        table, mapping = with_objects(table, mapping)
+    named = [mapping.get(name, name) for name in held]
+    return with_paths(table, named, None if path is None else path.parent), mapping
+
+
+def _with_file_names(table: Table, held: Sequence[str], mapping: Mapping[str, str]) -> Table:
+    """The table with ``file_name`` called image, and ``mask_file_name`` mask, where they lack."""
+    others = {
+        column: name
+        for name in held
+        for column in (_FILE_NAME if name == "image" else f"{name}_{_FILE_NAME}",)
+        if name not in mapping and name not in table.columns and column in table.columns
+    }
+    if not others:
+        return table
+    own = {name: column for column, name in others.items()}
+
+    def rows(columns: Sequence[str]) -> Iterator[Row]:
+        for row in table.rows([own.get(name, name) for name in columns]):
+            yield {others.get(name, name): value for name, value in row.items()}
+
+    columns = tuple(others.get(name, name) for name in table.columns)
+    return replace(table, columns=columns, rows=rows)
+
+
 def with_paths(table: Table, held: Collection[str], folder: Path | None) -> Table:
-    """The table with paths in the columns `held`, of files relative to a folder."""
+    """The table with pictures in the columns `held`: files relative to a folder, or their bytes."""
 
     def rows(columns: Sequence[str]) -> Iterator[Row]:
         for number, row in enumerate(table.rows(columns), start=1):
             try:
                 paths = {
-                    name: picture_path(row.get(name), name, folder)
-                    for name in columns
-                    if name in held
+                    name: _picture(row.get(name), name, folder) for name in columns if name in held
                 }
             except ConfigError as error:
                 raise ConfigError(
@@ -117,6 +157,20 @@ def _refuse(error: OSError) -> NoReturn:
         f"DATA cannot be read at {error.filename}: {error.strerror or error}.",
         hint="Check the permissions.",
     ) from error
+
+
+def _picture(value: object, column: str, folder: Path | None) -> Path | Stored:
+    """A cell's picture: its bytes, ``{"bytes", "path"}`` as data sets store it, or a path."""
+    if isinstance(value, Mapping) and set(value) <= {"bytes", "path"}:
+        name = value.get("path")
+        content = value.get("bytes")
+        if content is None:
+            value = name
+        elif isinstance(content, bytes) and content:
+            return Stored(content, name if isinstance(name, str) else "")
+    if isinstance(value, bytes) and value:
+        return Stored(value)
+    return picture_path(value, column, folder)
 
 
 def picture_path(value: object, column: str, folder: Path | None) -> Path:

@@ -43,11 +43,7 @@ FAMILIES = (
     Family("ConvNeXt", "convnext", ("image-classification",)),
     Family("MobileNetV2", "mobilenet-v2", ("image-classification",)),
     Family("Swin", "swin", ("image-classification",)),
-    Family(
-        "SegFormer", "segformer", ("image-segmentation",),
-        limits="masks of DATA hold the model's own class numbers: labels that its processor would"
-        " reduce by one are to be reduced before",
-    ),
+    Family("SegFormer", "segformer", ("image-segmentation",)),
     Family(
         "DETR", "detr", ("object-detection",),
         limits="its masks are panoptic, which image-segmentation (semantic) is not",

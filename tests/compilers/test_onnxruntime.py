@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper, numpy_helper
 
 from edgekit.compilers import CompiledComponent, find_compiler
 from edgekit.compilers import onnxruntime as compiler
@@ -16,7 +17,7 @@ from edgekit.core import cpu
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import CompileError, ConfigError, EngineUnavailable
 from edgekit.core.hashing import sha256_file
-from edgekit.core.manifest import Component
+from edgekit.core.manifest import Component, TensorSpec
 from edgekit.core.profiles import load_profile
 from edgekit.graph import onnx_files
 from edgekit.runtime.engines import find_engine
@@ -25,6 +26,7 @@ from tests.compilers.conftest import (
     attention_model,
     conv_model,
     feeds,
+    make_model,
     quantized_model,
 )
 
@@ -137,7 +139,9 @@ def test_host_layout_is_recorded_as_a_requirement(
 ) -> None:
     """A graph laid out for this processor requires its architecture and features."""
     features = cpu.cpu_features() or frozenset()
-    made = compile_for(build(conv_model()), out, "host")
+    made = compile_for(
+        build(conv_model()), out, "host", "options.onnxruntime.offline_optimization=all"
+    )
     blocked = [name for name in made.facts["engine_operators"] if ".nchwc:" in name]
     if cpu.arch() == "x86_64" and "avx512f" in features:
         assert blocked
@@ -335,3 +339,62 @@ def test_spinning_is_measured_where_it_matters(
     found = find_compiler("onnxruntime").candidates(profile, options, threads)
     assert len(found) == count
     assert found[0].options.get("allow_spinning") in (None, False, True)
+
+
+def test_layout_and_threads_of_convolutions_are_measured(build: Builder, out: Path) -> None:
+    """With blocks of channels and without, on all threads and on fewer; not of a transformer."""
+    made = compile_for(build(conv_model()), out, "host")
+    assert not made.requires.cpu_features
+    found = compiler.candidates(load_profile("host"), made.options, 4)
+    assert found[0].name == "allow_spinning off"
+    assert found[0].options["graph_optimization"] == "all"
+    assert "threads" not in found[0].options
+    assert {one.options["graph_optimization"] for one in found} == {"all", "extended"}
+    assert {one.options.get("threads") for one in found} == {None, 1, 2}
+    assert len({one.name for one in found}) == len(found) == 10
+    alone = [one for one in found if one.options.get("threads") == 1]
+    assert all("allow_spinning" not in one.options for one in alone)
+    fixed = compiler.candidates(load_profile("host"), {**made.options, "threads": 4}, 4)
+    assert {one.options["threads"] for one in fixed} == {4}
+
+
+def test_no_layout_is_measured_where_it_is_written_down(build: Builder, out: Path) -> None:
+    """Nor of a graph without convolutions."""
+    laid_out = "options.onnxruntime.offline_optimization=all"
+    made = compile_for(build(conv_model()), out, "host", laid_out)
+    if made.requires.cpu_features:
+        assert "graph_optimization" not in made.options
+    (out / "other").mkdir()
+    plain = compile_for(build(attention_model(), name="other"), out / "other", "host")
+    assert "graph_optimization" not in plain.options
+
+
+@pytest.mark.parametrize(("behind", "left"), [("a", 0), ("b", 1)])
+def test_batch_norms_are_folded(behind: str, left: int, build: Builder, out: Path) -> None:
+    """Into the convolution before them; one behind an activation is told."""
+    random = np.random.default_rng(0)
+    ones = {name: random.uniform(0.5, 1, 16).astype(np.float32) for name in "smvt"}
+    weights = [
+        numpy_helper.from_array(random.standard_normal((16, 1, 3, 3)).astype(np.float32), "w"),
+        *(numpy_helper.from_array(value, name) for name, value in ones.items()),
+    ]
+    after = "n" if behind == "a" else "a"
+    nodes = [
+        helper.make_node("Conv", ["x", "w"], ["a"], pads=[1, 1, 1, 1]),
+        *(
+            [helper.make_node("BatchNormalization", ["a", "s", "t", "m", "v"], ["n"])]
+            if behind == "a"
+            else []
+        ),
+        helper.make_node("Sigmoid", [after], ["b"]),
+        helper.make_node("BatchNormalization", ["b", "s", "t", "m", "v"], ["y"])
+        if behind == "b"
+        else helper.make_node("Identity", ["b"], ["y"]),
+    ]
+    component = Component(
+        "onnx", ("model.onnx",), (TensorSpec("x", "float32", ("batch", 1, 12, 12)),),
+        (TensorSpec("y", "float32", ("batch", 16, 12, 12)),),
+    )  # fmt: skip
+    made = compile_for(build((make_model(nodes, weights, component), component)), out, "cpu-x86")
+    assert made.facts["unfolded_batch_norms"] == left
+    assert any("batch norm" in note for note in made.notes) is bool(left)

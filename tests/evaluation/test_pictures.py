@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -11,9 +12,11 @@ import pytest
 from PIL import Image
 
 from edgekit.core.errors import ConfigError
-from edgekit.evaluation import pictures
+from edgekit.evaluation import picture_truths
 from edgekit.evaluation.accuracy import evaluate
-from edgekit.evaluation.pictures import _Reader, picture_feeds, read_mask, read_masks
+from edgekit.evaluation.metrics import METRICS
+from edgekit.evaluation.picture_truths import MaskTruths, check_truths, read_mask
+from edgekit.evaluation.pictures import _Reader, picture_feeds
 from edgekit.runtime import load
 from edgekit.sources.data import Samples, read_samples
 from edgekit.sources.loaded import LoadedSource
@@ -68,8 +71,9 @@ def test_masks_are_class_numbers(kind: str, tmp_path: Path) -> None:
         classes = np.asarray(image)
     path = tmp_path / f"m.{kind.lower()}"
     image.save(path)
-    (found,) = read_masks(masked(tmp_path, path))
-    assert np.array_equal(found, classes)
+    samples = masked(tmp_path, path)
+    check_truths(samples)
+    assert np.array_equal(MaskTruths(METRICS["pixel-accuracy"], samples, False).read(0), classes)
 
 
 def test_masks_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +91,7 @@ def test_masks_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ConfigError, match="cannot be read"):
         read_mask(path)
     path.write_bytes(whole)
-    monkeypatch.setattr(pictures, "MOST_PIXELS", 4000)
+    monkeypatch.setattr(picture_truths, "MOST_PIXELS", 4000)
     with pytest.raises(ConfigError, match="too large: 80×60"):
         read_mask(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
@@ -106,3 +110,80 @@ def test_masks_are_looked_at_before_a_model_runs(tmp_path: Path) -> None:
     source = cast("LoadedSource", SimpleNamespace(problem_type=None))
     with load(made.path) as model, pytest.raises(ConfigError, match="6×8 pixels, its picture 8×6"):
         evaluate(model, source, samples)
+
+
+def test_size_of_a_picture_that_lies_on_its_side(tmp_path: Path) -> None:
+    """A mask has the size of the upright picture, whatever says how it was held, and where."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (6, 8)).save(tmp_path / "m.png")
+    for kind in ("png", "jpg"):
+        Image.new("RGB", (8, 6)).save(tmp_path / f"p.{kind}", exif=exif)
+        (tmp_path / "t.csv").write_text(f"image,mask\np.{kind},m.png\n")
+        samples = read_samples(str(tmp_path / "t.csv"), "image-segmentation")
+        check_truths(samples)
+        Image.new("L", (8, 6)).save(tmp_path / "lying.png")
+        (tmp_path / "t.csv").write_text(f"image,mask\np.{kind},lying.png\n")
+        with pytest.raises(ConfigError, match="8×6 pixels, its picture 6×8"):
+            check_truths(read_samples(str(tmp_path / "t.csv"), "image-segmentation"))
+
+
+def test_size_that_is_told_behind_the_pixels(tmp_path: Path) -> None:
+    """A PNG may say at its end how it was held: it is decoded where that would explain the size."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (8, 6)).save(tmp_path / "p.png", exif=exif)
+    whole = (tmp_path / "p.png").read_bytes()
+    begin = whole.index(b"eXIf") - 4
+    end = begin + 12 + int.from_bytes(whole[begin : begin + 4], "big")
+    close = whole.index(b"IEND") - 4
+    moved = whole[:begin] + whole[end:close] + whole[begin:end] + whole[close:]
+    (tmp_path / "p.png").write_bytes(moved)
+    Image.new("L", (6, 8)).save(tmp_path / "m.png")
+    check_truths(masked_as(tmp_path))
+
+
+def masked_as(folder: Path) -> Samples:
+    """The picture and the mask that a folder holds."""
+    (folder / "t.csv").write_text("image,mask\np.png,m.png\n")
+    return read_samples(str(folder / "t.csv"), "image-segmentation")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_masks_that_count_classes_from_one(dtype: type, tmp_path: Path) -> None:
+    """0 is nobody's and does not count, nor does what did not count before."""
+    stored = np.array([[0, 1, 2], [150, 254, 255]], dtype=dtype)
+    Image.fromarray(stored).save(tmp_path / "m.png")
+    found = read_mask(tmp_path / "m.png", reduced=True)
+    assert found.tolist() == [[255, 0, 1], [149, 253, 255]]
+    assert read_mask(tmp_path / "m.png").tolist() == stored.tolist()
+
+
+def test_masks_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One at a time is read, once, and none is left of it but some numbers."""
+    Image.new("RGB", (8, 6)).save(tmp_path / "p.png")
+    Image.new("L", (8, 6)).save(tmp_path / "m.png")
+    samples = masked_as(tmp_path)
+    read = []
+    real = picture_truths.read_mask
+    monkeypatch.setattr(
+        picture_truths, "read_mask", lambda *a, **k: read.append(a) or real(*a, **k)
+    )
+    truths = MaskTruths(METRICS["pixel-accuracy"], samples, False)
+    zeros = np.zeros((6, 8), np.uint8)
+    ones = zeros.copy()
+    ones[0] = 1
+    before, after, told = truths.rows(0, zeros, ones)
+    assert (before.tolist(), after.tolist()) == ([48.0, 48.0], [40.0, 48.0])
+    assert told == ("pixel-accuracy 1.0000", "pixel-accuracy 0.8333, 16.67% of pixels differ")
+    assert len(read) == 1
+
+
+def test_boxes_of_another_picture(tmp_path: Path) -> None:
+    """The size that they were drawn in is told, and is another one."""
+    Image.new("RGB", (8, 6)).save(tmp_path / "p.png")
+    row = {"image": "p.png", "objects": {"boxes": [[0, 0, 3, 3]], "labels": [0], "size": [9, 8]}}
+    (tmp_path / "d.jsonl").write_text(json.dumps(row))
+    samples = read_samples(str(tmp_path / "d.jsonl"), "object-detection")
+    with pytest.raises(ConfigError, match=r"sample 1 were drawn in a picture of 8×9 .* has 8×6"):
+        check_truths(samples)

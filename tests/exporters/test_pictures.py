@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 import transformers
 
 from edgekit.core.errors import ExportError
 from edgekit.exporters.picture_parity import check_picture_processor
-from edgekit.exporters.pictures import build_picture_processor, translate
+from edgekit.exporters.pictures import build_picture_processor, check_static_size, translate
+
+if TYPE_CHECKING:
+    from edgekit.sources.loaded import LoadedSource
 
 PROCESSORS: dict[str, Any] = {
     "vit": lambda: transformers.ViTImageProcessorPil(),
@@ -170,3 +173,42 @@ def test_answers_of_a_part_are_not_given_for_the_whole(
         return
     with pytest.raises(ExportError, match=told):
         build_picture_processor(source, inputs)
+
+
+@pytest.mark.parametrize(
+    ("size", "static", "refused"),
+    [
+        ({"shortest_edge": 64}, {"height": 64, "width": 64}, True),
+        ({"height": 64, "width": 64}, {"height": 64, "width": 64}, False),
+        ({"height": 32, "width": 64}, {"height": 64, "width": 64}, True),
+        ({"shortest_edge": 64}, {"batch": 1}, False),
+    ],
+)
+def test_size_that_would_shift_masks(
+    size: dict[str, int], static: dict[str, int], refused: bool
+) -> None:
+    """Told before anything is traced, with what to change."""
+    source = cast("LoadedSource", SimpleNamespace(
+        image_processor=transformers.SegformerImageProcessorPil(size=size),
+        sample_inputs=("pixel_values",), task="image-segmentation",
+    ))  # fmt: skip
+    if not refused:
+        check_static_size(source, static)
+        return
+    with pytest.raises(ExportError, match="--static height=64 and width=64") as caught:
+        check_static_size(source, static)
+    assert '{"height": 64, "width": 64}' in (caught.value.hint or "")
+
+
+@pytest.mark.parametrize("reduces", [True, False])
+def test_masks_that_count_from_one_are_told(reduces: bool) -> None:
+    """As the processor says; only then does the manifest say anything."""
+    source = cast("LoadedSource", SimpleNamespace(
+        image_processor=transformers.SegformerImageProcessorPil(
+            size={"height": 64, "width": 64}, do_reduce_labels=reduces
+        ),
+        task="image-segmentation",
+    ))  # fmt: skip
+    made = build_picture_processor(source, ("pixel_values",))
+    expected = {"kind": "segmentation", **({"reduce_labels": True} if reduces else {})}
+    assert made["post"] == expected

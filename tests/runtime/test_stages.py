@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from edgekit.core.bundle import Bundle
-from edgekit.core.manifest import TensorSpec
-from edgekit.runtime.contenders import BundleContender, OpenBundle
+from edgekit.core.manifest import RuntimeChoice, TensorSpec
+from edgekit.runtime.contenders import BundleContender, OpenBundle, _threads
 from edgekit.runtime.session import Fact
 from edgekit.runtime.stages import Stopwatch, measure_stages
 from edgekit.runtime.workloads import Workload, make_workloads, text_workload
 from tests.runtime.conftest import CORPUS
+from tests.tiny_pictures import album, picture_bundle
 
 Make = Callable[..., Bundle]
 
@@ -121,3 +124,35 @@ def test_arrays_have_no_stages(linear_bundle: Make, text_bundle: Make) -> None:
     assert isinstance(opened, OpenBundle)
     made = make_workloads(text, lengths=[8])[0]
     assert opened.stages(Workload(1, 8, made.feeds), seconds=0.0) == {}
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_pictures_have_four_stages(batch: int, tmp_path: Path) -> None:
+    """Decoding apart from the rest; of a drawn picture, or of those of the workload."""
+    made = picture_bundle(tmp_path / "b", "image-classification")
+    opened = BundleContender(made.path, 1).open()
+    assert isinstance(opened, OpenBundle)
+    (workload,) = make_workloads(made, batch=batch)
+    drawn = opened.stages(workload, seconds=0.0)
+    assert set(drawn) == {"decode_ms", "preprocess_ms", "engine_ms", "postprocess_ms"}
+    assert all(value > 0 for value in drawn.values())
+    paths = tuple(map(str, sorted(album(tmp_path / "album", 6).rglob("*.png"))))
+    small = opened.stages(replace(workload, pictures=paths), seconds=0.0)
+    # Some dozens of pixels against those of a camera.
+    assert 0 < small["decode_ms"] < drawn["decode_ms"]
+    assert "open" not in vars(opened.model.predictor.processor)  # type: ignore[attr-defined]
+
+
+def test_fewer_threads_where_compiling_found_them_faster(tmp_path: Path) -> None:
+    """They are the bundle's own; what a profile wrote down gives way to who measures."""
+    made = picture_bundle(tmp_path / "b", "image-classification")
+
+    def of(**chosen_by: object) -> Bundle:
+        runtime = RuntimeChoice({"threads": 1}, chosen_by)
+        return Bundle(made.path, replace(made.manifest, runtime=runtime))
+
+    assert _threads(of(threads=2), 4) == 1
+    assert _threads(of(threads=1), 4) == 4
+    assert _threads(of(), 4) == 4
+    assert _threads(made, 4) == 4
+    assert _threads(of(threads=2), None) is None

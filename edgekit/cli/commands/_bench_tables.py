@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 
 from edgekit.cli.console import human_bytes, table
-from edgekit.core.measurements import Attached, BenchResult, Contender
+from edgekit.core.measurements import Attached, BenchResult, Contender, Stages
 from edgekit.reporting import words
 
 _LONGEST_NAME = 28
@@ -83,14 +83,26 @@ def _contenders(contenders: Sequence[Contender]) -> str:
 
 
 def _stages(contenders: Sequence[Contender]) -> list[str]:
+    told = [(row, row.stages) for row in contenders if row.stages is not None]
+    pictures = any(stages.decode_ms is not None for _, stages in told)
     rows = [
-        (_workload(row.batch, row.length), _short(row.name), _ms(row.stages.preprocess_ms),
-         _ms(row.stages.engine_ms), _ms(row.stages.postprocess_ms))
-        for row in contenders
-        if row.stages is not None
+        (_workload(row.batch, row.length), _short(row.name),
+         *([_ms(stages.decode_ms)] if pictures else []), _ms(stages.preprocess_ms),
+         _ms(stages.engine_ms), _ms(stages.postprocess_ms),
+         *([_per_second(row, stages)] if pictures else []))
+        for row, stages in told
     ]  # fmt: skip
-    header = ("workload", "contender", "before ms", "engine ms", "after ms")
+    decode, rate = (["decode ms"], ["pictures/s"]) if pictures else ([], [])
+    header = ("workload", "contender", *decode, "before ms", "engine ms", "after ms", *rate)
     return [table(header, rows)] if rows else []
+
+
+def _per_second(row: Contender, stages: Stages) -> str | None:
+    """Pictures per second from files to answers, one call after the other."""
+    if stages.decode_ms is None:
+        return None
+    whole = stages.decode_ms + stages.preprocess_ms + stages.engine_ms + stages.postprocess_ms
+    return f"{row.batch * 1e3 / whole:.1f}" if whole > 0 else None
 
 
 def _stopped(protocol: Mapping[str, object]) -> list[str]:

@@ -41,6 +41,12 @@ from edgekit.reporting import words
     metavar="NAME=DTYPE:DIM,…",
     help="An input of a custom module.",
 )
+@click.option(
+    "--processor",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="How a custom module's pictures are prepared and its outputs read, as JSON or TOML.",
+)
 @data
 @click.option("--calibration", metavar="DATA", help="Samples that ranges are taken from.")
 @click.option("--metric", metavar="NAME|MODULE:FUNCTION", help="The metric of the budget.")
@@ -70,6 +76,7 @@ def command(
     overrides: tuple[str, ...],
     task: str | None,
     inputs: tuple[str, ...],
+    processor: Path | None,
     data: str | None,
     columns: str | None,
     calibration: str | None,
@@ -115,6 +122,7 @@ def command(
             overrides=overrides,
             task=task,
             inputs=inputs,
+            processor=processor,
             data=data,
             columns=columns,
             calibration=calibration,

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from edgekit.evaluation.statistics import Aggregate, Floats
+from edgekit.evaluation.statistics import RESAMPLES, Aggregate, Floats
 
 # What is kept of a model's answer to one sample, and what it is held against: a label, or the
 # reference's own answer. Logits, tags and vectors are arrays; answers are texts.
@@ -36,7 +36,8 @@ class Metric:
     ``moved`` how many samples changed, where rows may differ without any effect.
     The scores of a ``graded`` one lie anywhere between 0 and 1, those of others are one or the
     other. ``hides_a_word`` metrics ask a model for a word of each text that was masked: the
-    prediction is that word's log-likelihood, and there is no other truth.
+    prediction is that word's log-likelihood, and there is no other truth. ``resamples`` are fewer
+    where each of them takes long.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Metric:
     moved: Callable[[Floats, Floats], int] | None = None
     hides_a_word: bool = False
     graded: bool = False
+    resamples: int = RESAMPLES
 
 
 def mean(rows: Floats, weights: Floats) -> Floats:

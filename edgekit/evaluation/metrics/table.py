@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from edgekit.core.errors import ConfigError
 from edgekit.core.profiles import nearest
-from edgekit.evaluation.metrics import answers, classes, masks, numbers, tags, vectors
+from edgekit.evaluation.metrics import answers, boxes, classes, masks, numbers, tags, vectors
 from edgekit.evaluation.metrics.classes import top as _top
 from edgekit.evaluation.metrics.kinds import (
     Metric,
@@ -18,6 +18,18 @@ from edgekit.evaluation.metrics.kinds import (
     share,
     unbounded,
 )
+
+# Putting all boxes of a draw in order takes long.
+_FEW = 1000
+
+
+def _boxes(name: str, steps: slice) -> Metric:
+    """A mean average precision over some of the overlaps."""
+    return Metric(
+        name, True, boxes.matches, boxes.average_precision(steps),
+        influence=boxes.lost_pictures, moved=boxes.matched_otherwise, resamples=_FEW,
+    )  # fmt: skip
+
 
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
@@ -60,6 +72,9 @@ METRICS: Mapping[str, Metric] = {
         Metric("answer-agreement", True, answers.exact, mean, first),
         Metric("pixel-accuracy", True, masks.right, share, influence=tags.share_influence),
         Metric("pixel-agreement", True, masks.right, share, influence=tags.share_influence),
+        _boxes("map", slice(None)),
+        _boxes("map-50", slice(1)),
+        _boxes("box-agreement", slice(None)),
         Metric("cosine-agreement", True, vectors.cosines, mean, influence=vectors.of_cosines),
     )
 }  # fmt: skip
@@ -91,6 +106,7 @@ LABELLED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("image-classification", "multi_label_classification"): ("f1-micro",),
     ("image-classification", "regression"): ("spearman", "pearson", "mae", "rmse"),
     ("image-segmentation", ""): ("mean-iou", "pixel-accuracy"),
+    ("object-detection", ""): ("map", "map-50"),
     ("custom", "single_label_classification"): (
         "accuracy", "f1-macro", "f1-binary", "matthews", "top-5-accuracy",
     ),
@@ -108,6 +124,8 @@ UNLABELLED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("image-classification", "multi_label_classification"): ("set-agreement", "cosine-agreement"),
     ("image-classification", "regression"): ("spearman", "pearson"),
     ("image-segmentation", ""): ("pixel-agreement",),
+    # The boxes that the reference is sure of are the truth.
+    ("object-detection", ""): ("box-agreement",),
     # One number per sample, and anything else.
     ("custom", "regression"): ("spearman", "pearson"),
     ("custom", ""): ("cosine-agreement", "agreement"),

@@ -40,6 +40,7 @@ class Options:
     trust_remote_code: bool
     inputs: tuple[str, ...]
     seed: int
+    processor: Path | None = None
 
     def told(self, *names: str) -> dict[str, object]:
         """Some of them, as a key of the cache holds them."""

@@ -39,6 +39,9 @@ def exported_by(job: Job) -> Bundle:
     options = job.options
     began = time.monotonic()
     key = source_key(options.source, options.revision)
+    if options.processor is not None:
+        # It may name files of its own, as that of the labels.
+        key = None
     if key is not None:
         told = options.told("task", "inputs", "trust_remote_code", "seed")
         key = {**key, **told, **versions_key()}
@@ -52,7 +55,7 @@ def exported_by(job: Job) -> Bundle:
         export(
             options.source, path, task=options.task, inputs=options.inputs,
             revision=options.revision, trust_remote_code=options.trust_remote_code,
-            seed=options.seed, progress=job.progress,
+            processor=options.processor, seed=options.seed, progress=job.progress,
         )  # fmt: skip
         return {}
 
@@ -65,8 +68,8 @@ def _import(job: Job, path: Path) -> None:
     options = job.options
     if not Path(options.source).expanduser().is_dir():
         import_onnx(
-            options.source, path, task=options.task, inputs=options.inputs, seed=options.seed,
-            progress=job.progress,
+            options.source, path, task=options.task, processor=options.processor,
+            inputs=options.inputs, seed=options.seed, progress=job.progress,
         )  # fmt: skip
         return
     bundle = open_bundle(Path(options.source).expanduser())
@@ -76,7 +79,10 @@ def _import(job: Job, path: Path) -> None:
             " source, or from an imported bundle.",
             hint="Name the source that it was made from.",
         )
-    for option, given in (("--task", options.task), ("--input", options.inputs)):
+    settled = {
+        "--task": options.task, "--input": options.inputs, "--processor": options.processor,
+    }  # fmt: skip
+    for option, given in settled.items():
         if given:
             raise ConfigError(
                 f"{option} was settled when {bundle.path} was imported.",

@@ -65,6 +65,8 @@ _OTHERS: tuple[tuple[bytes, int, str], ...] = (
     (b"PK\x03\x04", 0, "a zip archive"),
     (b"\x93NUMPY", 0, "a numpy array"),
 )
+#: The formats that are opened, by Pillow's names.
+FORMATS = tuple(dict.fromkeys(kind for _, _, kind in _BEGINNINGS))
 _READABLE = "JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, JPEG 2000 or PNM"
 # The tag of EXIF that says how a camera was held.
 _ORIENTATION = 0x0112
@@ -129,6 +131,20 @@ def own_size(image: Image) -> tuple[int, int]:
     own, decoded = image.info.get(_OWN_SIZE, (size, size))
     # Pillow hands `info` on to what is cropped or resized of a picture, which is its own then.
     return own if decoded == size else size
+
+
+def told_size(path: Path) -> tuple[int, int] | None:
+    """(height, width) of the upright picture in a file, as far as its head tells; else None."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            size = image.height, image.width
+            # A PNG may say how it was held behind its pixels, which would have to be decoded.
+            known = image.format != "PNG" or "exif" in image.info
+            return size[::-1] if known and _turn(image) in _SIDEWAYS else size
+    except (*_BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning):
+        return None
 
 
 def looks_like_picture(path: Path) -> bool:

@@ -155,7 +155,12 @@ class Segmentation:
     per_pixel = True
 
     def __init__(self, context: PictureContext) -> None:
-        check_keys(context.post)
+        # Of masks to learn or to judge by, which answers have nothing to do with.
+        check_keys(context.post, "reduce_labels")
+        if not isinstance(context.post.get("reduce_labels", False), bool):
+            raise ConfigError(
+                f"reduce_labels is true or false, got {context.post['reduce_labels']!r}."
+            )
         self.outputs = pick_outputs(context, "logits")
         self._labels = context.labels or ()
 

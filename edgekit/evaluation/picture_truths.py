@@ -1,0 +1,205 @@
+"""What DATA says of pictures: masks, which are read one by one, and boxes."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+
+from edgekit.core.errors import ConfigError
+from edgekit.core.manifest import Manifest
+from edgekit.evaluation.metrics import Metric, Prediction, Truth
+from edgekit.evaluation.metrics.masks import IGNORED_PIXEL
+from edgekit.evaluation.statistics import Floats
+from edgekit.runtime.pictures.decoding import MOST_PIXELS, open_picture, own_size, told_size
+from edgekit.runtime.session import Array
+from edgekit.sources.data import Samples
+from edgekit.sources.data_boxes import Boxes
+
+# The formats that hold numbers of classes unchanged. Pillow would open any other, and hand
+# PostScript to Ghostscript.
+_MASKS = ("PNG", "TIFF", "BMP", "GIF", "WEBP")
+# What Pillow's decoders raise for files that are broken or cut off.
+_BROKEN = (
+    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
+    MemoryError, struct.error, zlib.error,
+)  # fmt: skip
+# The boxes that a reference is sure of, where nothing else says how sure that is.
+_SURE = 0.5
+
+
+@dataclass(frozen=True)
+class MaskTruths:
+    """The masks of DATA, each read when its picture is compared and let go at once.
+
+    A metric's rows are a few numbers for each picture, whatever its size. Without labels the
+    reference's mask is the truth. ``reduced`` says that classes are counted from 1, 0 being none.
+    """
+
+    metric: Metric
+    samples: Samples
+    reduced: bool
+
+    def rows(
+        self, index: int, reference: Prediction, candidate: Prediction
+    ) -> tuple[Floats, Floats, tuple[str, str]]:
+        """The metric's row of both sides of a picture, and how they are told.
+
+        Raises ConfigError for a mask that cannot be read, or does not fit.
+        """
+        truth = self.read(index) if self.samples.labels is not None else reference
+        before, after = (self.metric.rows([said], [truth])[0] for said in (reference, candidate))
+        one = np.ones((1, 1))
+        values = [float(self.metric.aggregate(row[None], one)[0]) for row in (before, after)]
+        apart = float(np.mean(np.asarray(reference) != np.asarray(candidate)))
+        name = self.metric.name
+        told = (f"{name} {values[0]:.4f}", f"{name} {values[1]:.4f}, {apart:.2%} of pixels differ")
+        return before, after, told
+
+    def read(self, index: int) -> Array:
+        """The mask of one sample. Raises ConfigError."""
+        assert self.samples.labels is not None
+        return read_mask(self.samples.labels[index], reduced=self.reduced)
+
+
+def reduces_labels(manifest: Manifest) -> bool:
+    """Whether masks of DATA count the bundle's classes from 1, as its processor does."""
+    post = (manifest.processor or {}).get("post")
+    return isinstance(post, dict) and post.get("reduce_labels") is True
+
+
+def check_truths(samples: Samples) -> None:
+    """Look at the sizes of all masks, and of the pictures that boxes were drawn in, by their heads.
+
+    What is wrong at the end of DATA should not cost an hour. Raises ConfigError.
+    """
+    for number, (row, label) in enumerate(zip(samples.inputs, samples.labels or (), strict=False)):
+        if isinstance(label, Boxes):
+            if label.size is not None:
+                _check_size(row["image"], label.size, f"The boxes of sample {number + 1} were")
+        elif samples.task == "image-segmentation":
+            size = _mask_size(label)
+            if size is not None:
+                _check_size(row["image"], size, f"The mask {label}")
+
+
+def _check_size(picture: object, size: tuple[int, int], what: str) -> None:
+    if isinstance(picture, np.ndarray):
+        found: tuple[int, int] | None = (picture.shape[0], picture.shape[1])
+    else:
+        found = told_size(picture) if isinstance(picture, Path) else None
+    if found is not None and found != size and found == size[::-1]:
+        # Perhaps it says behind its pixels how it was held.
+        found = own_size(open_picture(picture))
+    # What is no picture is told where it is decoded.
+    if found is not None and found != size:
+        raise wrong_size(what, size, found)
+
+
+def wrong_size(what: str, size: tuple[int, int], found: tuple[int, int]) -> ConfigError:
+    """What to say of a mask, or of boxes, that are another picture's."""
+    if what.startswith("The boxes"):
+        return ConfigError(
+            f"{what} drawn in a picture of {size[1]}×{size[0]} pixels; the picture has"
+            f" {found[1]}×{found[0]}.",
+            hint="Draw boxes in the size of upright pictures, or correct the file's width and"
+            " height.",
+        )
+    return ConfigError(
+        f"{what} has {size[1]}×{size[0]} pixels, its picture {found[1]}×{found[0]}.",
+        hint="Write masks in the size of their upright pictures.",
+    )
+
+
+def _mask_size(value: object) -> tuple[int, int] | None:
+    """(height, width) of a mask by its head. Raises ConfigError for what is none."""
+    from PIL import Image
+
+    path = _mask_file(value)
+    try:
+        with Image.open(path, formats=_MASKS) as image:
+            _check_area(path, image.width, image.height)
+            return image.height, image.width
+    except (*_BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _no_mask(path, error) from error
+
+
+def read_mask(value: object, *, reduced: bool = False) -> Array:
+    """The class of every pixel in a mask's file, ``[height, width]``.
+
+    `reduced` masks count classes from 1: 0 does not count then, as ADE20K has it.
+
+    Raises ConfigError for one that cannot be read, or holds colours instead of class numbers.
+    """
+    from PIL import Image
+
+    path = _mask_file(value)
+    try:
+        with Image.open(path, formats=_MASKS) as image:
+            _check_area(path, image.width, image.height)
+            found = np.asarray(image)
+    except (*_BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _no_mask(path, error) from error
+    if found.ndim != 2 or found.dtype.kind not in "ui":
+        raise ConfigError(
+            f"The mask {path} holds {found.dtype}{list(found.shape)}, not class numbers.",
+            hint="Write it with one channel of 8 bits: 0, 1, … the class of each pixel.",
+        )
+    return _reduced(found) if reduced else found
+
+
+def _reduced(mask: Array) -> Array:
+    """Classes one lower, what was 0 not counted; what was not counted before is not now either."""
+    none = (mask == 0) | (mask == IGNORED_PIXEL)
+    lower = np.subtract(mask, 1, dtype=mask.dtype, casting="unsafe")
+    return np.where(none, np.asarray(IGNORED_PIXEL, mask.dtype), lower)
+
+
+def _mask_file(value: object) -> Path:
+    if not isinstance(value, Path):
+        raise ConfigError(
+            f"A mask is a file of its own, got {type(value).__name__}.",
+            hint="Give a table with the columns image and mask, which hold paths.",
+        )
+    return value
+
+
+def _check_area(path: Path, width: int, height: int) -> None:
+    if width * height > MOST_PIXELS:
+        raise ConfigError(
+            f"The mask {path} is too large: {width}×{height} pixels; the limit is"
+            f" {MOST_PIXELS // 10**6} million."
+        )
+
+
+def _no_mask(path: Path, error: BaseException) -> ConfigError:
+    return ConfigError(
+        f"The mask {path} cannot be read: {str(error) or type(error).__name__}.",
+        hint=f"Masks are files of {', '.join(_MASKS)}.",
+    )
+
+
+def box_truths(
+    samples: Samples, reference: Sequence[Prediction], manifest: Manifest
+) -> list[Truth]:
+    """What is to be found in each picture, ``[objects, 6]``: class, corners, crowd.
+
+    Without labels it is what the reference is sure of, by the bundle's own threshold.
+    """
+    if samples.labels is not None:
+        boxes = [cast("Boxes", label) for label in samples.labels]
+        return [np.array(one.rows, dtype=np.float64).reshape(-1, 6) for one in boxes]
+    post = (manifest.processor or {}).get("post")
+    told = post.get("threshold") if isinstance(post, dict) else None
+    least = float(told) if isinstance(told, int | float) else _SURE
+    found: list[Truth] = []
+    for one in reference:
+        rows = np.asarray(one, dtype=np.float64).reshape(-1, 6)
+        sure = rows[rows[:, 0] > least]
+        found.append(np.column_stack([sure[:, 1:], np.zeros(len(sure))]))
+    return found

@@ -1,0 +1,31 @@
+"""A picture to measure with where nobody gives one: that of a small camera, as its file."""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+
+import numpy as np
+
+from edgekit.core.lazy import require
+
+#: (width, height).
+SIZE = (640, 480)
+
+
+@cache
+def drawn_picture() -> bytes:
+    """A JPEG of smooth colours, edges and noise. Raises MissingDependency."""
+    require("PIL", "vision")
+    from PIL import Image
+
+    width, height = SIZE
+    random = np.random.default_rng(0)
+    down, right = np.mgrid[0:height, 0:width].astype(np.float32)
+    waves = np.stack([down / 31 + right / 53, down / 67 - right / 23, (down + right) / 11], axis=-1)
+    values = 127 + 80 * np.sin(waves)
+    values[height // 3 : height // 2, width // 4 : width // 2] += 90
+    values += random.normal(0, 8, values.shape)
+    stream = io.BytesIO()
+    Image.fromarray(values.clip(0, 255).astype(np.uint8)).save(stream, "JPEG", quality=90)
+    return stream.getvalue()
