@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from benchmarks.readme import README, between, families
 from edgekit.sources.families import ENGINES, FAMILIES
-from tests import models, picture_models, test_matrix, test_pictures
+from tests import models, picture_models, sound_models, test_matrix, test_pictures
 
 
 def test_every_family_and_task_is_exercised() -> None:
-    """By the matrix of texts, or by that of pictures, both of which run on every engine."""
+    """By the matrix of texts, of pictures or of sounds, all of which run on every engine."""
     exercised = {(model, task.split(",")[0]) for model, task in test_matrix.ROWS}
     for key in (*test_pictures.SINGLE, "clip"):
         exercised.add((key.removesuffix("-features"), picture_models.FAMILIES[key].task))
+    for key, family in sound_models.FAMILIES.items():
+        exercised.add((key.split("-")[0], family.task))
     claimed = {(family.key, task) for family in FAMILIES for task in family.tasks}
     assert claimed <= exercised
     assert {family.key for family in FAMILIES} >= set(models.ARCHITECTURES)

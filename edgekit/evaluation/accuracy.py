@@ -21,9 +21,11 @@ from edgekit.evaluation.metrics import (
     find_function,
     find_metric,
 )
+from edgekit.evaluation.metrics.table import CLASSIFIED
 from edgekit.evaluation.numerics import Distance, mismatch_of
 from edgekit.evaluation.pairs import BATCH, Pairs, run_arrays, run_texts
 from edgekit.evaluation.pictures import read_masks, run_pictures
+from edgekit.evaluation.sounds import run_sounds
 from edgekit.evaluation.statistics import (
     DEFAULT_DROP,
     FEW_DISAGREEMENTS,
@@ -240,6 +242,8 @@ def _run(
             notes=notes,
             progress=progress,
         )
+    if (model.manifest.processor or {}).get("kind") == "audio":
+        return run_sounds(model, source, samples, problem=problem, notes=notes, progress=progress)
     if model.manifest.processor is None:
         return run_arrays(
             model, source, samples, problem=problem, batch_size=batch_size, progress=progress
@@ -279,7 +283,7 @@ def problem_in(manifest: Manifest, told: str | None) -> str | None:
     """The same where no model is open: what was `told`, or else what the bundle looks like."""
     if told is not None:
         return told
-    if manifest.task in ("text-classification", "image-classification"):
+    if manifest.task in CLASSIFIED and manifest.task != "custom":
         single = manifest.labels is not None and len(manifest.labels) == 1
         return "regression" if single else "single_label_classification"
     if manifest.task == "custom" and _gives_one_number(manifest):
@@ -333,7 +337,7 @@ def _check_classes(samples: Samples, problem: str | None, pairs: Pairs) -> None:
     """Refuse labels that are no class: wrong for both in one metric, the last class in another."""
     if samples.labels is None or problem == "regression":
         return
-    if samples.task not in ("text-classification", "image-classification", "custom"):
+    if samples.task not in CLASSIFIED:
         return
     first: Prediction = pairs.reference[0]
     classes = np.size(first)

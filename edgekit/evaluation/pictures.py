@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,9 +17,10 @@ from edgekit.evaluation.metrics import Prediction
 from edgekit.evaluation.numerics import add_outputs, largest_gap
 from edgekit.evaluation.pairs import Pairs
 from edgekit.evaluation.reference import Reference
+from edgekit.runtime.batching import fixed_batch
 from edgekit.runtime.model import Model
 from edgekit.runtime.pictures.decoding import MOST_PIXELS, open_picture, own_size
-from edgekit.runtime.pictures.predicting import PICTURES, fixed_batch, make_processor
+from edgekit.runtime.pictures.predicting import PICTURES, make_processor
 from edgekit.runtime.pictures.processor import Encoded, PictureProcessor
 from edgekit.runtime.pictures.tasks import PictureContext, make_picture_task, segment
 from edgekit.runtime.session import Array
@@ -82,11 +82,6 @@ def run_pictures(
         done = start + len(part)
         counted.tell(f"Evaluated {done:,} of {len(samples):,} pictures", done)
     return pairs
-
-
-def picture_feeds(manifest: Manifest, samples: Samples, count: int) -> list[dict[str, Array]]:
-    """The graph's inputs for each of the first `count` pictures of the samples."""
-    return [*islice(picture_batches(manifest, samples, 1), count)]
 
 
 def picture_batches(manifest: Manifest, samples: Samples, batch: int) -> Iterator[dict[str, Array]]:

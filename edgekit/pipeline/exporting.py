@@ -30,6 +30,7 @@ _EXTRAS: Mapping[str, tuple[str, ...]] = {
     "text": ("text",),
     "image": ("vision",),
     "image-text": ("text", "vision"),
+    "audio": ("audio",),
 }
 
 

@@ -25,6 +25,8 @@ from edgekit.runtime.towers import prefixed
 DEFAULT_LENGTHS = (16, 128)
 # The size of a dimension that nothing says anything about.
 _UNKNOWN = 16
+# How long a sound is that nothing says anything about: what somebody says in a breath.
+_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,8 @@ class Workload:
 
     It is None for models without text. ``variants`` are all the arrays that inferences go round,
     call by call, ``feeds`` being the first of them. ``texts`` are what tokenizes to their rows, in
-    order, None where nothing does.
+    order, None where nothing does. ``seconds`` are those of a sound, where rows are sounds, on
+    average.
     """
 
     batch: int
@@ -41,6 +44,7 @@ class Workload:
     feeds: Mapping[str, Array]
     variants: tuple[Mapping[str, Array], ...] = ()
     texts: tuple[Text, ...] | None = None
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         if not self.variants:
@@ -59,7 +63,7 @@ class Workload:
         for index, feeds in enumerate(self.variants):
             own = slice(index * self.batch, (index + 1) * self.batch)
             texts = None if self.texts is None else self.texts[own]
-            found.append(Workload(self.batch, self.length, feeds, (feeds,), texts))
+            found.append(Workload(self.batch, self.length, feeds, (feeds,), texts, self.seconds))
         return tuple(found)
 
     def fed(self, change: Callable[[Mapping[str, Array]], Mapping[str, Array]]) -> Workload:
@@ -114,7 +118,23 @@ def make_workloads(
             f"{bundle.path} takes no text, so --length has no meaning for it.",
             hint="Leave --length out; --batch works for every model.",
         )
-    return (Workload(batch, None, _array_feeds(bundle, specs, batch, seed)),)
+    return (arrays_workload(bundle, batch, (_array_feeds(bundle, specs, batch, seed),)),)
+
+
+def arrays_workload(
+    bundle: Bundle, batch: int, variants: Sequence[Mapping[str, Array]]
+) -> Workload:
+    """A workload of arrays as the graph takes them; of sounds with how long they are."""
+    processor = bundle.manifest.processor
+    seconds = None
+    if processor is not None and processor.get("kind") == "audio":
+        # A bundle of texts need not wait for the import.
+        from edgekit.runtime.sound.processor import seconds_of
+        from edgekit.runtime.sound.rules import read_sound_rules
+
+        rules = read_sound_rules(processor)
+        seconds = float(np.mean([seconds_of(rules, feeds) for feeds in variants]))
+    return Workload(batch, None, variants[0], tuple(variants), seconds=seconds)
 
 
 def input_specs(bundle: Bundle) -> tuple[TensorSpec, ...]:
@@ -247,6 +267,9 @@ def _array_feeds(
             hint="Leave --batch out, or export with a varying first dimension.",
         )
     generator = np.random.default_rng(seed)
+    processor = bundle.manifest.processor or {}
+    sounds = processor.get("kind") == "audio"
+    unknown = _unknown_samples(processor) if sounds else _UNKNOWN
     # Each of two towers has a batch of its own.
     batches = {size for spec in specs for size in spec.shape if str(size).endswith(".batch")}
     if symbol is not None:
@@ -256,15 +279,24 @@ def _array_feeds(
         array = known.get(spec.name)
         if array is None:
             sizes = [
-                size if isinstance(size, int) else batch if size in batches else _UNKNOWN
+                size if isinstance(size, int) else batch if size in batches else unknown
                 for size in spec.shape
             ]
-            array = _random(generator, spec, sizes)
+            # A mask of a sound hides what lies behind it, never this and that of it.
+            mask = sounds and not np.issubdtype(np.dtype(spec.dtype), np.floating)
+            array = np.ones(sizes, spec.dtype) if mask else _random(generator, spec, sizes)
         for axis, size in enumerate(spec.shape):
             if size in batches:
                 array = np.take(array, np.arange(batch) % array.shape[axis], axis=axis)
         feeds[spec.name] = np.ascontiguousarray(array)
     return feeds
+
+
+def _unknown_samples(processor: Mapping[str, object]) -> int:
+    from edgekit.runtime.sound.rules import read_sound_rules
+
+    rules = read_sound_rules(processor)
+    return min(_SECONDS * rules.sampling_rate, rules.longest)
 
 
 def _random(generator: np.random.Generator, spec: TensorSpec, sizes: Sequence[int]) -> Array:
@@ -286,6 +318,7 @@ def save_workloads(workloads: Sequence[Workload], path: Path) -> None:
                 "length": workload.length,
                 "variants": len(workload.variants),
                 "texts": workload.texts,
+                "seconds": workload.seconds,
             }
         )
         for variant, feeds in enumerate(workload.variants):
@@ -307,7 +340,14 @@ def load_workloads(path: Path) -> tuple[Workload, ...]:
                 index, variant, name = key.split(".", 2)
                 feeds[int(index)][int(variant)][name] = file.get_tensor(key)
         return tuple(
-            Workload(head["batch"], head["length"], made[0], tuple(made), _texts(head["texts"]))
+            Workload(
+                head["batch"],
+                head["length"],
+                made[0],
+                tuple(made),
+                _texts(head["texts"]),
+                head["seconds"],
+            )
             for head, made in zip(heads, feeds, strict=True)
         )
     except (OSError, SafetensorError, KeyError, ValueError, IndexError, TypeError) as error:

@@ -1,4 +1,4 @@
-"""Pictures in DATA: a folder for each class, or paths in the column of a table."""
+"""Pictures and sounds in DATA: a folder for each class, or paths in the column of a table."""
 
 from __future__ import annotations
 
@@ -11,26 +11,31 @@ from typing import NoReturn
 from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import Manifest
 from edgekit.runtime.pictures.decoding import looks_like_picture
+from edgekit.runtime.sound.decoding import looks_like_sound
 from edgekit.sources.data_files import Row, Table
 
-#: The tasks whose rows are pictures, and the columns of theirs that hold paths.
+#: The tasks whose rows are pictures or sounds, and the columns of theirs that hold paths.
 PICTURE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image-classification": ("image",),
     "image-segmentation": ("image", "mask"),
+    "audio-classification": ("audio",),
+    "automatic-speech-recognition": ("audio",),
 }
+# What messages call that stands in files of their own, by the column that names them.
+_MEDIA: Mapping[str, str] = {"image": "picture", "audio": "sound"}
 # Characters of a cell that a message quotes: some hold the picture itself.
 _SHOWN = 80
 
 
 def reads_pictures(manifest: Manifest) -> bool:
-    """Whether a bundle prepares pictures itself, so that rows of DATA are pictures."""
-    return (manifest.processor or {}).get("kind") == "image"
+    """Whether a bundle prepares pictures or sounds itself, so that rows of DATA name files."""
+    return (manifest.processor or {}).get("kind") in ("image", "audio")
 
 
 def picture_columns(task: str, pictures: bool | None) -> tuple[str, ...]:
-    """The columns of DATA that hold pictures, none where rows are something else.
+    """The columns of DATA that name files, none where rows are something else.
 
-    `pictures` is what the bundle reads, for features are taken of texts and of pictures; None is
+    `pictures` is whether the bundle reads such, for features are taken of texts, too; None is
     what the task's name says.
     """
     if pictures is False:
@@ -38,11 +43,12 @@ def picture_columns(task: str, pictures: bool | None) -> tuple[str, ...]:
     return PICTURE_COLUMNS.get(task, ("image",) if pictures else ())
 
 
-def class_folders(spec: str) -> Table | None:
-    """A folder with one folder of pictures for each class, as a table of image and label.
+def class_folders(spec: str, column: str | None = None) -> Table | None:
+    """A folder with one folder of files for each class, as a table of image or audio, and label.
 
     ``path#split`` is the folder of that name inside. None where the spec is no such folder.
-    Raises ConfigError for folders and pictures that cannot be read.
+    `column` says of which files, None leaves it to what is there.
+    Raises ConfigError for folders and files that cannot be read.
     """
     name, _, split = spec.partition("#")
     root = Path(name)
@@ -58,26 +64,36 @@ def class_folders(spec: str) -> Table | None:
         classes = [one for one in sorted(root.iterdir()) if _visible(one) and os.path.isdir(one)]  # noqa: PTH112
     except OSError as error:
         _refuse(error)
-    filled = {one.name: pictures for one in classes if (pictures := _pictures(one))}
-    if not filled:
-        return None
+    for name in _MEDIA if column is None else (column,):
+        filled = {one.name: files for one in classes if (files := _files(one, name))}
+        if filled:
+            return _table(root, name, filled)
+    return None
 
+
+def _table(root: Path, column: str, filled: Mapping[str, Sequence[Path]]) -> Table:
     def rows(columns: Sequence[str]) -> Iterator[Row]:
         for label, paths in filled.items():
             for path in paths:
-                yield {"image": str(path), "label": label}
+                yield {column: str(path), "label": label}
 
-    return Table(str(root), ("image", "label"), rows, {})
+    return Table(str(root), (column, "label"), rows, {})
 
 
-def with_paths(table: Table, held: Collection[str], folder: Path | None) -> Table:
-    """The table with paths in the columns `held`, of files relative to a folder."""
+def with_paths(
+    table: Table, held: Collection[str], folder: Path | None, *, kind: str = "image"
+) -> Table:
+    """The table with paths in the columns `held`, of files relative to a folder.
+
+    `kind` is the task's own name of the first of them: image or audio.
+    """
+    what = _MEDIA[kind]
 
     def rows(columns: Sequence[str]) -> Iterator[Row]:
         for number, row in enumerate(table.rows(columns), start=1):
             try:
                 paths = {
-                    name: picture_path(row.get(name), name, folder)
+                    name: media_path(row.get(name), name, folder, what)
                     for name in columns
                     if name in held
                 }
@@ -94,8 +110,8 @@ def _visible(path: Path) -> bool:
     return not path.name.startswith(".")
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """The pictures of a class. Raises ConfigError: nobody would miss what is left out unseen."""
+def _files(folder: Path, column: str) -> list[Path]:
+    """The files of a class. Raises ConfigError: nobody would miss what is left out unseen."""
     try:
         # Path.rglob passes over folders that it may not read.
         held = [
@@ -106,10 +122,14 @@ def _pictures(folder: Path) -> list[Path]:
         return [
             path
             for path in sorted(held)
-            if _visible(path) and os.path.isfile(path) and looks_like_picture(path)  # noqa: PTH113
+            if _visible(path) and os.path.isfile(path) and _fits(path, column)  # noqa: PTH113
         ]
     except OSError as error:
         _refuse(error)
+
+
+def _fits(path: Path, column: str) -> bool:
+    return looks_like_sound(path) if column == "audio" else looks_like_picture(path)
 
 
 def _refuse(error: OSError) -> NoReturn:
@@ -119,11 +139,11 @@ def _refuse(error: OSError) -> NoReturn:
     ) from error
 
 
-def picture_path(value: object, column: str, folder: Path | None) -> Path:
+def media_path(value: object, column: str, folder: Path | None, what: str) -> Path:
     """The file that a cell names, relative to the table's folder. Raises ConfigError."""
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(
-            f"{column} should be the path of a picture, got {_quoted(value)!r}.",
+            f"{column} should be the path of a {what}, got {_quoted(value)!r}.",
             hint="Write paths, relative to the file that names them.",
         )
     path = Path(value)
@@ -132,8 +152,8 @@ def picture_path(value: object, column: str, folder: Path | None) -> Path:
     # Path.is_file() raises for what is too long for a path.
     if not os.path.isfile(path):  # noqa: PTH113
         raise ConfigError(
-            f"{column} names the picture {_quoted(value)}, which is not there.",
-            hint="Paths are relative to the file that names them; pictures stand in files of their"
+            f"{column} names the {what} {_quoted(value)}, which is not there.",
+            hint=f"Paths are relative to the file that names them; {what}s stand in files of their"
             " own, not in the table.",
         )
     return path

@@ -13,6 +13,8 @@ TEXT_TASKS = (
     "feature-extraction", "text-classification", "token-classification", "question-answering",
     "fill-mask",
 )  # fmt: skip
+SOUND_TASKS = ("audio-classification", "automatic-speech-recognition")
+_CTC = "speech by CTC, decoded greedily: no language model"
 
 
 @dataclass(frozen=True)
@@ -55,5 +57,13 @@ FAMILIES = (
     Family(
         "CLIP", "clip", ("feature-extraction",),
         limits="two components, `image` and `text`: compiled and measured, not quantized",
+    ),
+    Family("Wav2Vec2", "wav2vec2", SOUND_TASKS, limits=_CTC),
+    Family("HuBERT", "hubert", SOUND_TASKS, limits=_CTC),
+    Family("WavLM", "wavlm", SOUND_TASKS, limits=_CTC),
+    Family("AST", "ast", ("audio-classification",)),
+    Family(
+        "Whisper", "whisper", ("audio-classification",),
+        limits="its encoder with a head for classes; what it writes down is not exported yet",
     ),
 )  # fmt: skip

@@ -11,7 +11,12 @@ from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
-    from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import (
+        BaseImageProcessor,
+        PreTrainedConfig,
+        PreTrainedTokenizerBase,
+        SequenceFeatureExtractor,
+    )
 
 Kind = Literal["huggingface", "factory", "program"]
 
@@ -27,7 +32,9 @@ class LoadedSource:
     for outputs where it is known. ``dtype`` is the type the weights were stored in; the module is
     in float32 unless another one was asked for. ``sha256`` is taken before such a cast (see
     `statehash`): it names the weights and not the way they were loaded. ``image_processor`` is
-    transformers' own for pictures, in its Pillow form. ``parts`` are a source for each component
+    transformers' own for pictures, in its Pillow form, ``feature_extractor`` that for sounds;
+    ``decoder`` spells the text of a model that transcribes, and ``labels`` are its tokens then.
+    ``parts`` are a source for each component
     of a bundle that has several; then names of inputs and outputs begin with theirs. ``notes`` are
     sentences for a person, on what was decided because nobody declared it.
     """
@@ -54,6 +61,8 @@ class LoadedSource:
     license_files: tuple[Path, ...] = ()
     program: ExportedProgram | None = None
     image_processor: BaseImageProcessor | None = None
+    feature_extractor: SequenceFeatureExtractor | None = None
+    decoder: PreTrainedTokenizerBase | None = None
     parts: Mapping[str, LoadedSource] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 

@@ -13,7 +13,8 @@ from PIL import Image
 from edgekit.core.errors import ConfigError
 from edgekit.evaluation import pictures
 from edgekit.evaluation.accuracy import evaluate
-from edgekit.evaluation.pictures import _Reader, picture_feeds, read_mask, read_masks
+from edgekit.evaluation.media import prepared_feeds
+from edgekit.evaluation.pictures import _Reader, read_mask, read_masks
 from edgekit.runtime import load
 from edgekit.sources.data import Samples, read_samples
 from edgekit.sources.loaded import LoadedSource
@@ -54,7 +55,7 @@ def test_feeds_of_pictures_without_labels(kind: str, tmp_path: Path) -> None:
     for data in (str(album(tmp_path / "album", 3)), str(tmp_path / "d.npz")):
         samples = read_samples(data, task, inputs=["pixel_values"], pictures=True)
         assert samples.labels is None
-        feeds = picture_feeds(made.manifest, samples, 2)
+        feeds = prepared_feeds(made.manifest, samples, 2)
         assert [one["pixel_values"].shape for one in feeds] == [(1, 3, 4, 4)] * 2
 
 
