@@ -110,3 +110,24 @@ def test_bundle_verifies(family: str, shared: Path) -> None:
         rows = model.selftest()
     assert rows
     assert all(row.passed for row in rows)
+
+
+@pytest.mark.slow
+def test_real_speech_is_prepared_as_transformers_does(shared: Path) -> None:
+    """From the file on: decoded, brought from 8 to 16 kHz, and made numbers of."""
+    from transformers.audio_utils import load_audio
+
+    from benchmarks.zoo import fetch
+    from edgekit.runtime.sound.processor import SoundProcessor
+
+    clips = sorted(fetch("speech").glob("*.wav"))
+    assert len(clips) == 281
+    for family in ("wav2vec2", "ast", "whisper"):
+        processor: Any = open_bundle(exported(shared, family)[1]).manifest.processor
+        ours = SoundProcessor(processor)
+        theirs = FAMILIES[family].extractor()
+        for clip in clips[::9]:
+            wave = load_audio(str(clip), sampling_rate=RATE, backend="soundfile")
+            expected = theirs(wave, sampling_rate=RATE, return_tensors="np")
+            found = ours.collate([ours.encode(clip)])[processor["inputs"][0]]
+            assert np.allclose(found, expected[processor["inputs"][0]], rtol=0, atol=1e-4)

@@ -111,7 +111,7 @@ def test_compiled_and_benched(shared: Path, tmp_path: Path) -> None:
         assert one((wave, RATE)) == other((wave, RATE))
     workload = make_workloads(open_bundle(bundle), batch=2)[0]
     assert workload.seconds == 5
-    row = edgekit.bench([bundle], processes=1, budget=2).contenders[0]
+    row = edgekit.bench([bundle], processes=2, budget=2).contenders[0]
     assert row.audio_seconds == 5
     assert row.p50_ms is not None
     assert row.real_time_factor == pytest.approx(row.p50_ms / 5_000)
