@@ -3,7 +3,8 @@
 Builds the wheel, installs it into fresh environments and uses it there as a device would:
 (1) the base alone: every module that ships imports, and what is missing is named with its remedy;
 (2) with an engine and the tokenizers: load, predict, verify and bench a bundle, without torch;
-(3) with Pillow: classify a picture and draw detections, without torch.
+(3) with Pillow: classify a picture and draw detections, without torch;
+(4) with soundfile and soxr: label a sound and write down speech, without torch.
 """
 
 from __future__ import annotations
@@ -106,6 +107,23 @@ def make_pictures(folder: Path) -> tuple[Path, Path, Path]:
     return folder / "vit", folder / "detr", folder / "picture.jpg"
 
 
+def make_sounds(folder: Path) -> tuple[Path, Path, Path]:
+    """A classifier and a transcriber of sounds with random weights, and a sound."""
+    import numpy as np
+    import soundfile
+
+    import edgekit
+    from edgekit.sources.sounds import compose
+    from tests.sound_models import save_sound_model
+
+    for family in ("ast", "wav2vec2-ctc"):
+        source = save_sound_model(family, folder / f"{family}-source")
+        edgekit.export(str(source), folder / family)
+    sound = compose(44_100, 0, 44_100)
+    soundfile.write(folder / "sound.flac", np.stack([sound, sound], axis=1), 44_100)
+    return folder / "ast", folder / "wav2vec2-ctc", folder / "sound.flac"
+
+
 def environment(folder: Path) -> Path:
     """The python of a fresh virtual environment."""
     venv.create(folder, with_pip=True)
@@ -161,6 +179,21 @@ def stage_vision(python: Path, wheel: Path, made: tuple[Path, Path, Path]) -> No
     print(f"ort,vision: classifies {answer}, draws detections")
 
 
+def stage_audio(python: Path, wheel: Path, made: tuple[Path, Path, Path]) -> None:
+    """With soundfile and soxr: a sound is labelled, speech written down, without torch."""
+    classifier, transcriber, sound = made
+    missing = run(python, "-I", "-m", "edgekit", "run", classifier, sound, "--json", expect=3)
+    assert "edgekit-ml[audio]" in json.loads(missing.stdout)["error"]["hint"]
+    constraints = ROOT / "constraints.txt"
+    run(python, "-m", "pip", "install", "--quiet", "-c", constraints, f"{wheel}[ort,audio]")
+    answer = run(python, "-I", "-c", CLASSIFY, classifier, sound).stdout.strip()
+    done = run(python, "-I", "-m", "edgekit", "run", transcriber, sound)
+    said = json.loads(done.stdout)
+    assert said["sound"] == str(sound), said
+    assert said["prediction"]["text"], said
+    print(f"ort,audio: labels {answer}, writes down {said['prediction']['text'][:20]!r}…")
+
+
 def main() -> None:
     """All stages."""
     with tempfile.TemporaryDirectory(prefix="edgekit-bare-") as name:
@@ -174,6 +207,7 @@ def main() -> None:
         stage_base(python, wheel, bundle)
         stage_runtime(python, wheel, bundle)
         stage_vision(python, wheel, make_pictures(folder))
+        stage_audio(python, wheel, make_sounds(folder))
 
 
 if __name__ == "__main__":

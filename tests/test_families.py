@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from benchmarks.readme import README, between, families
 from edgekit.sources.families import ENGINES, FAMILIES
-from tests import models, picture_models, test_matrix, test_pictures, test_silero
+from tests import models, picture_models, sound_models, test_matrix, test_pictures, test_silero
 
 
 def test_every_family_and_task_is_exercised() -> None:
-    """By the matrix of texts, that of pictures or imports, all of which run on every engine."""
+    """By the matrix of texts, of pictures, of sounds or imports: all run on every engine."""
     exercised = {(model, task.split(",")[0]) for model, task in test_matrix.ROWS}
     for key in (*test_pictures.SINGLE, "clip"):
         exercised.add((key.removesuffix("-features"), picture_models.FAMILIES[key].task))
+    for key, family in sound_models.FAMILIES.items():
+        exercised.add((key.split("-")[0], family.task))
     exercised.add((test_silero.ENTRY, "custom"))
     claimed = {(family.key, task) for family in FAMILIES for task in family.tasks}
     assert claimed <= exercised

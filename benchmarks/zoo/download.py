@@ -116,6 +116,28 @@ def fetch_npm(archive: Archive, folder: Path) -> None:
     _run("npm", command, archive, folder, dict(os.environ))
 
 
+def fetch_deb(archive: Archive, folder: Path) -> None:
+    """Fetch a Debian package with `apt-get download`, which installs and runs nothing.
+
+    Where the system's lists of packages are missing or old, lists of our own are fetched first,
+    below `folder`: that needs no rights on the machine.
+    """
+    if shutil.which("apt-get") is None:
+        raise ZooError(
+            f"{archive.package} {archive.version} comes through apt-get, which is not on PATH. "
+            "Fetch it on Debian or Ubuntu, or leave out the entries that need it."
+        )
+    wanted = ["download", f"{archive.package}={archive.version}"]
+    try:
+        _run("apt-get", ["apt-get", "-q", *wanted], archive, folder, dict(os.environ))
+    except ZooError:
+        own = ["-o", f"Dir::State::Lists={folder / 'lists'}", "-o", f"Dir::Cache={folder}"]
+        (folder / "lists" / "partial").mkdir(parents=True)
+        update = ["apt-get", "-q", *own, "update"]
+        subprocess.run(update, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+        _run("apt-get", ["apt-get", "-q", *own, *wanted], archive, folder, dict(os.environ))
+
+
 def _run(
     client: str, command: list[str], archive: Archive, folder: Path, environment: dict[str, str]
 ) -> None:
@@ -149,4 +171,5 @@ CLIENTS: Mapping[str, Fetcher] = {
     "wheel": fetch_wheel,
     "sdist": fetch_sdist,
     "npm": fetch_npm,
+    "deb": fetch_deb,
 }

@@ -41,6 +41,32 @@ def read_tar(archive: Path | bytes, member: str) -> bytes:
         return stream.read()
 
 
+def read_deb(archive: Path, prefix: str) -> dict[str, bytes]:
+    """Return the regular files of a Debian package below `prefix`, by name, in one pass.
+
+    Such a package is an `ar` file (see deb(5)) whose member `data.tar.*` holds the files.
+    """
+    with archive.open("rb") as source:
+        if source.read(8) != b"!<arch>\n":
+            raise ZooError(f"{archive.name} is not a Debian package. Fetch it again.")
+        while len(head := source.read(60)) == 60:
+            name, size = head[:16].decode().strip().rstrip("/"), int(head[48:58])
+            content = source.read(size + size % 2)[:size]
+            if name.startswith("data.tar"):
+                return _files_of(content, prefix)
+    raise _absent(archive.name, "data.tar")
+
+
+def _files_of(content: bytes, prefix: str) -> dict[str, bytes]:
+    found: dict[str, bytes] = {}
+    with tarfile.open(fileobj=io.BytesIO(content)) as bag:
+        for info in bag:
+            stream = bag.extractfile(info) if info.isreg() else None
+            if stream is not None and info.name.startswith(prefix):
+                found[info.name] = stream.read()
+    return found
+
+
 def _absent(archive: str, member: str) -> ZooError:
     return ZooError(
         f"{archive} holds no {member}. The row in benchmarks/zoo/table.py and its converter "

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
-Client = Literal["wheel", "sdist", "npm"]
+Client = Literal["wheel", "sdist", "npm", "deb"]
 
 
 @dataclass(frozen=True)

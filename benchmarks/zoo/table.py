@@ -121,6 +121,31 @@ _ENTRIES = (
         ),
     ),
     Entry(
+        name="speech",
+        kind="data",
+        summary="English sentences of one speaker with transcripts, WAV at 8 kHz: speech.csv",
+        converter="benchmarks.zoo.converters.speech:build",
+        runs_on=("Linux", "x86_64"),
+        archives=(
+            Archive(
+                client="deb",
+                package="asterisk-core-sounds-en-wav",
+                version="1.6.1-1",
+                filename="asterisk-core-sounds-en-wav_1.6.1-1_all.deb",
+                bytes=18272864,
+                sha256="2be3ea287d83299d143815fa804f11179a75b7affd4a758b98b55f5afc18a35d",
+            ),
+            Archive(
+                client="deb",
+                package="asterisk-core-sounds-en",
+                version="1.6.1-1",
+                filename="asterisk-core-sounds-en_1.6.1-1_all.deb",
+                bytes=22844,
+                sha256="973e797d28e37fa6ca3c0a9d6fa717e77cf1268ae916bf09fd3503113cdffa50",
+            ),
+        ),
+    ),
+    Entry(
         name="efficientnet-lite0",
         kind="model",
         summary="ImageNet classifier as model.py:build with processor.toml; 4.65 M",

@@ -44,6 +44,9 @@ PROCESSOR_KEYS: Mapping[str, frozenset[str]] = {
     ),
     "image": frozenset({"kind", "channels", "layout", "ops", "inputs", "post"}),
     "image-text": frozenset({"kind", "image", "text"}),
+    "audio": frozenset(
+        {"kind", "sampling_rate", "longest", "convolutions", "ops", "inputs", "post"}
+    ),
 }
 # What each operation on pictures may say besides ``op``, and how a size is written.
 PICTURE_OPS: Mapping[str, tuple[str, ...]] = {
@@ -53,6 +56,18 @@ PICTURE_OPS: Mapping[str, tuple[str, ...]] = {
     "normalize": ("mean", "std"),
     "pad": ("height", "width", "value"),
 }
+# What each operation on sounds may say besides ``op``.
+SOUND_OPS: Mapping[str, tuple[str, ...]] = {
+    "fill": ("samples",),
+    "standardize": ("epsilon",),
+    "log_mel": (
+        "frame", "hop", "fft", "bins", "low", "high", "window", "center", "remove_mean",
+        "preemphasis", "scale", "unit_area", "floor", "log", "drop_last", "layout",
+    ),
+    "clamp": ("below",),
+    "frames": ("count",),
+    "normalize": ("mean", "std"),
+}  # fmt: skip
 _SIZE_KEYS = frozenset(
     {"height", "width", "shortest_edge", "longest_edge", "max_height", "max_width"}
 )
@@ -76,7 +91,12 @@ POSTS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "object-detection": ("threshold",),
         "segmentation": ("reduce_labels",),
     },
+    "audio": {
+        "audio-classification": ("activation", "top_k"),
+        "ctc": ("blank", "delimiter", "lower", "stride", "clean_up_tokenization_spaces"),
+    },
 }  # fmt: skip
+_OPS_OF: Mapping[str, Mapping[str, tuple[str, ...]]] = {"image": PICTURE_OPS, "audio": SOUND_OPS}
 _TRUNCATION_KEYS = frozenset({"strategy", "side", "stride"})
 _PADDING_KEYS = frozenset({"side", "token", "id", "type_id"})
 
@@ -280,8 +300,9 @@ def _processor_part(value: object, where: str, kinds: Sequence[str]) -> None:
         safe_relative_path(reader.text("tokenizer"), f"{where}.tokenizer")
         refuse_unknown(reader.mapping("truncation"), _TRUNCATION_KEYS, f"{where}.truncation")
         refuse_unknown(reader.mapping("padding"), _PADDING_KEYS, f"{where}.padding")
-    if kind == "image":
-        reader.items("ops", _picture_op)
+    if kind in _OPS_OF:
+        known_ops = _OPS_OF[kind]
+        reader.items("ops", lambda item, at: _op(item, at, known_ops))
     if kind in POSTS and reader.value.get("post") is not None:
         post = reader.child("post")
         known = POSTS[kind]
@@ -292,10 +313,10 @@ def _processor_part(value: object, where: str, kinds: Sequence[str]) -> None:
             _processor_part(reader.value.get(part), f"{where}.{part}", (part,))
 
 
-def _picture_op(value: object, where: str) -> None:
+def _op(value: object, where: str, ops: Mapping[str, tuple[str, ...]]) -> None:
     reader = _Reader(value, where)
-    word = reader.text("op", choices=tuple(PICTURE_OPS))
-    refuse_unknown(reader.value, frozenset({"op", *PICTURE_OPS[word]}), where)
+    word = reader.text("op", choices=tuple(ops))
+    refuse_unknown(reader.value, frozenset({"op", *ops[word]}), where)
     if word == "resize":
         refuse_unknown(reader.child("size").value, _SIZE_KEYS, f"{where}.size")
 

@@ -204,6 +204,10 @@ class Contender:
     reached_qps: float | None = None
     #: How it ran: "eager, 2 threads", "torch.compile", "bfloat16".
     settings: str | None = None
+    #: Of models of sounds: how long one sound of the batch lasts, and seconds of computing per
+    #: second of sound: below 1 it keeps up with what is said.
+    audio_seconds: float | None = None
+    real_time_factor: float | None = None
 
 
 @dataclass(frozen=True)

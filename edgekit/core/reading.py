@@ -43,6 +43,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     **dict.fromkeys(("import_ms", "load_ms", "first_ms", "cpu_ms"), _SPENT),
     **dict.fromkeys(("preprocess_ms", "engine_ms", "postprocess_ms"), _SPENT),
     **dict.fromkeys(("throughput", "offered_qps", "reached_qps"), _SPENT),
+    **dict.fromkeys(("audio_seconds", "real_time_factor"), _SPENT),
     **dict.fromkeys(("peak_rss_bytes", "peak_pss_bytes", "artifact_bytes"), _COUNT),
     **dict.fromkeys(("reference_bytes", "candidate_bytes"), _COUNT),
     **dict.fromkeys(("samples", "processes", "samples_needed", "excluded", "row"), _COUNT),

@@ -21,6 +21,7 @@ from edgekit.evaluation.metrics import (
     find_function,
     find_metric,
 )
+from edgekit.evaluation.metrics.table import CLASSIFIED
 from edgekit.evaluation.numerics import Distance, mismatch_of
 from edgekit.evaluation.pairs import BATCH, Pairs, run_arrays, run_texts
 from edgekit.evaluation.picture_truths import (
@@ -31,6 +32,7 @@ from edgekit.evaluation.picture_truths import (
     reduces_labels,
 )
 from edgekit.evaluation.pictures import run_pictures
+from edgekit.evaluation.sounds import run_sounds
 from edgekit.evaluation.statistics import (
     DEFAULT_DROP,
     FEW_DISAGREEMENTS,
@@ -256,6 +258,8 @@ def _run(
             notes=notes,
             progress=progress,
         )
+    if (model.manifest.processor or {}).get("kind") == "audio":
+        return run_sounds(model, source, samples, problem=problem, notes=notes, progress=progress)
     if model.manifest.processor is None:
         return run_arrays(
             model, source, samples, problem=problem, batch_size=batch_size, progress=progress
@@ -295,7 +299,7 @@ def problem_in(manifest: Manifest, told: str | None) -> str | None:
     """The same where no model is open: what was `told`, or else what the bundle looks like."""
     if told is not None:
         return told
-    if manifest.task in ("text-classification", "image-classification"):
+    if manifest.task in CLASSIFIED and manifest.task != "custom":
         single = manifest.labels is not None and len(manifest.labels) == 1
         return "regression" if single else "single_label_classification"
     if manifest.task == "custom" and _gives_one_number(manifest):
@@ -355,7 +359,7 @@ def _check_classes(samples: Samples, problem: str | None, pairs: Pairs) -> None:
     """Refuse labels that are no class: wrong for both in one metric, the last class in another."""
     if samples.labels is None or problem == "regression":
         return
-    if samples.task not in ("text-classification", "image-classification", "custom"):
+    if samples.task not in CLASSIFIED:
         return
     first: Prediction = pairs.reference[0]
     classes = np.size(first)

@@ -1,8 +1,9 @@
-"""Workloads of a user's own data: texts of their natural lengths, pictures as they are."""
+"""Workloads of a user's own data: texts of natural lengths, pictures and sounds as they are."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,18 +13,19 @@ from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import TensorSpec
 from edgekit.evaluation.answers import read_units
 from edgekit.evaluation.measuring import Measuring
-from edgekit.evaluation.pictures import picture_batches
+from edgekit.evaluation.media import prepared_batches
 from edgekit.runtime.session import Array
 from edgekit.runtime.tasks import Context, make_text_task
 from edgekit.runtime.text import Text, TextProcessor
-from edgekit.runtime.workloads import Workload, text_workload
+from edgekit.runtime.workloads import Workload, arrays_workload, text_workload
 from edgekit.sources.data import Samples, parse_columns, read_samples
 from edgekit.sources.data_pictures import reads_pictures
 
 # Fewer would not have the lengths of the data, but those of a few of its rows.
 LEAST_ROWS = 64
 _LEAST_VARIANTS = 4
-# Bytes of prepared pictures: every child of a bench reads all of them, and more show nothing new.
+# Bytes of prepared pictures or sounds: every child of a bench reads all of them, and more show
+# nothing new.
 _MOST_PICTURES = 256 << 20
 
 
@@ -31,7 +33,7 @@ def data_workloads(bundle: Bundle, measuring: Measuring) -> tuple[Workload, ...]
     """A workload per batch whose inferences go round rows of the data, batch by batch.
 
     Rows are chosen by content and seed, not by their place in the file. A bundle without text
-    takes arrays (.npz) or pictures, and its workloads have no length.
+    takes arrays (.npz), pictures or sounds, and its workloads have no length.
 
     Raises ConfigError for a bundle of several components and for fewer than 64 rows, and as
     `read_samples` does.
@@ -111,20 +113,21 @@ def _array_workload(bundle: Bundle, samples: Samples, batch: int) -> Workload:
 
 
 def _picture_workload(bundle: Bundle, samples: Samples, batch: int) -> Workload:
-    """Pictures as the bundle prepares them, as many as fit into memory."""
+    """Pictures or sounds as the bundle prepares them, as many as fit into memory."""
     _check_batch(bundle.manifest.components["model"].inputs, batch)
     variants: list[dict[str, Array]] = []
     held = 0
-    for feeds in picture_batches(bundle.manifest, samples, batch):
+    for feeds in prepared_batches(bundle.manifest, samples, batch):
         variants.append(feeds)
         held += sum(array.nbytes for array in feeds.values())
         if held > _MOST_PICTURES and len(variants) >= _LEAST_VARIANTS:
             break
+    workload = arrays_workload(bundle, batch, variants)
     rows = samples.inputs[: batch * len(variants)]
-    paths = tuple(str(row["image"]) for row in rows if isinstance(row["image"], Path))
+    paths = tuple(str(row["image"]) for row in rows if isinstance(row.get("image"), Path))
     # Those that stood in a table are files for as long as the samples are here only.
     lasting = len(paths) == len(rows) and not (samples.spool and samples.spool.used)
-    return Workload(batch, None, variants[0], tuple(variants), pictures=paths if lasting else None)
+    return replace(workload, pictures=paths) if lasting else workload
 
 
 def _check_batch(specs: Sequence[TensorSpec], batch: int) -> None:

@@ -24,6 +24,7 @@ from edgekit.runtime.session import Array
 from edgekit.runtime.text import Encoding
 from edgekit.runtime.worker import not_finite
 from edgekit.sources.data import Samples
+from edgekit.sources.data_pictures import reads_pictures
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
@@ -301,7 +302,7 @@ def _stacked(values: Sequence[object], spec: TensorSpec, axis: int | None) -> Ar
 def sample_feeds(model: Model, samples: Samples, count: int) -> list[dict[str, Array]]:
     """The graph's inputs for each of the first `count` texts (or arrays) of the samples."""
     # Not above: that module needs the pairs of this one.
-    from edgekit.evaluation.pictures import picture_feeds
+    from edgekit.evaluation.media import prepared_feeds
 
     component = model.manifest.components["model"]
     if model.manifest.processor is None:
@@ -319,8 +320,8 @@ def sample_feeds(model: Model, samples: Samples, count: int) -> list[dict[str, A
             }
             for row in samples.inputs[:count]
         ]
-    if model.manifest.processor.get("kind") == "image":
-        return picture_feeds(model.manifest, samples, count)
+    if reads_pictures(model.manifest):
+        return prepared_feeds(model.manifest, samples, count)
     side = CandidateText(model)
     units = read_units(samples.take(range(min(count, len(samples)))), side.task)[:count]
     return [side.feeds(encodings[:1]) for encodings in _tokenized(side, units)]

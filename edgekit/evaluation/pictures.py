@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,9 +15,10 @@ from edgekit.evaluation.numerics import add_outputs, largest_gap
 from edgekit.evaluation.pairs import Pairs, comparable
 from edgekit.evaluation.picture_truths import MaskTruths, wrong_size
 from edgekit.evaluation.reference import Reference
+from edgekit.runtime.batching import fixed_batch
 from edgekit.runtime.model import Model
 from edgekit.runtime.pictures.decoding import open_picture
-from edgekit.runtime.pictures.predicting import PICTURES, fixed_batch, make_processor
+from edgekit.runtime.pictures.predicting import PICTURES, make_processor
 from edgekit.runtime.pictures.processor import Encoded, PictureProcessor
 from edgekit.runtime.pictures.tasks import PictureContext, detect, make_picture_task, segment
 from edgekit.runtime.session import Array
@@ -89,11 +89,6 @@ def _check_size(samples: Samples, index: int, encoded: Encoded) -> None:
     size = label.size if isinstance(label, Boxes) else None
     if size is not None and size != encoded.size:
         raise wrong_size(f"The boxes of sample {index + 1} were", size, encoded.size)
-
-
-def picture_feeds(manifest: Manifest, samples: Samples, count: int) -> list[dict[str, Array]]:
-    """The graph's inputs for each of the first `count` pictures of the samples."""
-    return [*islice(picture_batches(manifest, samples, 1), count)]
 
 
 def picture_batches(manifest: Manifest, samples: Samples, batch: int) -> Iterator[dict[str, Array]]:

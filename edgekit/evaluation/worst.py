@@ -13,6 +13,7 @@ import numpy as np
 
 from edgekit.core.measurements import WorstSample
 from edgekit.evaluation.metrics import IGNORED, Prediction, cosine
+from edgekit.evaluation.metrics.table import CLASSIFIED
 from edgekit.evaluation.pairs import Pairs
 from edgekit.sources.data import Inputs, Samples
 from edgekit.sources.data_boxes import Boxes
@@ -96,7 +97,7 @@ def worst_samples(
 def _kind_of(task: str, problem: str | None, metric: str) -> str:
     if metric == "perplexity":
         return "likelihood"
-    if task in ("text-classification", "image-classification", "custom"):
+    if task in CLASSIFIED:
         if problem == "multi_label_classification":
             return "classes"
         single = problem == "single_label_classification" or metric == "agreement"
@@ -104,6 +105,7 @@ def _kind_of(task: str, problem: str | None, metric: str) -> str:
     return {
         "token-classification": "tags",
         "question-answering": "answer",
+        "automatic-speech-recognition": "answer",
         "fill-mask": "tokens",
         "object-detection": "boxes",
         "image-segmentation": "masks",

@@ -12,6 +12,7 @@ from edgekit.core.errors import ConfigError, ExportError
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.pictures import TRACED_SIZE, picture_batch
 from edgekit.sources.samples import SAMPLE_TEXTS, sample_batch
+from edgekit.sources.sounds import TRACED_SAMPLES, shortest, sound_batch
 
 Inputs = dict[str, Tensor]
 
@@ -22,6 +23,8 @@ _LONGEST = 2048
 _GOLDEN_BYTES = 4_100_000
 _GOLDEN_TOKENS = (16, 4)
 _SAMPLE_TOKENS = 24
+# What a bench measures as well: as long as something that somebody says.
+_GOLDEN_SECONDS = (5, 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +64,9 @@ def traced_sample(source: LoadedSource, static: Mapping[str, int]) -> Inputs:
         return _text(source, batch, length, filled=batch > 1)
     if source.image_processor is not None:
         return _pictures(source, static, 2, TRACED_SIZE)
+    if source.feature_extractor is not None:
+        batch = static.get("batch", 2)
+        return _sounds(source, static, batch, TRACED_SAMPLES, filled=batch > 1)
     sizes = {**sizes_of(source, source.sample_inputs), **static}
     return _resized(source, sizes, seed=1)
 
@@ -78,6 +84,8 @@ def parity_cases(source: LoadedSource, sample: Inputs, static: Mapping[str, int]
         make = _text_cases
     elif source.image_processor is not None:
         make = _picture_cases
+    elif source.feature_extractor is not None:
+        make = _sound_cases
     cases = make(source, sample, static)
     traced = {name: value.shape for name, value in sample.items()}
     fresh = [c for c in cases if {n: v.shape for n, v in c.inputs.items()} != traced]
@@ -134,8 +142,11 @@ def sizes_of(source: LoadedSource, inputs: Mapping[str, Tensor]) -> dict[str, in
 def golden_inputs(source: LoadedSource, static: Mapping[str, int], per_row: int) -> Inputs | None:
     """A small padded batch for the golden file, or None where none is small enough.
 
-    `per_row` are the bytes of output for one row (with tokens: for one token).
+    `per_row` are the bytes of output for one row (with tokens: for one token; with samples: for
+    one sample).
     """
+    if source.feature_extractor is not None:
+        return _golden_sounds(source, static, per_row)
     if source.image_processor is not None:
         for rows in (static["batch"],) if "batch" in static else (2, 1):
             pictures = _pictures(source, static, rows, TRACED_SIZE, start=3)
@@ -240,6 +251,71 @@ def _pictures(
         count=static.get("batch", batch),
         start=start,
         size=chosen,
+    )
+
+
+def _sound_cases(source: LoadedSource, sample: Inputs, static: Mapping[str, int]) -> list[Case]:
+    """Few sounds at a time, and short ones: a second costs as much as fifty tokens."""
+    wanted = (
+        ("batch 1", 1, 9_731, True),
+        ("batch of 4", 4, 3_203, True),
+        ("a second and more", 3, 17_389, True),
+        ("mostly padding", 1, 7_919, False),
+    )
+    cases = []
+    for index, (name, batch, samples, filled) in enumerate(wanted):
+        rows = static.get("batch", batch)
+        inputs = _sounds(source, static, rows, samples, start=4 * index + 2, filled=filled)
+        cases.append(Case(name, inputs, sizes_of(source, inputs)))
+    return cases
+
+
+def _golden_sounds(source: LoadedSource, static: Mapping[str, int], per_row: int) -> Inputs | None:
+    """Some seconds, fewer where the answers to them would be too large."""
+    assert source.feature_extractor is not None
+    for seconds in _GOLDEN_SECONDS:
+        samples = seconds * int(source.feature_extractor.sampling_rate)
+        for rows in (static["batch"],) if "batch" in static else (2, 1):
+            sounds = _sounds(source, static, rows, samples, start=3)
+            given = sum(value.nbytes for value in sounds.values())
+            waves = "samples" in sizes_of(source, sounds)
+            answer = per_row * rows * (next(iter(sounds.values())).shape[1] if waves else 1)
+            # The bundle's own answer stands in the same file, as do the inputs.
+            if 2 * answer + given <= 2 * _GOLDEN_BYTES:
+                return sounds
+    return None
+
+
+def _sounds(
+    source: LoadedSource,
+    static: Mapping[str, int],
+    batch: int,
+    samples: int,
+    *,
+    start: int = 0,
+    filled: bool = True,
+) -> Inputs:
+    """Prepared sounds of so many samples, or as many as `static` fixes.
+
+    Raises ConfigError for fewer than the model makes a frame of.
+    """
+    assert source.feature_extractor is not None
+    assert source.config is not None
+    least = shortest(source.config)
+    length = static.get("samples", samples)
+    if length < least:
+        raise ConfigError(
+            f"--static samples={length} is less than the {least} samples that {source.id} takes.",
+            hint=f"Give {least} or more.",
+        )
+    return sound_batch(
+        source.feature_extractor,
+        tuple(source.sample_inputs),
+        count=static.get("batch", batch),
+        samples=length,
+        least=least,
+        start=start,
+        filled=filled,
     )
 
 

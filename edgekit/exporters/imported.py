@@ -291,9 +291,7 @@ def _pictures(session: Session, made: Mapping[str, object], found: Sampled) -> S
     return replace(found, inputs=feeds, outputs=session.run(feeds))
 
 
-def _output_specs(
-    ports: Sequence[Port], axes: Axes, found: Sampled
-) -> tuple[TensorSpec, ...]:
+def _output_specs(ports: Sequence[Port], axes: Axes, found: Sampled) -> tuple[TensorSpec, ...]:
     """The outputs; an axis that nothing is said of is called after its output."""
     known = {dim for spec in axes.inputs for dim in spec.shape if isinstance(dim, str)}
     specs = []

@@ -29,6 +29,8 @@ from edgekit.exporters.picture_parity import check_picture_processor
 from edgekit.exporters.pictures import build_picture_processor, check_static_size
 from edgekit.exporters.processor_parity import check_processor
 from edgekit.exporters.processors import TOKENIZER_FILE, build_processor, write_tokenizer
+from edgekit.exporters.sound_parity import check_frames, check_sound_processor
+from edgekit.exporters.sounds import build_sound_processor
 from edgekit.exporters.transformers import trace_pretrained
 from edgekit.graph.onnx_axes import declared_shape, frozen_axes, name_axes, true_shape
 from edgekit.graph.onnx_clean import (
@@ -197,6 +199,10 @@ def _export_part(source: LoadedSource, directory: Path, name: str, chosen: _Chos
         elif source.image_processor is not None:
             made = build_picture_processor(source, inputs)
             facts["processor_pictures_compared"] = check_picture_processor(source, made)
+        elif source.feature_extractor is not None:
+            made = build_sound_processor(source, inputs)
+            facts["processor_sounds_compared"] = check_sound_processor(source, made)
+            check_frames(made, source, cases, references)
         elif processor is not None:
             made = fit_declared(processor, component, source.labels)
         parity = compare(source, directory, component, cases, references, tolerance)
@@ -349,7 +355,8 @@ def _golden(
     if source.tokenizer is not None:
         per_row = -(-total // case.inputs["input_ids"].numel())
     else:
-        per_row = -(-total // sizes_of(source, case.inputs).get("batch", 1))
+        sizes = sizes_of(source, case.inputs)
+        per_row = -(-total // (sizes.get("batch", 1) * sizes.get("samples", 1)))
     batch = golden_inputs(source, fixed, per_row)
     if batch is None:
         return None

@@ -35,6 +35,7 @@ from edgekit.runtime.golden import GOLDEN_NAME, GoldenValues, effective_precisio
 from edgekit.runtime.opening import open_session, open_sessions
 from edgekit.runtime.pictures.predicting import check_graph
 from edgekit.runtime.session import Array, Session
+from edgekit.runtime.sound.reader import check_graph as check_sounds
 from edgekit.runtime.towers import JoinedSession
 from edgekit.runtime.workloads import make_workloads
 
@@ -100,7 +101,7 @@ def compile(
         writer.copy_from(source, "processor", "license")
         manifest = _manifest(Path(output).name, source, profile, parts)
         with _engine_errors("fitting the processor to the compiled graph"):
-            _check_pictures(manifest)
+            _check_media(manifest)
         job = _Job(writer, source, golden, profile, compiler, parts, progress)
         reason = _not_here(writer.stage(manifest), profile, threads)
         if reason is not None:
@@ -323,8 +324,8 @@ def _of_part(arrays: Mapping[str, Array], part: str) -> dict[str, Array]:
     }
 
 
-def _check_pictures(manifest: Manifest) -> None:
-    """Whether pictures fit the graph still, whose sizes may have been fixed.
+def _check_media(manifest: Manifest) -> None:
+    """Whether pictures or sounds fit the graph still, whose sizes may have been fixed.
 
     Raises BundleCorrupt, BundleVersion.
     """
@@ -333,6 +334,8 @@ def _check_pictures(manifest: Manifest) -> None:
         own = processor.get(part, processor)
         if isinstance(own, Mapping) and own.get("kind") == "image":
             check_graph(own, component.inputs)
+        if isinstance(own, Mapping) and own.get("kind") == "audio":
+            check_sounds(own, component.inputs)
 
 
 @contextmanager

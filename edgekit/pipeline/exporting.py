@@ -30,6 +30,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "text": ("text",),
     "image": ("vision",),
     "image-text": ("text", "vision"),
+    "audio": ("audio",),
 }
 
 

@@ -66,7 +66,11 @@ def contenders(result: BenchResult) -> list[Table]:
     if not rows:
         return []
     qps = any(row.reached_qps is not None for row in rows)
-    extra = ("offered/s", "reached/s") if qps else ()
+    sounds = any(row.real_time_factor is not None for row in rows)
+    extra = (
+        *(("real-time factor",) if sounds else ()),
+        *(("offered/s", "reached/s") if qps else ()),
+    )
     header = ("contender", "workload", "p50", "p90", "p99", "per second", "CPU", *extra, "how")
     table = tuple(
         (
@@ -77,6 +81,7 @@ def contenders(result: BenchResult) -> list[Table]:
             words.milliseconds(row.p99_ms),
             words.digits(row.throughput),
             words.milliseconds(row.cpu_ms),
+            *((words.digits(row.real_time_factor),) if sounds else ()),
             *((words.digits(row.offered_qps), words.digits(row.reached_qps)) if qps else ()),
             _how(row),
         )

@@ -35,3 +35,9 @@ def batch_symbol(specs: Sequence[TensorSpec]) -> str | None:
         return "batch"
     firsts = [spec.shape[0] for spec in specs if spec.shape]
     return next((size for size in firsts if isinstance(size, str)), None)
+
+
+def fixed_batch(specs: Sequence[TensorSpec], name: str) -> int | None:
+    """The rows that a graph takes at once in an input, where it fixes them."""
+    size = next(spec.shape[0] for spec in specs if spec.name == name)
+    return size if isinstance(size, int) else None

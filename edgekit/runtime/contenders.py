@@ -28,6 +28,7 @@ _PACKAGES: Mapping[str, tuple[str, ...]] = {
     "text": ("tokenizers",),
     "image": ("PIL.Image",),
     "image-text": ("tokenizers", "PIL.Image"),
+    "audio": ("soundfile",),
 }
 
 

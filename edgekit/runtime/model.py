@@ -18,7 +18,12 @@ from edgekit.runtime.session import Array, Fact, Session
 GENERATIVE = frozenset({"text-generation", "text2text-generation", "automatic-speech-recognition"})
 
 # What a model is called with, by the kind of its processor.
-_TAKES = {"text": "texts", "image": "pictures", "image-text": "texts or pictures"}
+_TAKES = {
+    "text": "texts",
+    "image": "pictures",
+    "image-text": "texts or pictures",
+    "audio": "sounds",
+}
 
 
 class Model:
@@ -44,11 +49,12 @@ class Model:
 
         Inputs are a ``str``, a pair ``(str, str)``, for question answering
         ``{"question", "context"}``, for pictures a path, the bytes of a file, a Pillow image or a
-        uint8 array ``[height, width, 3]``, for custom models a dict of arrays, or a list of these;
+        uint8 array ``[height, width, 3]``, for sounds a path, the bytes of a file or ``(float32
+        array, sampling_rate)``, for custom models a dict of arrays, or a list of these;
         a list is answered with a list in the same order. A model of pictures and texts takes a
         ``str`` for a text, and a path as ``Path`` or ``{"image": "…"}``. ``batch_size`` is the most
-        rows of one run (32, pictures 8). ``options`` are the pipeline's: ``top_k``,
-        ``aggregation_strategy``, ``threshold``…
+        rows of one run (32, pictures 8, sounds 4). ``options`` are the pipeline's: ``top_k``,
+        ``aggregation_strategy``, ``threshold``, ``return_timestamps``…
 
         Raises:
             InputMismatch: an input that the task does not take.

@@ -184,6 +184,8 @@ def make_predictor(
         return TensorPredictor(session, check, manifest.task)
     if processor.get("kind") == "image":
         return _pictures(session, manifest, processor, "model")
+    if processor.get("kind") == "audio":
+        return _sounds(session, manifest, processor)
     if processor.get("kind") != "image-text":
         return TextPredictor(session, manifest, directory)
     from edgekit.runtime.towers import TowerPredictor, parts_of
@@ -210,6 +212,15 @@ def _pictures(
 
     component = manifest.components[part]
     return PicturePredictor(
+        session, processor, component.inputs, component.outputs, manifest.labels, manifest.task
+    )
+
+
+def _sounds(session: Session, manifest: Manifest, processor: Mapping[str, object]) -> Predictor:
+    from edgekit.runtime.sound.predicting import SoundPredictor
+
+    component = manifest.components["model"]
+    return SoundPredictor(
         session, processor, component.inputs, component.outputs, manifest.labels, manifest.task
     )
 

@@ -288,6 +288,7 @@ class Record:
             processes=0,
             error=self.error,
             error_kind=self.error_kind,
+            audio_seconds=workload.seconds,
         )
         if self.error is not None or not processes:
             return empty
@@ -298,9 +299,12 @@ class Record:
             for times, lost in zip(processes, self._given_up(index), strict=True)
         ]
         tail = whole if self.kept_up(index) else []
+        median = timing.percentile(processes, 0.5)
+        heard = workload.batch * (workload.seconds or 0.0)
         return replace(
             empty,
-            p50_ms=timing.percentile(processes, 0.5),
+            p50_ms=median,
+            real_time_factor=median / 1e3 / heard if heard and median is not None else None,
             p90_ms=timing.percentile(tail, 0.9),
             p95_ms=timing.percentile(tail, 0.95),
             p99_ms=timing.percentile(tail, 0.99),

@@ -25,6 +25,8 @@ from edgekit.runtime.towers import prefixed
 DEFAULT_LENGTHS = (16, 128)
 # The size of a dimension that nothing says anything about.
 _UNKNOWN = 16
+# How long a sound is that nothing says anything about: what somebody says in a breath.
+_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Workload:
     It is None for models without text. ``variants`` are all the arrays that inferences go round,
     call by call, ``feeds`` being the first of them. ``texts`` are what tokenizes to their rows, in
     order, None where nothing does. ``pictures`` are the files that are prepared to them, likewise.
+    ``seconds`` are those of a sound, where rows are sounds, on average.
     """
 
     batch: int
@@ -42,6 +45,7 @@ class Workload:
     variants: tuple[Mapping[str, Array], ...] = ()
     texts: tuple[Text, ...] | None = None
     pictures: tuple[str, ...] | None = None
+    seconds: float | None = None
 
     def __post_init__(self) -> None:
         if not self.variants:
@@ -61,7 +65,9 @@ class Workload:
             own = slice(index * self.batch, (index + 1) * self.batch)
             texts = None if self.texts is None else self.texts[own]
             pictures = None if self.pictures is None else self.pictures[own]
-            found.append(Workload(self.batch, self.length, feeds, (feeds,), texts, pictures))
+            found.append(
+                replace(self, feeds=feeds, variants=(feeds,), texts=texts, pictures=pictures)
+            )
         return tuple(found)
 
     def fed(self, change: Callable[[Mapping[str, Array]], Mapping[str, Array]]) -> Workload:
@@ -121,7 +127,23 @@ def make_workloads(
             f"{bundle.path} takes no text, so --length has no meaning for it.",
             hint="Leave --length out; --batch works for every model.",
         )
-    return (Workload(batch, None, _array_feeds(bundle, specs, batch, seed, known)),)
+    return (arrays_workload(bundle, batch, (_array_feeds(bundle, specs, batch, seed, known),)),)
+
+
+def arrays_workload(
+    bundle: Bundle, batch: int, variants: Sequence[Mapping[str, Array]]
+) -> Workload:
+    """A workload of arrays as the graph takes them; of sounds with how long they are."""
+    processor = bundle.manifest.processor
+    seconds = None
+    if processor is not None and processor.get("kind") == "audio":
+        # A bundle of texts need not wait for the import.
+        from edgekit.runtime.sound.processor import seconds_of
+        from edgekit.runtime.sound.rules import read_sound_rules
+
+        rules = read_sound_rules(processor)
+        seconds = float(np.mean([seconds_of(rules, feeds) for feeds in variants]))
+    return Workload(batch, None, variants[0], tuple(variants), seconds=seconds)
 
 
 def input_specs(bundle: Bundle) -> tuple[TensorSpec, ...]:
@@ -259,6 +281,9 @@ def _array_feeds(
             hint="Leave --batch out, or export with a varying first dimension.",
         )
     generator = np.random.default_rng(seed)
+    processor = bundle.manifest.processor or {}
+    sounds = processor.get("kind") == "audio"
+    unknown = _unknown_samples(processor) if sounds else _UNKNOWN
     # Each of two towers has a batch of its own.
     batches = {size for spec in specs for size in spec.shape if str(size).endswith(".batch")}
     if symbol is not None:
@@ -268,15 +293,24 @@ def _array_feeds(
         array = known.get(spec.name)
         if array is None:
             sizes = [
-                size if isinstance(size, int) else batch if size in batches else _UNKNOWN
+                size if isinstance(size, int) else batch if size in batches else unknown
                 for size in spec.shape
             ]
-            array = _random(generator, spec, sizes)
+            # A mask of a sound hides what lies behind it, never this and that of it.
+            mask = sounds and not np.issubdtype(np.dtype(spec.dtype), np.floating)
+            array = np.ones(sizes, spec.dtype) if mask else _random(generator, spec, sizes)
         for axis, size in enumerate(spec.shape):
             if size in batches:
                 array = np.take(array, np.arange(batch) % array.shape[axis], axis=axis)
         feeds[spec.name] = contiguous(array)
     return feeds
+
+
+def _unknown_samples(processor: Mapping[str, object]) -> int:
+    from edgekit.runtime.sound.rules import read_sound_rules
+
+    rules = read_sound_rules(processor)
+    return min(_SECONDS * rules.sampling_rate, rules.longest)
 
 
 def _random(generator: np.random.Generator, spec: TensorSpec, sizes: Sequence[int]) -> Array:
@@ -299,6 +333,7 @@ def save_workloads(workloads: Sequence[Workload], path: Path) -> None:
                 "variants": len(workload.variants),
                 "texts": workload.texts,
                 "pictures": workload.pictures,
+                "seconds": workload.seconds,
             }
         )
         for variant, feeds in enumerate(workload.variants):
@@ -327,6 +362,7 @@ def load_workloads(path: Path) -> tuple[Workload, ...]:
                 tuple(made),
                 _texts(head["texts"]),
                 tuple(head["pictures"]) if head.get("pictures") else None,
+                head["seconds"],
             )
             for head, made in zip(heads, feeds, strict=True)
         )

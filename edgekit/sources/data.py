@@ -130,9 +130,9 @@ def hash_inputs(inputs: Inputs) -> str:
     """SHA-256 over the canonical inputs, the label excluded.
 
     Texts as canonical JSON (RFC 8785); arrays as their names, types, shapes and little-endian
-    bytes in C order; pictures as the bytes of their files, wherever these lie.
+    bytes in C order; pictures and sounds as the bytes of their files, wherever these lie.
 
-    Raises ConfigError for a picture that cannot be read.
+    Raises ConfigError for a file that cannot be read.
     """
     digest = hashlib.sha256()
     texts = {name: v for name, v in inputs.items() if not isinstance(v, _HASHED)}
@@ -148,7 +148,7 @@ def hash_inputs(inputs: Inputs) -> str:
                 content = sha256_file(value)
             except OSError as error:
                 raise ConfigError(
-                    f"The picture {value} cannot be read: {error.strerror or error}.",
+                    f"{value} cannot be read: {error.strerror or error}.",
                     hint="Check its permissions.",
                 ) from error
             digest.update(canonical_json([name, "picture", content]))
@@ -226,7 +226,7 @@ def read_samples(
 
     Args:
         spec: a CSV, TSV, JSONL, JSON, Parquet or .npz file, a folder with one such file per split,
-            a folder with one folder of pictures per class, or a Hugging Face data set id;
+            a folder with one folder of pictures or sounds per class, or a Hugging Face data set id;
             ``#split`` at the end picks a split.
         columns: the task's column names → those of the file (see `parse_columns`).
         labels: the model's label names, by class number.
@@ -236,7 +236,7 @@ def read_samples(
         limit: keep so many rows, chosen by `seed` and content, not by place in the file.
         exclude: row hashes of samples that were used before.
         labels_wanted: refuse DATA that seems to hold its labels under another name.
-        pictures: whether the bundle reads pictures; None is what the task's name says.
+        pictures: whether the bundle reads pictures or sounds; None is what the task's name says.
 
     Raises:
         ConfigError: not found, empty, malformed; a column is missing; a label is unknown; fewer
@@ -246,12 +246,12 @@ def read_samples(
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit should be at least 1, got {limit}.")
     held = picture_columns(task, pictures)
-    folders = class_folders(spec) if held else None
+    folders = class_folders(spec, held[0]) if held else None
     path = None if folders is not None else find_data(spec)
     known = Labels(tuple(labels) if labels else None, None, _problem(problem))
     notes: list[str] = []
     if path is not None and path.suffix.lower() == ".npz":
-        # Whatever the graph's input is called, DATA calls it image.
+        # Whatever the graph's input is called, DATA calls it image, or audio.
         wanted = held[:1] or inputs
         notes += check_arrays(path, columns or {}, wanted, labels_wanted=labels_wanted)
         rows: Iterator[_Row] = array_rows(path, columns or {}, wanted)
@@ -282,7 +282,7 @@ def check_data(
     read it. Raises as `read_samples` does.
     """
     held = picture_columns(task, pictures)
-    folders = class_folders(spec) if held else None
+    folders = class_folders(spec, held[0]) if held else None
     path = None if folders is not None else find_data(spec)
     if path is not None and path.suffix.lower() == ".npz":
         check_arrays(path, columns or {}, held[:1] or inputs, labels_wanted=labels_wanted)
@@ -323,7 +323,8 @@ def _table(
 ) -> tuple[Table, Mapping[str, str]]:
     """The rows of DATA that is no .npz, and the columns that are to map, as they are called."""
     if folders is not None:
-        return with_paths(folders, [mapping.get(name, name) for name in held], None), mapping
+        named = [mapping.get(name, name) for name in held]
+        return with_paths(folders, named, None, kind=held[0]), mapping
     if not held:
         return open_table(spec, path), mapping
     return picture_table(spec, path, task, held, mapping)

@@ -38,7 +38,8 @@ LABEL_NAMES = frozenset(
     {
         "answer", "answers", "category", "class", "classes", "gold", "intent", "label", "labels",
         "ner_tags", "output", "polarity", "pos_tags", "rating", "score", "sentiment", "similarity",
-        "stars", "tag", "tags", "target", "topic", "truth", "y",
+        "sentence", "stars", "tag", "tags", "target", "topic", "transcript", "transcription",
+        "truth", "y",
     }
 )  # fmt: skip
 
@@ -173,6 +174,13 @@ def no_label(value: object, _: Labels) -> Label:
     raise ConfigError(f"This task reads no labels, got {_shown(value)}.")
 
 
+def text_label(value: object, _: Labels) -> str:
+    """What was said. Raises ConfigError for anything but a text."""
+    if not isinstance(value, str):
+        raise ConfigError(f"A transcription is a text, got {_shown(value)}.")
+    return value
+
+
 def mask_label(value: object, _: Labels) -> Path | Stored:
     """The file of a mask, which is read where it is compared."""
     assert isinstance(value, Path | Stored)
@@ -188,6 +196,8 @@ TASK_COLUMNS: Mapping[str, TaskColumns] = {
     "image-classification": TaskColumns(("image",), (), "label", class_label),
     "image-segmentation": TaskColumns(("image",), (), "mask", mask_label),
     "object-detection": TaskColumns(("image",), (), OBJECTS, boxes_label),
+    "audio-classification": TaskColumns(("audio",), (), "label", class_label),
+    "automatic-speech-recognition": TaskColumns(("audio",), (), "transcription", text_label),
 }
 # Of a model of pictures whose answers are compared with the original's alone.
 ONLY_PICTURES = TaskColumns(("image",), (), None, no_label)

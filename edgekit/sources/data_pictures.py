@@ -1,4 +1,4 @@
-"""Pictures in DATA: a folder for each class, or paths in the column of a table."""
+"""Pictures and sounds in DATA: a folder for each class, or paths in the column of a table."""
 
 from __future__ import annotations
 
@@ -11,17 +11,22 @@ from typing import NoReturn
 from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import Manifest
 from edgekit.runtime.pictures.decoding import looks_like_picture
+from edgekit.runtime.sound.decoding import looks_like_sound
 from edgekit.sources.data_boxes import with_objects
 from edgekit.sources.data_coco import open_coco
 from edgekit.sources.data_files import Row, Table, open_table
 from edgekit.sources.data_spool import Stored
 
-#: The tasks whose rows are pictures, and the columns of theirs that hold paths.
+#: The tasks whose rows are pictures or sounds, and the columns of theirs that hold paths.
 PICTURE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image-classification": ("image",),
     "image-segmentation": ("image", "mask"),
     "object-detection": ("image",),
+    "audio-classification": ("audio",),
+    "automatic-speech-recognition": ("audio",),
 }
+# What messages call that stands in files of their own, by the column that names them.
+_MEDIA: Mapping[str, str] = {"image": "picture", "audio": "sound"}
 # What the data sets of folders call the file of a picture (`datasets`, imagefolder).
 _FILE_NAME = "file_name"
 # Characters of a cell that a message quotes: some hold the picture itself.
@@ -29,14 +34,14 @@ _SHOWN = 80
 
 
 def reads_pictures(manifest: Manifest) -> bool:
-    """Whether a bundle prepares pictures itself, so that rows of DATA are pictures."""
-    return (manifest.processor or {}).get("kind") == "image"
+    """Whether a bundle prepares pictures or sounds itself, so that rows of DATA name files."""
+    return (manifest.processor or {}).get("kind") in ("image", "audio")
 
 
 def picture_columns(task: str, pictures: bool | None) -> tuple[str, ...]:
-    """The columns of DATA that hold pictures, none where rows are something else.
+    """The columns of DATA that name files, none where rows are something else.
 
-    `pictures` is what the bundle reads, for features are taken of texts and of pictures; None is
+    `pictures` is whether the bundle reads such, for features are taken of texts, too; None is
     what the task's name says.
     """
     if pictures is False:
@@ -44,11 +49,12 @@ def picture_columns(task: str, pictures: bool | None) -> tuple[str, ...]:
     return PICTURE_COLUMNS.get(task, ("image",) if pictures else ())
 
 
-def class_folders(spec: str) -> Table | None:
-    """A folder with one folder of pictures for each class, as a table of image and label.
+def class_folders(spec: str, column: str | None = None) -> Table | None:
+    """A folder with one folder of files for each class, as a table of image or audio, and label.
 
     ``path#split`` is the folder of that name inside. None where the spec is no such folder.
-    Raises ConfigError for folders and pictures that cannot be read.
+    `column` says of which files, None leaves it to what is there.
+    Raises ConfigError for folders and files that cannot be read.
     """
     name, _, split = spec.partition("#")
     root = Path(name)
@@ -64,16 +70,20 @@ def class_folders(spec: str) -> Table | None:
         classes = [one for one in sorted(root.iterdir()) if _visible(one) and os.path.isdir(one)]  # noqa: PTH112
     except OSError as error:
         _refuse(error)
-    filled = {one.name: pictures for one in classes if (pictures := _pictures(one))}
-    if not filled:
-        return None
+    for name in _MEDIA if column is None else (column,):
+        filled = {one.name: files for one in classes if (files := _files(one, name))}
+        if filled:
+            return _table(root, name, filled)
+    return None
 
+
+def _table(root: Path, column: str, filled: Mapping[str, Sequence[Path]]) -> Table:
     def rows(columns: Sequence[str]) -> Iterator[Row]:
         for label, paths in filled.items():
             for path in paths:
-                yield {"image": str(path), "label": label}
+                yield {column: str(path), "label": label}
 
-    return Table(str(root), ("image", "label"), rows, {})
+    return Table(str(root), (column, "label"), rows, {})
 
 
 def picture_table(
@@ -89,7 +99,8 @@ def picture_table(
     if detects:
         table, mapping = with_objects(table, mapping)
     named = [mapping.get(name, name) for name in held]
-    return with_paths(table, named, None if path is None else path.parent), mapping
+    folder = None if path is None else path.parent
+    return with_paths(table, named, folder, kind=held[0]), mapping
 
 
 def _with_file_names(table: Table, held: Sequence[str], mapping: Mapping[str, str]) -> Table:
@@ -112,14 +123,22 @@ def _with_file_names(table: Table, held: Sequence[str], mapping: Mapping[str, st
     return replace(table, columns=columns, rows=rows)
 
 
-def with_paths(table: Table, held: Collection[str], folder: Path | None) -> Table:
-    """The table with pictures in the columns `held`: files relative to a folder, or their bytes."""
+def with_paths(
+    table: Table, held: Collection[str], folder: Path | None, *, kind: str = "image"
+) -> Table:
+    """The table with files in the columns `held`: relative to a folder, or their bytes.
+
+    `kind` is the task's own name of the first of them: image or audio.
+    """
+    what = _MEDIA[kind]
 
     def rows(columns: Sequence[str]) -> Iterator[Row]:
         for number, row in enumerate(table.rows(columns), start=1):
             try:
                 paths = {
-                    name: _picture(row.get(name), name, folder) for name in columns if name in held
+                    name: _medium(row.get(name), name, folder, what)
+                    for name in columns
+                    if name in held
                 }
             except ConfigError as error:
                 raise ConfigError(
@@ -134,8 +153,8 @@ def _visible(path: Path) -> bool:
     return not path.name.startswith(".")
 
 
-def _pictures(folder: Path) -> list[Path]:
-    """The pictures of a class. Raises ConfigError: nobody would miss what is left out unseen."""
+def _files(folder: Path, column: str) -> list[Path]:
+    """The files of a class. Raises ConfigError: nobody would miss what is left out unseen."""
     try:
         # Path.rglob passes over folders that it may not read.
         held = [
@@ -146,10 +165,14 @@ def _pictures(folder: Path) -> list[Path]:
         return [
             path
             for path in sorted(held)
-            if _visible(path) and os.path.isfile(path) and looks_like_picture(path)  # noqa: PTH113
+            if _visible(path) and os.path.isfile(path) and _fits(path, column)  # noqa: PTH113
         ]
     except OSError as error:
         _refuse(error)
+
+
+def _fits(path: Path, column: str) -> bool:
+    return looks_like_sound(path) if column == "audio" else looks_like_picture(path)
 
 
 def _refuse(error: OSError) -> NoReturn:
@@ -159,8 +182,8 @@ def _refuse(error: OSError) -> NoReturn:
     ) from error
 
 
-def _picture(value: object, column: str, folder: Path | None) -> Path | Stored:
-    """A cell's picture: its bytes, ``{"bytes", "path"}`` as data sets store it, or a path."""
+def _medium(value: object, column: str, folder: Path | None, what: str) -> Path | Stored:
+    """A cell's file: its bytes, ``{"bytes", "path"}`` as data sets store it, or a path."""
     if isinstance(value, Mapping) and set(value) <= {"bytes", "path"}:
         name = value.get("path")
         content = value.get("bytes")
@@ -170,14 +193,14 @@ def _picture(value: object, column: str, folder: Path | None) -> Path | Stored:
             return Stored(content, name if isinstance(name, str) else "")
     if isinstance(value, bytes) and value:
         return Stored(value)
-    return picture_path(value, column, folder)
+    return media_path(value, column, folder, what)
 
 
-def picture_path(value: object, column: str, folder: Path | None) -> Path:
+def media_path(value: object, column: str, folder: Path | None, what: str) -> Path:
     """The file that a cell names, relative to the table's folder. Raises ConfigError."""
     if not isinstance(value, str) or not value.strip():
         raise ConfigError(
-            f"{column} should be the path of a picture, got {_quoted(value)!r}.",
+            f"{column} should be the path of a {what}, got {_quoted(value)!r}.",
             hint="Write paths, relative to the file that names them.",
         )
     path = Path(value)
@@ -186,8 +209,8 @@ def picture_path(value: object, column: str, folder: Path | None) -> Path:
     # Path.is_file() raises for what is too long for a path.
     if not os.path.isfile(path):  # noqa: PTH113
         raise ConfigError(
-            f"{column} names the picture {_quoted(value)}, which is not there.",
-            hint="Paths are relative to the file that names them; pictures stand in files of their"
+            f"{column} names the {what} {_quoted(value)}, which is not there.",
+            hint=f"Paths are relative to the file that names them; {what}s stand in files of their"
             " own, not in the table.",
         )
     return path

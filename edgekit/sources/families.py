@@ -13,6 +13,8 @@ TEXT_TASKS = (
     "feature-extraction", "text-classification", "token-classification", "question-answering",
     "fill-mask",
 )  # fmt: skip
+SOUND_TASKS = ("audio-classification", "automatic-speech-recognition")
+_CTC = "speech by CTC, decoded greedily: no language model"
 
 
 @dataclass(frozen=True)
@@ -56,5 +58,13 @@ FAMILIES = (
         "Silero VAD, imported ONNX", "silero-vad", ("custom",),
         limits="of its six files OpenVINO does not convert three (`silero_vad`, `_16k_op15`,"
         " `_half`): their `If` branches differ in rank",
+    ),
+    Family("Wav2Vec2", "wav2vec2", SOUND_TASKS, limits=_CTC),
+    Family("HuBERT", "hubert", SOUND_TASKS, limits=_CTC),
+    Family("WavLM", "wavlm", SOUND_TASKS, limits=_CTC),
+    Family("AST", "ast", ("audio-classification",)),
+    Family(
+        "Whisper", "whisper", ("audio-classification",),
+        limits="its encoder with a head for classes; what it writes down is not exported yet",
     ),
 )  # fmt: skip

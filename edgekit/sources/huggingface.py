@@ -18,9 +18,11 @@ from edgekit.sources.quiet import quiet
 from edgekit.sources.readings import (
     Reading,
     read_pictures,
+    read_sounds,
     read_texts,
     read_towers,
     reads_pictures,
+    reads_sounds,
 )
 from edgekit.sources.statehash import state_hash
 from edgekit.sources.tasks import (
@@ -99,6 +101,8 @@ def open_folder(
         elif reads_pictures(model, chosen):
             reading = read_pictures(weights_folder, config, model, trust_remote_code)
             output_axes = dict.fromkeys(output_axes, ("batch",))
+        elif reads_sounds(model, chosen):
+            reading = read_sounds(weights_folder, config, model, chosen, trust_remote_code)
         else:
             tokenizer = load_tokenizer(weights_folder, folder, trust_remote_code)
             reading = read_texts(folder, config, model, tokenizer, chosen, pooled)
@@ -122,11 +126,13 @@ def open_folder(
         config=config,
         tokenizer=reading.tokenizer,
         folder=folder,
-        labels=_labels(config) if chosen.labelled else None,
+        labels=_labels(config) if chosen.labelled else reading.tokens,
         problem_type=_problem_type(config) if chosen.labelled else None,
         max_length=reading.length,
         license_files=license_files_in(folder),
         image_processor=reading.image_processor,
+        feature_extractor=reading.feature_extractor,
+        decoder=reading.decoder,
     )
     return _joined(whole, model, towers) if towers else whole
 

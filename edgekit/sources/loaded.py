@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from torch import Tensor, nn
     from torch.export import ExportedProgram
-    from transformers import BaseImageProcessor, PreTrainedConfig, PreTrainedTokenizerBase
+    from transformers import (
+        BaseImageProcessor,
+        PreTrainedConfig,
+        PreTrainedTokenizerBase,
+        SequenceFeatureExtractor,
+    )
 
 Kind = Literal["huggingface", "factory", "program", "onnx"]
 
@@ -40,10 +45,11 @@ class LoadedSource:
     for outputs where it is known. ``dtype`` is the type the weights were stored in; the module is
     in float32 unless another one was asked for. ``sha256`` is taken before such a cast (see
     `statehash`): it names the weights and not the way they were loaded. ``image_processor`` is
-    transformers' own for pictures, in its Pillow form. ``parts`` are a source for each component
-    of a bundle that has several; then names of inputs and outputs begin with theirs. ``engine`` is
-    there for a model that PyTorch does not run. ``notes`` are sentences for a person, on what was
-    decided because nobody declared it.
+    transformers' own for pictures, in its Pillow form, ``feature_extractor`` that for sounds;
+    ``decoder`` spells the text of a model that transcribes, and ``labels`` are its tokens then.
+    ``parts`` are a source for each component of a bundle that has several; then names of inputs and
+    outputs begin with theirs. ``engine`` is there for a model that PyTorch does not run. ``notes``
+    are sentences for a person, on what was decided because nobody declared it.
     """
 
     kind: Kind
@@ -68,6 +74,8 @@ class LoadedSource:
     license_files: tuple[Path, ...] = ()
     program: ExportedProgram | None = None
     image_processor: BaseImageProcessor | None = None
+    feature_extractor: SequenceFeatureExtractor | None = None
+    decoder: PreTrainedTokenizerBase | None = None
     parts: Mapping[str, LoadedSource] = field(default_factory=dict)
     engine: EngineModel | None = None
     notes: tuple[str, ...] = ()

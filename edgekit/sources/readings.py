@@ -22,6 +22,16 @@ from edgekit.sources.pictures import (
 )
 from edgekit.sources.pooling import SentenceModules
 from edgekit.sources.samples import sample_batch
+from edgekit.sources.sounds import (
+    MASK,
+    SOUND_AXES,
+    TRACED_SAMPLES,
+    load_feature_extractor,
+    shortest,
+    sound_batch,
+    takes_waves,
+    vocabulary,
+)
 from edgekit.sources.tasks import LOADABLE, Task
 
 if TYPE_CHECKING:
@@ -30,6 +40,7 @@ if TYPE_CHECKING:
         PreTrainedConfig,
         PreTrainedModel,
         PreTrainedTokenizerBase,
+        SequenceFeatureExtractor,
     )
 
 # Where neither the tokenizer nor the model says how long an input may be.
@@ -49,6 +60,9 @@ class Reading:
     tokenizer: PreTrainedTokenizerBase | None = None
     length: int | None = None
     image_processor: BaseImageProcessor | None = None
+    feature_extractor: SequenceFeatureExtractor | None = None
+    decoder: PreTrainedTokenizerBase | None = None
+    tokens: tuple[str, ...] | None = None
 
 
 def reads_pictures(model: PreTrainedModel, task: Task) -> bool:
@@ -81,6 +95,50 @@ def read_pictures(
             for name in names
         },
         image_processor=processor,
+    )
+
+
+def reads_sounds(model: PreTrainedModel, task: Task) -> bool:
+    """Whether a model is fed with sounds."""
+    return task.sounds or model.main_input_name in ("input_values", "input_features")
+
+
+def read_sounds(
+    folder: Path, config: PreTrainedConfig, model: PreTrainedModel, task: Task, trusted: bool
+) -> Reading:
+    """How a model of sounds is fed. Raises SourceError for a task or an extractor that misfits."""
+    if not task.sounds:
+        raise SourceError(
+            f"{type(model).__name__} reads sounds, and edgekit does not export such models for"
+            f" {task.name}.",
+            hint="Give a checkpoint for audio-classification or automatic-speech-recognition"
+            " (CTC), or a module factory (file.py:factory).",
+        )
+    extractor = load_feature_extractor(folder, trusted=trusted)
+    accepted = set(inspect.signature(model.forward).parameters)
+    main = extractor.model_input_names[0]
+    if main not in accepted:
+        raise SourceError(
+            f"The feature extractor of {folder} makes {main}, and {type(model).__name__} needs"
+            f" {model.main_input_name}.",
+            hint="Save the feature extractor that belongs to the model into the folder.",
+        )
+    waves = takes_waves(extractor)
+    names = [main]
+    if waves and MASK in accepted and extractor.return_attention_mask:
+        # Where it is off, the model was trained without: zeros that fill up are sound to it.
+        names.append(MASK)
+    decoder = None
+    if task.name == "automatic-speech-recognition":
+        decoder = load_tokenizer(folder, folder, trusted)
+    return Reading(
+        sample=sound_batch(
+            extractor, names, count=2, samples=TRACED_SAMPLES, least=shortest(config)
+        ),
+        axes={name: dict(SOUND_AXES) if waves else {0: "batch"} for name in names},
+        feature_extractor=extractor,
+        decoder=decoder,
+        tokens=None if decoder is None else vocabulary(decoder, config.vocab_size),
     )
 
 

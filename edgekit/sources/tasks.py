@@ -17,7 +17,7 @@ class Task:
 
     ``outputs`` maps the final output name to the names of its leading varying axes; ``endings``
     are the class-name endings that stand for the task in a config's ``architectures``.
-    ``pictures`` says that such a model always reads pictures.
+    ``pictures`` and ``sounds`` say that such a model always reads these.
     """
 
     name: str
@@ -26,6 +26,7 @@ class Task:
     endings: tuple[str, ...]
     labelled: bool = False
     pictures: bool = False
+    sounds: bool = False
 
 
 LOADABLE: Mapping[str, Task] = {
@@ -80,6 +81,22 @@ LOADABLE: Mapping[str, Task] = {
             ("ForSemanticSegmentation",),
             labelled=True,
             pictures=True,
+        ),
+        Task(
+            "audio-classification",
+            "AutoModelForAudioClassification",
+            {"logits": ("batch",)},
+            # The families of Wav2Vec2 are called as those of texts are (see `infer_task`).
+            ("ForAudioClassification", "ForSequenceClassification"),
+            labelled=True,
+            sounds=True,
+        ),
+        Task(
+            "automatic-speech-recognition",
+            "AutoModelForCTC",
+            {"logits": ("batch", "frames")},
+            ("ForCTC",),
+            sounds=True,
         ),
         # Last, because "Model" also ends the names of classes with a head.
         Task(
@@ -172,11 +189,21 @@ def infer_task(architectures: Sequence[str], *, where: str) -> Task:
             hint=f"Pass --task with one of {', '.join(LOADABLE)}.",
         )
     architecture = architectures[0]
+    if architecture in _classifiers_of_sounds():
+        return LOADABLE["audio-classification"]
     if not architecture.endswith(_HEADS):
         for task in LOADABLE.values():
             if architecture.endswith(task.endings):
                 return task
     return loadable_task(_ask_optimum(architecture))
+
+
+def _classifiers_of_sounds() -> frozenset[str]:
+    from transformers.models.auto.modeling_auto import (
+        MODEL_FOR_AUDIO_CLASSIFICATION_MAPPING_NAMES as names,
+    )
+
+    return frozenset(str(name) for name in names.values())
 
 
 def _ask_optimum(architecture: str) -> str:

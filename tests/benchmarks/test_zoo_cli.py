@@ -57,7 +57,7 @@ def test_what_runs_elsewhere_is_fetched_by_name_alone(
     assert main(["fetch"]) == 0
     told = capsys.readouterr()
     fetched = set(told.out.split())
-    assert fetched == set(TABLE) - (set() if there else {"chromium"})
+    assert fetched == set(TABLE) - (set() if there else {"chromium", "speech"})
     assert ("chromium is left out" in told.err) is not there
     assert main(["fetch", "chromium"]) == 0
     assert capsys.readouterr().out == "chromium\n"

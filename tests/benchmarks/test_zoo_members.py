@@ -54,6 +54,22 @@ def test_a_missing_member_is_named(tmp_path: Path) -> None:
         members.read_zip(bag, "other")
 
 
+def test_a_debian_package_is_read(tmp_path: Path) -> None:
+    """Its regular files below a folder; padding between members is passed over."""
+    path = tmp_path / "a.deb"
+    content = packed(**{"./a/one": b"1", "./b/two": b"2"})
+    members_of = {"debian-binary": b"2.0", "control.tar.xz": b"", "data.tar.gz": content}
+    with path.open("wb") as out:
+        out.write(b"!<arch>\n")
+        for name, data in members_of.items():
+            out.write(f"{name:<16}{0:<12}{0:<6}{0:<6}{100644:<8}{len(data):<10}`\n".encode())
+            out.write(data + b"\n" * (len(data) % 2))
+    assert members.read_deb(path, "./a/") == {"./a/one": b"1"}
+    path.write_bytes(b"something else")
+    with pytest.raises(ZooError, match="not a Debian package"):
+        members.read_deb(path, "./")
+
+
 def test_listing_is_sorted_and_without_folders(tmp_path: Path) -> None:
     """Only files below the prefix are listed."""
     path = tmp_path / "b.whl"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from edgekit.cli.commands._pictures import answer_mixed, picture_files
+from edgekit.cli.commands._pictures import KINDS, answer_mixed, media_files
 from edgekit.cli.commands.running import _no_path
 from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import TensorSpec
@@ -28,6 +29,10 @@ def _graph(name: str, shape: tuple[int | str, ...]) -> Graph:
         [TensorSpec("pixel_values", "float32", ("batch", 3, 4, 4))],
         [TensorSpec(name, "float32", shape)],
     )
+
+
+def _files(words: list[str]) -> Iterator[Path]:
+    return media_files(words, KINDS["image"])
 
 
 @pytest.fixture(scope="module")
@@ -79,18 +84,18 @@ def folder(tmp_path: Path) -> Path:
 def test_paths_folders_and_patterns(folder: Path) -> None:
     """A folder gives its pictures by name; a path is taken at its word."""
     a, b, notes = folder / "a.jpg", folder / "b.png", folder / "notes.txt"
-    assert list(picture_files([str(folder)])) == [a, b]
-    assert list(picture_files([str(folder / "*.p?g"), str(notes), str(a)])) == [b, notes, a]
+    assert list(_files([str(folder)])) == [a, b]
+    assert list(_files([str(folder / "*.p?g"), str(notes), str(a)])) == [b, notes, a]
     for nothing in (str(folder / "inside"), str(folder / "*.gif")):
         with pytest.raises(ConfigError):
-            list(picture_files([nothing]))
+            list(_files([nothing]))
 
 
 def test_pattern_that_is_a_name(tmp_path: Path) -> None:
     """A file may be called like a pattern."""
     path = tmp_path / "cat[1].png"
     path.write_bytes(b"")
-    assert list(picture_files([str(path)])) == [path]
+    assert list(_files([str(path)])) == [path]
 
 
 def test_answers_name_their_pictures(classifier: Path, folder: Path) -> None:
@@ -176,7 +181,7 @@ def test_empty_words_are_no_folder(
     monkeypatch.chdir(folder)
     for word in ("", " "):
         with pytest.raises(ConfigError, match="empty"):
-            list(picture_files([word]))
+            list(_files([word]))
     done = piped(f"\n{folder / 'b.png'}\n\n", classifier)
     assert done.returncode == 0, done.stderr
     assert [json.loads(line)["picture"] for line in done.stdout.splitlines()] == [
@@ -187,9 +192,9 @@ def test_empty_words_are_no_folder(
 def test_words_too_long_for_a_path() -> None:
     """They are taken as they are, and told when they are opened."""
     word = "x" * 5000
-    assert list(picture_files([word])) == [Path(word)]
+    assert list(_files([word])) == [Path(word)]
     with pytest.raises(ConfigError, match="No file matches"):
-        list(picture_files([word + "*"]))
+        list(_files([word + "*"]))
 
 
 def test_folder_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +205,7 @@ def test_folder_that_cannot_be_read(folder: Path, monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("edgekit.cli.commands._pictures.os.listdir", refuse)
     with pytest.raises(ConfigError, match="Permission denied"):
-        list(picture_files([str(folder)]))
+        list(_files([str(folder)]))
 
 
 def test_pictures_among_texts(folder: Path) -> None:

@@ -10,11 +10,13 @@ from typing import Any
 import jsonschema
 import pytest
 
-from edgekit.core._manifest_reader import PICTURE_OPS, POSTS
+from edgekit.core._manifest_reader import PICTURE_OPS, POSTS, SOUND_OPS
 from edgekit.core.errors import BundleCorrupt, BundleVersion
 from edgekit.core.manifest import FileEntry, Golden, Manifest, parse_manifest
 from edgekit.core.tolerance import Tolerance
 from edgekit.runtime.pictures.tasks import PICTURE_TASKS, PictureContext, make_picture_task
+from edgekit.runtime.sound.rules import read_sound_rules
+from edgekit.runtime.sound.tasks import SOUND_TASKS, SoundContext, make_sound_task
 from edgekit.runtime.tasks import TEXT_TASKS, Context, make_text_task
 from tests.core.conftest import make_manifest
 
@@ -22,6 +24,14 @@ SCHEMA = json.loads((files("edgekit.core") / "manifest.schema.json").read_text(e
 RESIZE = {"op": "resize", "size": {"shortest_edge": 8}}
 IMAGE = {"kind": "image", "ops": [RESIZE], "post": {"kind": "image-classification"}}
 TEXT = {"kind": "text", "tokenizer": "tokenizer.json", "post": {"kind": "embedding"}}
+AUDIO = {
+    "kind": "audio",
+    "sampling_rate": 16000,
+    "longest": 480000,
+    "convolutions": [[10, 5], [3, 2]],
+    "ops": [{"op": "standardize"}],
+    "post": {"kind": "ctc", "blank": 0, "stride": 80000},
+}
 BOTH = {"kind": "image-text", "image": IMAGE, "text": TEXT}
 
 
@@ -47,6 +57,7 @@ def manifest(*components: str, processor: object = None) -> Manifest:
         (("model",), IMAGE),
         (("model",), TEXT),
         (("model",), {**IMAGE, "ops": []}),
+        (("model",), AUDIO),
         (("image", "text"), BOTH),
         (("image", "text"), None),
     ],
@@ -146,16 +157,17 @@ def test_step_that_took_longer_than_a_double_can_say() -> None:
         parse_manifest(json.dumps(data).encode())
 
 
-def test_schema_and_code_know_the_same_operations() -> None:
+@pytest.mark.parametrize(("kind", "known"), [("image", PICTURE_OPS), ("audio", SOUND_OPS)])
+def test_schema_and_code_know_the_same_operations(kind: str, known: object) -> None:
     """Names and keys."""
-    listed = SCHEMA["$defs"]["image_processor"]["properties"]["ops"]["items"]["oneOf"]
+    listed = SCHEMA["$defs"][f"{kind}_processor"]["properties"]["ops"]["items"]["oneOf"]
     assert {
         one["properties"]["op"]["const"]: tuple(key for key in one["properties"] if key != "op")
         for one in listed
-    } == PICTURE_OPS
+    } == known
 
 
-@pytest.mark.parametrize("kind", ["text", "image"])
+@pytest.mark.parametrize("kind", ["text", "image", "audio"])
 def test_schema_and_tasks_know_the_same_posts(kind: str) -> None:
     """What the reader lets pass is what a task understands, and the other way round."""
     listed = SCHEMA["$defs"][f"{kind}_processor"]["properties"]["post"]["oneOf"]
@@ -163,13 +175,16 @@ def test_schema_and_tasks_know_the_same_posts(kind: str) -> None:
         one["properties"]["kind"]["const"]: tuple(key for key in one["properties"] if key != "kind")
         for one in listed
     } == POSTS[kind]
-    tasks: Any = TEXT_TASKS if kind == "text" else PICTURE_TASKS
+    tasks: Any = {"text": TEXT_TASKS, "image": PICTURE_TASKS, "audio": SOUND_TASKS}[kind]
     assert set(POSTS[kind]) == set(tasks)
     for name, keys in POSTS[kind].items():
         post = {"kind": name, "surprise": 1}
         with pytest.raises(BundleVersion) as caught:
             if kind == "text":
                 make_text_task(Context(post, None, (), None))  # type: ignore[arg-type]
+            elif kind == "audio":
+                rules = read_sound_rules({**AUDIO, "post": post})
+                make_sound_task(SoundContext(rules, None, ()))
             else:
                 make_picture_task(PictureContext(post, None, ()))
         assert caught.value.message.endswith(f"it knows {', '.join(keys) or 'none'}.")

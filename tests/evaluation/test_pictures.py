@@ -14,9 +14,10 @@ from PIL import Image
 from edgekit.core.errors import ConfigError
 from edgekit.evaluation import picture_truths
 from edgekit.evaluation.accuracy import evaluate
+from edgekit.evaluation.media import prepared_feeds
 from edgekit.evaluation.metrics import METRICS
 from edgekit.evaluation.picture_truths import MaskTruths, check_truths, read_mask
-from edgekit.evaluation.pictures import _Reader, picture_feeds
+from edgekit.evaluation.pictures import _Reader
 from edgekit.runtime import load
 from edgekit.sources.data import Samples, read_samples
 from edgekit.sources.loaded import LoadedSource
@@ -57,7 +58,7 @@ def test_feeds_of_pictures_without_labels(kind: str, tmp_path: Path) -> None:
     for data in (str(album(tmp_path / "album", 3)), str(tmp_path / "d.npz")):
         samples = read_samples(data, task, inputs=["pixel_values"], pictures=True)
         assert samples.labels is None
-        feeds = picture_feeds(made.manifest, samples, 2)
+        feeds = prepared_feeds(made.manifest, samples, 2)
         assert [one["pixel_values"].shape for one in feeds] == [(1, 3, 4, 4)] * 2
 
 

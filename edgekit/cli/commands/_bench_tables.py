@@ -46,21 +46,29 @@ def describe(result: BenchResult, *, verbose: bool = False) -> str:
 
 
 def _times(contenders: Sequence[Contender]) -> list[str]:
-    """A table for each workload."""
+    """A table for each workload; of sounds with the real-time factor."""
     return [
-        f"{_title(workload)}\n"
-        + table(
-            ("contender", "p50 ms", "95 %", "p90 ms", "p99 ms", "per s", "CPU ms", "first ms", "n"),
-            [
-                (_short(row.name), _ms(row.p50_ms), _range(row.p50_low_ms, row.p50_high_ms),
-                 _ms(row.p90_ms), _ms(row.p99_ms), _rate(row), _ms(row.cpu_ms),
-                 _ms(row.first_ms), f"{row.samples:,}")
-                for row in contenders
-                if (row.batch, row.length) == workload
-            ],
-        )
+        _times_at([row for row in contenders if (row.batch, row.length) == workload])
         for workload in _workloads(contenders)
-    ]  # fmt: skip
+    ]
+
+
+def _times_at(rows: Sequence[Contender]) -> str:
+    first = rows[0]
+    heard = first.audio_seconds is not None
+    title = _title((first.batch, first.length))
+    if heard:
+        title += f", sounds of {first.audio_seconds:.1f} s"
+    return f"{title}\n" + table(
+        ("contender", "p50 ms", "95 %", *(("RTF",) if heard else ()), "p90 ms", "p99 ms",
+         "per s", "CPU ms", "first ms", "n"),
+        [
+            (_short(row.name), _ms(row.p50_ms), _range(row.p50_low_ms, row.p50_high_ms),
+             *((_factor(row),) if heard else ()), _ms(row.p90_ms), _ms(row.p99_ms), _rate(row),
+             _ms(row.cpu_ms), _ms(row.first_ms), f"{row.samples:,}")
+            for row in rows
+        ],
+    )  # fmt: skip
 
 
 def _contenders(contenders: Sequence[Contender]) -> str:
@@ -146,6 +154,11 @@ def _rate(row: Contender) -> str | None:
     if row.reached_qps is not None and row.offered_qps is not None:
         return f"{row.reached_qps:.1f} of {row.offered_qps:g}"
     return None if row.throughput is None else f"{row.throughput:.1f}"
+
+
+def _factor(row: Contender) -> str | None:
+    """Seconds of computing per second of sound."""
+    return None if row.real_time_factor is None else f"{row.real_time_factor:.3g}"
 
 
 def _range(low: float | None, high: float | None) -> str | None:

@@ -1,11 +1,12 @@
-"""The inputs of ``edgekit run`` for models that read pictures, and copies with what was found."""
+"""The inputs of ``edgekit run`` for models of pictures or sounds, and copies of what was found."""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
@@ -14,26 +15,47 @@ from edgekit.runtime.model import Model
 from edgekit.runtime.pictures.decoding import looks_like_picture, open_picture
 from edgekit.runtime.pictures.drawing import DRAWN, draw_answer
 from edgekit.runtime.pictures.predicting import PICTURES
+from edgekit.runtime.sound.decoding import looks_like_sound
+from edgekit.runtime.sound.predicting import SOUNDS
 
 _WILD = frozenset("*?[")
 # Pictures and texts that are embedded together.
 _TOGETHER = 32
 
 
-def picture_files(inputs: Iterable[str]) -> Iterator[Path]:
-    """The picture files of paths, folders and patterns, in their order, those of folders by name.
+@dataclass(frozen=True)
+class Kind:
+    """Files of a kind: how messages and answers call them, how a folder's are told from others.
 
-    Raises ConfigError for an empty word, and for a folder or a pattern without any picture. A path
-    is taken as it is: that it is no picture is told when it is opened.
+    ``together`` of them are answered at a time.
+    """
+
+    word: str
+    readable: Callable[[Path], bool]
+    together: int
+
+
+#: What a model reads that reads files, by the kind of its processor.
+KINDS: Mapping[str, Kind] = {
+    "image": Kind("picture", looks_like_picture, PICTURES),
+    "audio": Kind("sound", looks_like_sound, SOUNDS),
+}
+
+
+def media_files(inputs: Iterable[str], kind: Kind) -> Iterator[Path]:
+    """The files of paths, folders and patterns, in their order, those of folders by name.
+
+    Raises ConfigError for an empty word, and for a folder or a pattern without any file of the
+    kind. A path is taken as it is: that it is none is told when it is opened.
     """
     for given in inputs:
         # Path("") is the current folder, which nobody asked for.
         if not given.strip():
             raise ConfigError(
-                "An input is empty, where the path of a picture should be.",
+                f"An input is empty, where the path of a {kind.word} should be.",
                 hint="Check the variable or the quotes that it came from.",
             )
-        files = several_files(given)
+        files = several_files(given, kind)
         if files is not None:
             yield from files
         elif _is_pattern(given):
@@ -44,10 +66,10 @@ def picture_files(inputs: Iterable[str]) -> Iterator[Path]:
             yield Path(given)
 
 
-def several_files(given: str) -> list[Path] | None:
-    """The pictures of a folder, or the files that a pattern matches; None for any other word.
+def several_files(given: str, kind: Kind) -> list[Path] | None:
+    """The files of a kind in a folder, or those that a pattern matches; None for any other word.
 
-    Raises ConfigError for a folder that cannot be read or holds no pictures.
+    Raises ConfigError for a folder that cannot be read or holds none.
     """
     # Path.is_dir() raises where a word is too long for a path; so do its siblings.
     if os.path.isdir(given):  # noqa: PTH112
@@ -58,13 +80,13 @@ def several_files(given: str) -> list[Path] | None:
                 f"The folder {given} cannot be read: {error.strerror or error}.",
                 hint="Check its permissions.",
             ) from error
-        pictures = [one for one in found if os.path.isfile(one) and _readable(one)]  # noqa: PTH113
-        if not pictures:
+        files = [one for one in found if os.path.isfile(one) and _readable(one, kind)]  # noqa: PTH113
+        if not files:
             raise ConfigError(
-                f"The folder {given} holds no pictures.",
-                hint="Give one with pictures in it; folders inside are not looked into.",
+                f"The folder {given} holds no {kind.word}s.",
+                hint=f"Give one with {kind.word}s in it; folders inside are not looked into.",
             )
-        return pictures
+        return files
     if not _is_pattern(given):
         return None
     try:
@@ -79,26 +101,27 @@ def _is_pattern(given: str) -> bool:
     return bool(_WILD & set(given)) and not os.path.exists(given)  # noqa: PTH110
 
 
-def _readable(path: Path) -> bool:
+def _readable(path: Path, kind: Kind) -> bool:
     try:
-        return looks_like_picture(path)
+        return kind.readable(path)
     except OSError:
         return False
 
 
-def answer_pictures(
-    model: Model, inputs: Iterable[str], saver: Saver | None
+def answer_files(
+    model: Model, inputs: Iterable[str], kind: Kind, saver: Saver | None
 ) -> Iterator[dict[str, object]]:
     """``{"picture", "prediction"}`` of each, some at a time; copies are drawn by `saver`.
 
-    Raises ConfigError for what is no picture: what was typed is at fault.
+    Of sounds it is ``{"sound", "prediction"}``. Raises ConfigError for a file of another kind:
+    what was typed is at fault.
     """
-    paths = picture_files(inputs)
-    while some := list(islice(paths, PICTURES)):
+    paths = media_files(inputs, kind)
+    while some := list(islice(paths, kind.together)):
         for path, answer in zip(some, _answers(model, list(some)), strict=True):
             if saver is not None:
                 saver.save(path, answer)
-            yield {"picture": str(path), "prediction": answer}
+            yield {kind.word: str(path), "prediction": answer}
 
 
 def answer_mixed(
@@ -122,7 +145,7 @@ def answer_mixed(
 
 def _mixed(inputs: Iterable[str], read_text: Callable[[str], str]) -> Iterator[Path | str]:
     for given in inputs:
-        files = several_files(given)
+        files = several_files(given, KINDS["image"])
         if files is not None:
             yield from files
         elif os.path.isfile(given):  # noqa: PTH113

@@ -11,7 +11,7 @@ import click
 from edgekit.cli.console import Console, human_bytes, table
 from edgekit.cli.options import BundlePath, common, pass_console
 from edgekit.core.bundle import Bundle, open_bundle
-from edgekit.core.errors import ConfigError
+from edgekit.core.errors import BundleError, ConfigError
 from edgekit.core.lazy import DISTRIBUTION
 from edgekit.core.manifest import Step
 
@@ -58,6 +58,7 @@ def describe(bundle: Bundle) -> str:
         ("target", (manifest.target or {}).get("name") or "any"),
         ("size", f"{human_bytes(bundle.bytes())} of model files"),
     ]
+    facts += _heard(manifest.processor or {})
     if manifest.labels is not None:
         shown = ", ".join(manifest.labels[:8])
         facts.append(("labels", shown + (" …" if len(manifest.labels) > 8 else "")))
@@ -96,6 +97,27 @@ def describe(bundle: Bundle) -> str:
         )
     )
     return "\n".join(lines)
+
+
+def _heard(processor: Mapping[str, object]) -> list[tuple[str, object]]:
+    """How a model of sounds takes them: the rate, and how much at once."""
+    if processor.get("kind") != "audio":
+        return []
+    # Only here: numpy is not needed to inspect other bundles.
+    from edgekit.runtime.sound.rules import read_sound_rules
+
+    try:
+        rules = read_sound_rules(processor)
+    except BundleError as error:
+        return [("hears", f"not readable: {error.message}")]
+    rate = rules.sampling_rate
+    if rules.window is not None:
+        most = f"the first {rules.window / rate:.1f} s"
+    elif rules.post.get("kind") == "ctc":
+        most = f"in pieces of {rules.longest / rate:.1f} s"
+    else:
+        most = f"up to {rules.longest / rate:.1f} s"
+    return [("hears", f"mono at {rate:,} Hz, {most}")]
 
 
 def _words(values: Mapping[str, object]) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import numpy as np
 
-from edgekit.cli.commands._pictures import Saver, answer_mixed, answer_pictures
+from edgekit.cli.commands._pictures import KINDS, Saver, answer_files, answer_mixed
 from edgekit.cli.console import Console
 from edgekit.cli.options import BundlePath, common, pass_console
 from edgekit.core.errors import ConfigError, InputMismatch
@@ -65,17 +65,19 @@ def command(
     threads: int | None,
     save: Path | None,
 ) -> None:
-    """Predict: texts, or paths of pictures, as arguments or lines of standard input.
+    """Predict: texts, or paths of pictures or sounds, as arguments or lines of standard input.
 
-    Of pictures a folder or a pattern does as well; custom models take .npz files. A pair of texts
-    is written as a JSON list, ["a", "b"], a question with its context as a JSON object,
+    Of pictures and sounds a folder or a pattern does as well; custom models take .npz files. A pair
+    of texts is written as a JSON list, ["a", "b"], a question with its context as a JSON object,
     {"question": "…", "context": "…"}. A single argument that looks like a path is no text; as a
     JSON string, '"and/or"', it is one. The answer to each input is one JSON line, for pictures
-    {"picture": PATH, "prediction": …} (with --json one object that holds them all).
+    {"picture": PATH, "prediction": …}, for sounds {"sound": PATH, "prediction": …} (with --json
+    one object that holds them all).
     """
     with load(bundle, engine=engine, threads=threads) as model:
-        pictures = (model.manifest.processor or {}).get("kind") == "image"
-        if save is not None and not pictures:
+        reads = str((model.manifest.processor or {}).get("kind"))
+        kind = KINDS.get(reads)
+        if save is not None and reads != "image":
             raise ConfigError(
                 f"--save draws on pictures, which this bundle's task {model.task} does not read.",
                 hint="Leave --save out.",
@@ -84,10 +86,10 @@ def command(
         answers: list[object] = []
         count = 0
         typed = list(inputs)
-        for some in _batches(typed, "picture" if pictures else model.task):
+        for some in _batches(typed, model.task if kind is None else kind.word):
             found = (
-                answer_pictures(model, some, saver)
-                if pictures
+                answer_files(model, some, kind, saver)
+                if kind is not None
                 else _predict(model, some, typed=some is typed)
             )
             for answer in found:
@@ -110,7 +112,10 @@ def _batches(inputs: list[str], task: str) -> Iterator[list[str]]:
     if inputs and inputs != ["-"]:
         yield inputs
         return
-    what = {"custom": "a .npz file", "picture": "the path of a picture"}.get(task, "a text")
+    paths = {one.word for one in KINDS.values()}
+    what = "a .npz file" if task == "custom" else "a text"
+    if task in paths:
+        what = f"the path of a {task}"
     nothing = ConfigError(
         "run got no input.",
         hint=f"Give {what} as an argument, or one per line on standard input.",
@@ -118,7 +123,7 @@ def _batches(inputs: list[str], task: str) -> Iterator[list[str]]:
     if sys.stdin is None or sys.stdin.isatty():  # None where it was closed
         raise nothing
     lines = _lines(task)
-    if task == "picture":
+    if task in paths:
         lines = (line for line in lines if line.strip())
     first = next(lines, None)
     if first is None:

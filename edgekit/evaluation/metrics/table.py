@@ -7,7 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 
 from edgekit.core.errors import ConfigError
 from edgekit.core.profiles import nearest
-from edgekit.evaluation.metrics import answers, boxes, classes, masks, numbers, tags, vectors
+from edgekit.evaluation.metrics import (
+    answers,
+    boxes,
+    classes,
+    masks,
+    numbers,
+    speech,
+    tags,
+    vectors,
+)
 from edgekit.evaluation.metrics.classes import top as _top
 from edgekit.evaluation.metrics.kinds import (
     Metric,
@@ -75,6 +84,9 @@ METRICS: Mapping[str, Metric] = {
         _boxes("map", slice(None)),
         _boxes("map-50", slice(1)),
         _boxes("box-agreement", slice(None)),
+        Metric("wer", False, speech.word_errors, share, influence=speech.error_influence),
+        Metric("cer", False, speech.character_errors, share, influence=speech.error_influence),
+        Metric("word-agreement", True, speech.words_kept, share, influence=tags.share_influence),
         Metric("cosine-agreement", True, vectors.cosines, mean, influence=vectors.of_cosines),
     )
 }  # fmt: skip
@@ -107,6 +119,12 @@ LABELLED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("image-classification", "regression"): ("spearman", "pearson", "mae", "rmse"),
     ("image-segmentation", ""): ("mean-iou", "pixel-accuracy"),
     ("object-detection", ""): ("map", "map-50"),
+    ("audio-classification", "single_label_classification"): (
+        "accuracy", "top-5-accuracy", "f1-macro", "f1-binary", "matthews",
+    ),
+    ("audio-classification", "multi_label_classification"): ("f1-micro",),
+    ("audio-classification", "regression"): ("spearman", "pearson", "mae", "rmse"),
+    ("automatic-speech-recognition", ""): ("wer", "cer"),
     ("custom", "single_label_classification"): (
         "accuracy", "f1-macro", "f1-binary", "matthews", "top-5-accuracy",
     ),
@@ -126,10 +144,17 @@ UNLABELLED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("image-segmentation", ""): ("pixel-agreement",),
     # The boxes that the reference is sure of are the truth.
     ("object-detection", ""): ("box-agreement",),
+    ("audio-classification", "single_label_classification"): ("agreement", "cosine-agreement"),
+    ("audio-classification", "multi_label_classification"): ("set-agreement", "cosine-agreement"),
+    ("audio-classification", "regression"): ("spearman", "pearson"),
+    ("automatic-speech-recognition", ""): ("word-agreement",),
     # One number per sample, and anything else.
     ("custom", "regression"): ("spearman", "pearson"),
     ("custom", ""): ("cosine-agreement", "agreement"),
 }
+
+#: Tasks whose answer may be one class of several.
+CLASSIFIED = frozenset(task for task, kind in LABELLED if kind == "single_label_classification")
 
 
 def find_metric(

@@ -100,7 +100,7 @@ def _album(spec: str) -> object:
         return [
             [row["label"], path.relative_to(root).as_posix(), sha256_file(path)]
             for row in table.rows(table.columns)
-            for path in [Path(str(row["image"]))]
+            for path in [Path(str(row[table.columns[0]]))]
         ]
 
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError
+from edgekit.evaluation.media import prepared_batches
 from edgekit.evaluation.pairs import sample_feeds
-from edgekit.evaluation.pictures import picture_batches
 from edgekit.pipeline.rows import used_rows
 from edgekit.quantization.recipes import Feeds
 from edgekit.runtime import load
@@ -173,7 +173,7 @@ def _sizes(source: Bundle, samples: Samples) -> Iterator[int]:
         )
         yield from repeat(each, len(samples))
         return
-    for feeds in picture_batches(manifest, samples, 1):
+    for feeds in prepared_batches(manifest, samples, 1):
         yield sum(array.nbytes for array in feeds.values())
 
 

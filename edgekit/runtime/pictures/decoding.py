@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import InputMismatch
 from edgekit.core.lazy import require
+from edgekit.runtime.opened import Beginnings, first_bytes, kind_of, opened_file, shown, told
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -33,12 +34,10 @@ MOST_PIXELS = 178_956_970
 # in memory. One of several scans, as every progressive one is, does not: libjpeg keeps the
 # coefficients of the whole picture, two bytes each, at whatever size it gives in the end.
 _MOST_JPEG_PIXELS = 1 << 30
-# What cannot be wound back, as a pipe, is read to its end first: this much at most.
-_MOST_PIPED = 1 << 29
 # In the `info` of a picture that was decoded smaller: (own, decoded) sizes, each (height, width).
 _OWN_SIZE = "edgekit: size of the file"
 # What a file begins with; dots stand for any byte.
-_BEGINNINGS: tuple[tuple[bytes, int, str], ...] = (
+_BEGINNINGS: Beginnings = (
     (b"\xff\xd8\xff", 0, "JPEG"),
     (b"\x89PNG\r\n\x1a\n", 0, "PNG"),
     (b"GIF87a", 0, "GIF"),
@@ -56,7 +55,7 @@ _BEGINNINGS: tuple[tuple[bytes, int, str], ...] = (
     *((b"P%d" % number, 0, "PPM") for number in range(1, 8)),
 )
 # Files that people give for pictures and that are none of the above.
-_OTHERS: tuple[tuple[bytes, int, str], ...] = (
+_OTHERS: Beginnings = (
     (b"ftyphei", 4, "a HEIC file"),
     (b"ftypmif1", 4, "a HEIF file"),
     (b"%PDF", 0, "a PDF file"),
@@ -106,8 +105,8 @@ def open_picture(item: object, *, grey: bool = False) -> Image:
         return _in_channels(_of_array(item), "The array", grey)
     if isinstance(item, str | os.PathLike):
         path = Path(item)
-        name = _shown(str(path))
-        with _file(path, name) as stream:
+        name = shown(str(path))
+        with opened_file(path, "picture") as stream:
             return _in_channels(_of_stream(stream, name), name, grey)
     if isinstance(item, bytes | bytearray | memoryview):
         name = "The picture"
@@ -150,44 +149,17 @@ def told_size(path: Path) -> tuple[int, int] | None:
 def looks_like_picture(path: Path) -> bool:
     """Whether a file begins as a picture does. Raises OSError."""
     with path.open("rb") as stream:
-        return _kind(stream.read(16), _BEGINNINGS) is not None
-
-
-@contextmanager
-def _file(path: Path, name: str) -> Iterator[BinaryIO]:
-    if str(path).startswith(("http:/", "https:/")):
-        raise InputMismatch(
-            f"{name} is an address; edgekit reads no pictures from the network.",
-            hint="Download it and give its path or its bytes.",
-        )
-    try:
-        stream = path.open("rb")
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputMismatch(
-            f"The picture {name} cannot be opened: {reason}.", hint="Check the path."
-        ) from error
-    with stream:
-        yield stream
+        return kind_of(stream.read(16), _BEGINNINGS) is not None
 
 
 def _of_stream(stream: BinaryIO, name: str) -> Image:
     from PIL import Image, JpegImagePlugin
 
-    try:
-        if not stream.seekable():
-            stream = _piped(stream, name)
-        head = stream.read(16)
-        stream.seek(0)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise InputMismatch(
-            f"The picture {name} cannot be read: {reason}.", hint="Save it as a file first."
-        ) from error
-    kind = _kind(head, _BEGINNINGS)
+    stream, head = first_bytes(stream, name, "picture")
+    kind = kind_of(head, _BEGINNINGS)
     if kind is None:
         raise InputMismatch(
-            f"{name} is not a picture: {_what(head)}.", hint=f"Give a {_READABLE} file."
+            f"{name} is not a picture: {told(head, _OTHERS)}.", hint=f"Give a {_READABLE} file."
         )
     with _decoding(name):
         try:
@@ -220,16 +192,6 @@ def _of_stream(stream: BinaryIO, name: str) -> Image:
         lying = _turn(image) in _SIDEWAYS
         upright.info[_OWN_SIZE] = own[::-1] if lying else own, (upright.height, upright.width)
     return upright
-
-
-def _piped(stream: BinaryIO, name: str) -> BinaryIO:
-    data = stream.read(_MOST_PIPED + 1)
-    if len(data) > _MOST_PIPED:
-        raise InputMismatch(
-            f"{name} is not a plain file and holds more than {_MOST_PIPED >> 20} MiB.",
-            hint="Save it as a file first.",
-        )
-    return io.BytesIO(data)
 
 
 def _one_scan(image: Image, stream: BinaryIO) -> bool:
@@ -278,9 +240,9 @@ def _decoding(name: str) -> Iterator[None]:
     except InputMismatch:
         raise
     except _BROKEN as error:
-        told = str(error).strip() or type(error).__name__
+        said = str(error).strip() or type(error).__name__
         raise InputMismatch(
-            f"{name} is a picture that cannot be decoded: {told.splitlines()[0][:200]}.",
+            f"{name} is a picture that cannot be decoded: {said.splitlines()[0][:200]}.",
             hint="Get the file again: it is cut off, broken, or of a kind that this Pillow lacks.",
         ) from error
 
@@ -341,23 +303,3 @@ def _in_channels(image: Image, name: str, grey: bool) -> Image:
         return image
     with _decoding(name):
         return image.convert(wanted)
-
-
-def _kind(head: bytes, table: tuple[tuple[bytes, int, str], ...]) -> str | None:
-    for begins, at, kind in table:
-        if head[at : at + len(begins)] == begins:
-            return kind
-    return None
-
-
-def _what(head: bytes) -> str:
-    if not head:
-        return "it is empty"
-    known = _kind(head, _OTHERS)
-    if known is not None:
-        return f"it is {known}"
-    return f"it begins with {head[:12].decode('utf-8', 'backslashreplace')!r}"
-
-
-def _shown(path: str) -> str:
-    return path if len(path) <= 250 else path[:249] + "…"

@@ -8,6 +8,7 @@ import numpy as np
 
 from edgekit.core.errors import BundleCorrupt, InputMismatch
 from edgekit.core.manifest import TensorSpec
+from edgekit.runtime.batching import fixed_batch
 from edgekit.runtime.options import refuse_options
 from edgekit.runtime.pictures.processor import Encoded, PictureProcessor
 from edgekit.runtime.pictures.rules import (
@@ -166,9 +167,3 @@ def check_graph(
         )
     check_places(rules, (height, width))
     return rules, (height, width)
-
-
-def fixed_batch(inputs: Sequence[TensorSpec], name: str) -> int | None:
-    """The rows that a graph takes at once, where it fixes them."""
-    size = next(spec.shape[0] for spec in inputs if spec.name == name)
-    return size if isinstance(size, int) else None

@@ -7,7 +7,6 @@ is the order of transformers' image processors, whose arithmetic they repeat.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -15,6 +14,7 @@ from typing import TypeAlias
 
 from edgekit.core._manifest_reader import PICTURE_OPS, PROCESSOR_KEYS
 from edgekit.core.errors import BundleCorrupt, BundleVersion, InputMismatch
+from edgekit.runtime.fields import UPGRADE, number, only, short, word_of
 
 #: Pillow's filters by the names that bundles use.
 FILTERS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
@@ -26,7 +26,6 @@ LAYOUTS = ("chw", "hwc")
 MOST_TENSOR_PIXELS = 1 << 26
 # No model reads more, and a number beyond says that the bundle is broken.
 _LONGEST_EDGE = 1 << 16
-_UPGRADE = "Upgrade edgekit on this device: pip install --upgrade edgekit-ml"
 _SIZES = (
     {"height", "width"},
     {"shortest_edge"},
@@ -219,8 +218,8 @@ def read_picture_rules(processor: Mapping[str, object]) -> PictureRules:
     """
     if processor.get("kind") != "image":
         raise BundleVersion(f"The processor is of kind {processor.get('kind')!r}, not 'image'.")
-    _only(processor, "processor", tuple(sorted(PROCESSOR_KEYS["image"])))
-    channels = _word(processor, "channels", tuple(CHANNELS), "rgb", "processor")
+    only(processor, "processor", tuple(sorted(PROCESSOR_KEYS["image"])))
+    channels = word_of(processor, "channels", tuple(CHANNELS), "rgb", "processor")
     listed = processor.get("ops", [])
     if not isinstance(listed, list | tuple):
         raise BundleCorrupt(f"processor.ops should be a list, got {listed!r}.")
@@ -239,7 +238,7 @@ def read_picture_rules(processor: Mapping[str, object]) -> PictureRules:
         raise BundleCorrupt(f"processor.post should be an object, got {post!r}.")
     return PictureRules(
         channels=channels,
-        layout=_word(processor, "layout", LAYOUTS, "chw", "processor"),
+        layout=word_of(processor, "layout", LAYOUTS, "chw", "processor"),
         ops=ops,
         inputs=_inputs(processor),
         post=post,
@@ -271,9 +270,9 @@ def _op(value: object, where: str, channels: int) -> Op:
     if not isinstance(word, str) or word not in _OPS:
         raise BundleVersion(
             f"{where} is {word!r}, which this edgekit does not know; it knows {', '.join(_OPS)}.",
-            hint=_UPGRADE,
+            hint=UPGRADE,
         )
-    _only(value, where, ("op", *PICTURE_OPS[word]))
+    only(value, where, ("op", *PICTURE_OPS[word]))
     return _OPS[word][1](value, where, channels)
 
 
@@ -287,14 +286,14 @@ def _resize(value: Mapping[str, object], where: str, channels: int) -> Op:
     edges = {str(key): _edge(size, str(key), f"{where}.size") for key in size}
     if "height" in edges:
         _check_area(edges["height"], edges["width"], where)
-    word = _word(value, "filter", FILTERS, "bilinear", where)
+    word = word_of(value, "filter", FILTERS, "bilinear", where)
     antialias = value.get("antialias", True)
     if not isinstance(antialias, bool):
         raise BundleCorrupt(f"{where}.antialias is true or false, got {antialias!r}.")
     if not antialias and word != "bilinear":
         raise BundleVersion(
             f"{where} asks for {word} without antialias; this edgekit has that for bilinear only.",
-            hint=_UPGRADE,
+            hint=UPGRADE,
         )
     return Resize(Size(**edges), word, antialias)
 
@@ -304,7 +303,7 @@ def _center_crop(value: Mapping[str, object], where: str, channels: int) -> Op:
 
 
 def _rescale(value: Mapping[str, object], where: str, channels: int) -> Op:
-    return Rescale(_number(value, "factor", where), _number(value, "offset", where, 0.0))
+    return Rescale(number(value, "factor", where), number(value, "offset", where, 0.0))
 
 
 def _normalize(value: Mapping[str, object], where: str, channels: int) -> Op:
@@ -315,7 +314,7 @@ def _normalize(value: Mapping[str, object], where: str, channels: int) -> Op:
 
 
 def _pad(value: Mapping[str, object], where: str, channels: int) -> Op:
-    return Pad(*_area(value, where), _number(value, "value", where, 0.0))
+    return Pad(*_area(value, where), number(value, "value", where, 0.0))
 
 
 _OPS: Mapping[str, tuple[type[Op], Callable[[Mapping[str, object], str, int], Op]]] = {
@@ -327,33 +326,12 @@ _OPS: Mapping[str, tuple[type[Op], Callable[[Mapping[str, object], str, int], Op
 }
 
 
-def _only(value: Mapping[str, object], where: str, known: tuple[str, ...]) -> None:
-    for key in value:
-        if key not in known:
-            raise BundleVersion(
-                f"{where} has the key {key!r}, which this edgekit does not know; it knows"
-                f" {', '.join(known)}.",
-                hint=_UPGRADE,
-            )
-
-
-def _word(
-    value: Mapping[str, object], key: str, choices: tuple[str, ...], default: str, where: str
-) -> str:
-    found = value.get(key, default)
-    if found not in choices:
-        raise BundleVersion(
-            f"{where}.{key} is {found!r}; this edgekit knows {', '.join(choices)}.", hint=_UPGRADE
-        )
-    return str(found)
-
-
 def _edge(value: Mapping[str, object], key: str, where: str) -> int:
     found = value.get(key)
     if isinstance(found, bool) or not isinstance(found, int) or not 0 < found <= _LONGEST_EDGE:
         raise BundleCorrupt(
             f"{where}.{key} should be a number of pixels from 1 to {_LONGEST_EDGE}, got"
-            f" {_short(found)}."
+            f" {short(found)}."
         )
     return found
 
@@ -372,31 +350,6 @@ def _check_area(height: int, width: int, where: str) -> None:
         )
 
 
-def _number(
-    value: Mapping[str, object], key: str, where: str, default: float | None = None
-) -> float:
-    found = value.get(key, default)
-    wrong = f"{where}.{key} should be a finite number, got {_short(found)}."
-    if isinstance(found, bool) or not isinstance(found, int | float):
-        raise BundleCorrupt(wrong)
-    try:
-        number = float(found)
-    except OverflowError as error:
-        raise BundleCorrupt(wrong) from error
-    if not math.isfinite(number):
-        raise BundleCorrupt(wrong)
-    return number
-
-
-def _short(value: object) -> str:
-    """A value for a message, however long it is."""
-    if isinstance(value, int) and value.bit_length() > 200:
-        # Python refuses to write out whole numbers of thousands of digits.
-        return f"a whole number of {value.bit_length()} bits"
-    shown = repr(value)
-    return shown if len(shown) <= 60 else shown[:57] + "..."
-
-
 def _per_channel(
     value: Mapping[str, object], key: str, where: str, channels: int
 ) -> tuple[float, ...]:
@@ -405,4 +358,4 @@ def _per_channel(
     listed = list(found) if isinstance(found, list | tuple) else [found] * channels
     if len(listed) != channels:
         raise BundleCorrupt(f"{where}.{key} should have {channels} numbers, got {found!r}.")
-    return tuple(_number({key: item}, key, where) for item in listed)
+    return tuple(number({key: item}, key, where) for item in listed)

@@ -20,14 +20,11 @@ from edgekit.runtime.tasks._base import (
     Answer,
     Options,
     check_keys,
-    choice_option,
-    count_option,
     label,
-    labels_of,
     pick_outputs,
     softmax,
 )
-from edgekit.runtime.tasks.classification import ACTIVATIONS
+from edgekit.runtime.tasks.classification import Ranking
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -61,27 +58,17 @@ class PictureTask(Protocol):
 class ImageClassification:
     """``[{"label", "score"}]``, the best ``top_k`` (5) first; ``top_k=None`` gives all."""
 
-    options = frozenset({"top_k", "function_to_apply"})
+    options = Ranking.options
     per_pixel = False
 
     def __init__(self, context: PictureContext) -> None:
         check_keys(context.post, "activation", "top_k")
         self.outputs = pick_outputs(context, "logits")
-        self._labels = labels_of(context, self.outputs[0])
-        self._activation = choice_option(context.post, "activation", list(ACTIVATIONS), "softmax")
-        self._top_k = count_option(context.post, "top_k", 5)
+        self._ranking = Ranking(context, self.outputs[0])
 
     def answer(self, outputs: Sequence[Array], size: tuple[int, int], options: Options) -> object:
         """See `PictureTask.answer`."""
-        name = choice_option(options, "function_to_apply", list(ACTIVATIONS), self._activation)
-        scores = ACTIVATIONS[name](outputs[0])
-        every = "top_k" in options and options["top_k"] is None
-        limit = len(scores) if every else count_option(options, "top_k", self._top_k)
-        order = np.argsort(-scores, kind="stable")[:limit]
-        return [
-            {"label": label(self._labels, int(index)), "score": float(scores[index])}
-            for index in order
-        ]
+        return self._ranking.answer(outputs[0], options)
 
 
 class ImageEmbedding:

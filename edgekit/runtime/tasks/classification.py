@@ -11,6 +11,7 @@ from edgekit.runtime.session import Array
 from edgekit.runtime.tasks._base import (
     Context,
     Options,
+    Reads,
     Row,
     check_keys,
     choice_option,
@@ -72,6 +73,32 @@ class Classification:
     def alone(self, answer: object, item: object) -> object:
         """A list around the one answer, but for the dict form, which transformers leaves bare."""
         return [answer] if isinstance(answer, dict) and not isinstance(item, Mapping) else answer
+
+
+class Ranking:
+    """``[{"label", "score"}]`` of logits, the best ``top_k`` (5) first; ``top_k=None`` gives all.
+
+    What pictures and sounds are classified with; texts are answered with the best alone.
+    """
+
+    options = frozenset({"top_k", "function_to_apply"})
+
+    def __init__(self, context: Reads, output: str) -> None:
+        self._labels = labels_of(context, output)
+        self._activation = choice_option(context.post, "activation", list(ACTIVATIONS), "softmax")
+        self._top_k = count_option(context.post, "top_k", 5)
+
+    def answer(self, logits: Array, options: Options) -> list[dict[str, object]]:
+        """The best classes. Raises ConfigError for options with a wrong value."""
+        name = choice_option(options, "function_to_apply", list(ACTIVATIONS), self._activation)
+        scores = ACTIVATIONS[name](logits)
+        every = "top_k" in options and options["top_k"] is None
+        limit = len(scores) if every else count_option(options, "top_k", self._top_k)
+        order = np.argsort(-scores, kind="stable")[:limit]
+        return [
+            {"label": label(self._labels, int(index)), "score": float(scores[index])}
+            for index in order
+        ]
 
 
 def _sigmoid(logits: Array) -> NDArray[np.float32]:

@@ -95,10 +95,14 @@ class FillMask:
 
     def _decode(self, ids: list[int], *, skip_special_tokens: bool = False) -> str:
         text = self._processor.decode(ids, skip_special_tokens=skip_special_tokens)
-        if self._mend:
-            for spaced in _SPACING[:4]:
-                text = text.replace(spaced, spaced[1:])
-            text = text.replace(" ' ", "'")
-            for spaced in _SPACING[4:]:
-                text = text.replace(spaced, spaced[1:])
-        return text
+        return mend_spacing(text) if self._mend else text
+
+
+def mend_spacing(text: str) -> str:
+    """English text without the blanks that tokens leave before marks and endings."""
+    for spaced in _SPACING[:4]:
+        text = text.replace(spaced, spaced[1:])
+    text = text.replace(" ' ", "'")
+    for spaced in _SPACING[4:]:
+        text = text.replace(spaced, spaced[1:])
+    return text

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from edgekit.core.errors import InputMismatch
+from edgekit.runtime import opened
 from edgekit.runtime.pictures import decoding
 from edgekit.runtime.pictures.decoding import looks_like_picture, open_picture, own_size
 from tests.runtime.pictures.conftest import draw, stored
@@ -232,7 +233,7 @@ def test_pipes_are_read_to_their_end(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert same(open_picture(_piped(data, tmp_path / "a")), image)
     with pytest.raises(InputMismatch, match="not a picture"):
         open_picture(_piped(b"words", tmp_path / "b"))
-    monkeypatch.setattr(decoding, "_MOST_PIPED", 1 << 7)
+    monkeypatch.setattr(opened, "_MOST_PIPED", 1 << 7)
     with pytest.raises(InputMismatch, match="not a plain file"):
         open_picture(_piped(data, tmp_path / "c"))
 
