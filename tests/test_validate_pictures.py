@@ -196,8 +196,8 @@ def test_categories_that_the_model_does_not_know(shared: Path, tmp_path: Path) -
         "categories": [{"id": 1, "name": "unicorn"}],
     }
     (tmp_path / "boxes.json").write_text(json.dumps(content))
-    with pytest.raises(ConfigError, match=r"'unicorn' is unknown to the model.*cat, dog") as caught:
+    with pytest.raises(ConfigError, match=r"'unicorn' is unknown to the model.*cat, dog") as told:
         edgekit.validate(
             bundle, reference=str(source), data=str(tmp_path / "boxes.json"), latency=False
         )
-    assert caught.value.exit_code == 2
+    assert told.value.exit_code == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -70,7 +70,7 @@ class MaskTruths:
 def reduces_labels(manifest: Manifest) -> bool:
     """Whether masks of DATA count the bundle's classes from 1, as its processor does."""
     post = (manifest.processor or {}).get("post")
-    return isinstance(post, dict) and post.get("reduce_labels") is True
+    return isinstance(post, Mapping) and post.get("reduce_labels") is True
 
 
 def check_truths(samples: Samples) -> None:
@@ -195,7 +195,7 @@ def box_truths(
         boxes = [cast("Boxes", label) for label in samples.labels]
         return [np.array(one.rows, dtype=np.float64).reshape(-1, 6) for one in boxes]
     post = (manifest.processor or {}).get("post")
-    told = post.get("threshold") if isinstance(post, dict) else None
+    told = post.get("threshold") if isinstance(post, Mapping) else None
     least = float(told) if isinstance(told, int | float) else _SURE
     found: list[Truth] = []
     for one in reference:

@@ -682,3 +682,14 @@ def test_wrong_options(
         build(small.reference, small.output, **options)  # type: ignore[arg-type]
     assert told in f"{caught.value.message} {caught.value.hint}"
     assert small.nothing_left()
+
+
+def test_processor_reaches_the_export(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module's own processing is declared to `build` as to `export`."""
+
+    def refuse(*_: object, **options: object) -> None:
+        raise ConfigError(f"with {options['processor']}")
+
+    monkeypatch.setattr("edgekit.pipeline.building.export", refuse)
+    with pytest.raises(ConfigError, match=r"with .*net\.toml"):
+        build("net.py:build", tmp_path / "b", processor=tmp_path / "net.toml", cache=False)

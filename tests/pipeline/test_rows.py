@@ -105,13 +105,14 @@ def test_features_of_pictures_are_judged_on_pictures(tmp_path: Path) -> None:
         check_rows(bundle, str(tmp_path / "t.csv"), None)
 
 
-def test_boxes_are_not_judged_on_data(tmp_path: Path) -> None:
-    """They calibrate, though."""
+def test_boxes_are_judged_on_data(tmp_path: Path) -> None:
+    """Pictures alone are enough: without boxes those of the original are the truth."""
     bundle = picture_bundle(tmp_path / "b", "object-detection")
     data = str(album(tmp_path / "album", 3))
-    with pytest.raises(ConfigError, match="no metric for object-detection"):
-        check_rows(bundle, data, None)
+    check_rows(bundle, data, None)
     check_rows(bundle, data, None, judged=False)
+    with pytest.raises(ConfigError, match="looks like labels"):
+        check_rows(bundle, data, None, labels_wanted=True)
 
 
 def test_two_towers_are_not_judged_on_data(tmp_path: Path) -> None:
