@@ -50,7 +50,7 @@ def settle_axes(
         case = _run(session, inputs, found, {**found.sizes, **dict.fromkeys(group, other)}, seed)
         if case is not None:
             cases.append(case)
-            became |= {symbol: group[0] for symbol in group[1:]}
+            became |= dict.fromkeys(group[1:], group[0])
             stuck = [symbol for symbol in stuck if symbol not in group]
     became |= {symbol: found.sizes[symbol] for symbol in stuck if symbol not in told}
     settled = tuple(
