@@ -25,10 +25,8 @@ from edgekit.core.errors import (
 )
 from edgekit.core.manifest import MANIFEST_NAME, Component, TensorSpec
 from edgekit.core.onnx_file import check_onnx, model_bytes, model_files
-from edgekit.core.results import Parity
-from edgekit.core.tolerance import Tolerance, tolerance_for
 from edgekit.exporters.declared import Declared, fit_declared
-from edgekit.exporters.exported import Array, Exported, GoldenBatch
+from edgekit.exporters.exported import Exported, GoldenBatch
 from edgekit.exporters.imported_axes import Axes, settle_axes
 from edgekit.exporters.imported_inputs import (
     Feeds,
@@ -37,9 +35,10 @@ from edgekit.exporters.imported_inputs import (
     drawn_feeds,
     name_axes,
 )
+from edgekit.exporters.imported_parity import SAMPLES, compare_runs
 from edgekit.graph.onnx_foreign import ForeignModel, Port, check_foreign, read_foreign
 from edgekit.runtime.engines import onnxruntime
-from edgekit.runtime.golden import GOLDEN_NAME, distance
+from edgekit.runtime.golden import GOLDEN_NAME
 from edgekit.runtime.session import Session, contiguous
 from edgekit.sources.inputs import InputSpec
 
@@ -48,7 +47,6 @@ GRAPH = "model.onnx"
 AS_WRITTEN: Mapping[str, object] = {"graph_optimization": "none"}
 # In a golden file of 8 MiB stand the inputs, the reference and the bundle's own answer.
 _GOLDEN_BYTES = 8_100_000
-_SAMPLES = "Give inputs that it takes with --samples FILE.npz, one array per input"
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +100,7 @@ def import_model(
         cases = [found, *others]
         component = replace(component, outputs=_settled(component, cases))
         with closing(_open(directory / GRAPH, path, {})) as session:
-            parity, notes = _compare(session, cases, model.precision, path)
+            parity, notes = compare_runs(session, cases, model.precision, path)
     notes += axes.notes
     golden = _golden(found)
     if golden is None:
@@ -264,7 +262,7 @@ def _first_run(
     raise SourceError(
         f"{path} runs on none of the made-up inputs of its declared shapes ({told}):"
         f" {_engine_says(first)}",
-        hint=f"{_SAMPLES}, or fix sizes with --input NAME=DTYPE:DIM,DIM….",
+        hint=f"{SAMPLES}, or fix sizes with --input NAME=DTYPE:DIM,DIM….",
     ) from first
 
 
@@ -337,69 +335,6 @@ def _batched(
     if unnamed and "batch" not in dims and size == shape[0] != 1:
         return ("batch", *dims[1:])
     return tuple(dims)
-
-
-def _compare(
-    session: Session, cases: Sequence[Sampled], precision: str, path: Path
-) -> tuple[tuple[Parity, ...], tuple[str, ...]]:
-    """How far the model, as apps will load it, is from itself as it was written.
-
-    Raises SourceError where it is farther than the precision allows, or answers with chance.
-    """
-    rows: list[Parity] = []
-    broken: set[str] = set()
-    rule = tolerance_for(precision)
-    for case in cases:
-        shape = {name: array.shape for name, array in case.inputs.items()}
-        answers, again = session.run(case.inputs), session.run(case.inputs)
-        for name, reference in case.outputs.items():
-            answer = answers[name]
-            _refuse_chance(path, name, answer, again[name], rule)
-            if not np.isfinite(reference.astype(np.float64)).all():
-                broken.add(name)
-                continue
-            max_abs, cosine = distance(answer, reference)
-            if not rule.accepts(max_abs=max_abs, max_reference=_scale(reference), cosine=cosine):
-                raise SourceError(
-                    f"ONNX Runtime's optimisations change the answers of {path}: {name} is off by"
-                    f" {max_abs:.3g} (cosine {cosine:.6f}), allowed for {precision}:"
-                    f" {rule.describe()}.",
-                    hint="Export the model again in float32, or report it to ONNX Runtime.",
-                )
-            rows.append(Parity(shape, name, max_abs, cosine, _agreement(answer, reference)))
-    notes = (
-        (
-            f"On these inputs {', '.join(sorted(broken))} held NaN or infinities, which nothing can"
-            f" be compared with. {_SAMPLES}.",
-        )
-        if broken
-        else ()
-    )
-    return tuple(rows), notes
-
-
-def _refuse_chance(path: Path, name: str, answer: Array, again: Array, rule: Tolerance) -> None:
-    same = answer.shape == again.shape
-    if same and np.array_equal(answer, again, equal_nan=answer.dtype.kind == "f"):
-        return
-    moved, cosine = distance(again, answer) if same else (float("inf"), 0.0)
-    if not same or not rule.accepts(max_abs=moved, max_reference=_scale(answer), cosine=cosine):
-        raise SourceError(
-            f"{path} does not repeat its own answer: {name} differs by {moved:.3g} between two"
-            " runs.",
-            hint="Remove what is random in the graph (Dropout in training mode, RandomNormal); a"
-            " state belongs into inputs and outputs.",
-        )
-
-
-def _scale(array: Array) -> float:
-    return float(np.abs(array.astype(np.float64)).max()) if array.size else 0.0
-
-
-def _agreement(answer: Array, reference: Array) -> float | None:
-    if reference.ndim < 2 or reference.shape[-1] < 2 or not reference.size:
-        return None
-    return float(np.mean(answer.argmax(-1) == reference.argmax(-1)))
 
 
 def _golden(found: Sampled) -> GoldenBatch | None:

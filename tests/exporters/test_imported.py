@@ -177,20 +177,24 @@ def test_model_that_takes_no_made_up_input(tmp_path: Path) -> None:
 
 def test_dimensions_that_only_vary_together_are_one(tmp_path: Path) -> None:
     """Two names in the graph of one and the same axis."""
-    made = counter()
-    made.graph.input[1].type.tensor_type.shape.dim[0].dim_param = "other"
+    made = model(
+        [helper.make_node("Concat", ["x", "state"], ["y"], axis=1)],
+        {"x": (FLOAT, ("batch", 4)), "state": (FLOAT, ("other", 4))},
+        {"y": (FLOAT, ("other", 8))},
+    )
     found = bring(made, tmp_path).exported
     assert [spec.shape for spec in found.component.inputs] == [("batch", 4), ("batch", 4)]
+    assert found.component.outputs[0].shape == ("batch", 8)
     assert any("only vary together are one: other and batch" in note for note in found.notes)
 
 
 def test_what_somebody_declares_to_vary_stays(tmp_path: Path) -> None:
     """Where no other size was taken here, it is told."""
     made = model(
-        [helper.make_node("Add", ["x", "w"], ["y"])],
+        [helper.make_node("MatMul", ["x", "w"], ["y"])],
         {"x": (FLOAT, (None,))},
-        {"y": (FLOAT, (None,))},
-        {"w": np.ones(16, np.float32)},
+        {"y": (FLOAT, (2,))},
+        {"w": np.ones((16, 2), np.float32)},
     )
     specs = parse_inputs(["x=float32:length"])
     sample = {"x": np.ones(16, np.float32)}

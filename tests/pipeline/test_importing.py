@@ -272,17 +272,26 @@ def test_speed_is_against_the_model_itself(imported: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_build_starts_from_a_file(file: Path, tmp_path: Path) -> None:
-    """And from the bundle that was imported from it."""
-    for name, source in (("one", file), ("two", tmp_path / "b")):
-        if name == "two":
-            edgekit.import_onnx(file, tmp_path / "b")
-        result = edgekit.build(
-            str(source), tmp_path / name, engine="onnxruntime", threads=1, cache=False,
-            data=rows(tmp_path / "d.npz", 2000), max_drop="5%",
-        )  # fmt: skip
-        assert result.verdict == "pass"
-        assert result.steps[0].step == "import"
-        assert result.validation is not None
-        assert result.validation.reference["kind"] == "onnx"
-        check_schema_of("build", to_json(result))
+@pytest.mark.parametrize("kind", ["file", "bundle"])
+def test_build_starts_from_what_was_imported(kind: str, file: Path, tmp_path: Path) -> None:
+    """The ONNX file, or the bundle that was made of it."""
+    source = file
+    if kind == "bundle":
+        source = tmp_path / "b"
+        edgekit.import_onnx(file, source)
+    result = edgekit.build(
+        str(source), tmp_path / "out", engine="onnxruntime", threads=1, cache=False,
+        overrides=['precisions=["fp32"]'], data=rows(tmp_path / "d.npz", 1000), max_drop="5%",
+    )  # fmt: skip
+    assert result.verdict == "pass"
+    assert result.steps[0].step == "import"
+    assert result.validation is not None
+    assert result.validation.reference["kind"] == "onnx"
+    check_schema_of("build", to_json(result))
+
+
+def test_build_starts_from_no_other_bundle(imported: Path, tmp_path: Path) -> None:
+    """What was compiled is no source."""
+    edgekit.compile(imported, tmp_path / "c")
+    with pytest.raises(ConfigError, match="of the stage compiled"):
+        edgekit.build(str(tmp_path / "c"), tmp_path / "out", cache=False)
