@@ -690,6 +690,6 @@ def test_processor_reaches_the_export(tmp_path: Path, monkeypatch: pytest.Monkey
     def refuse(*_: object, **options: object) -> None:
         raise ConfigError(f"with {options['processor']}")
 
-    monkeypatch.setattr("edgekit.pipeline.building.export", refuse)
+    monkeypatch.setattr("edgekit.pipeline.builds.rungs.export", refuse)
     with pytest.raises(ConfigError, match=r"with .*net\.toml"):
         build("net.py:build", tmp_path / "b", processor=tmp_path / "net.toml", cache=False)

@@ -19,7 +19,6 @@ from edgekit.pipeline.builds.keys import (
     data_key,
     host_key,
     metric_key,
-    processor_key,
     source_key,
     versions_key,
 )
@@ -165,15 +164,3 @@ def test_a_folder_with_a_table_of_pictures_has_no_key(tmp_path: Path) -> None:
     (tmp_path / "data" / "train.csv").write_text("image,label\n../a.png,x\n")
     assert data_key(str(tmp_path / "data"), pictures=True) is None
     assert data_key(str(tmp_path / "data")) is not None
-
-
-def test_declared_processor_is_its_content(tmp_path: Path) -> None:
-    """Nothing without one; one that is not there is told."""
-    path = tmp_path / "p.toml"
-    with pytest.raises(ConfigError, match=r"p\.toml is not there"):
-        processor_key(path)
-    path.write_text("a = 1")
-    first = processor_key(path)
-    path.write_text("a = 2")
-    assert first != processor_key(path)
-    assert processor_key(None) == {}
