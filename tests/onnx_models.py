@@ -70,6 +70,72 @@ def counter() -> onnx.ModelProto:
     )
 
 
+def recurrent(*, forgetful: bool = False) -> onnx.ModelProto:
+    """A recurrent layer with its state in and out; a forgetful one has lost what it multiplies."""
+    random = np.random.default_rng(2)
+    weights = {
+        "w": random.normal(size=(1, 5, 4)).astype(np.float32),
+        "r": random.normal(size=(1, 5, 5)).astype(np.float32) * (not forgetful),
+    }
+    return model(
+        [helper.make_node("RNN", ["x", "w", "r", "", "", "state"], ["", "stateN"], hidden_size=5)],
+        {"x": (FLOAT, (1, 1, 4)), "state": (FLOAT, (1, 1, 5))},
+        {"stateN": (FLOAT, (1, 1, 5))},
+        weights,
+    )
+
+
+def findings() -> onnx.ModelProto:
+    """Where an input is above 100, which noise never is, and the input without what is below 0."""
+    return model(
+        [
+            helper.make_node("Relu", ["x"], ["y"]),
+            helper.make_node("Greater", ["x", "bound"], ["above"]),
+            helper.make_node("NonZero", ["above"], ["places"]),
+        ],
+        {"x": (FLOAT, ("batch", 8))},
+        {"y": (FLOAT, ("batch", 8)), "places": (INT64, (2, None))},
+        {"bound": np.array(100, np.float32)},
+    )
+
+
+def masked() -> onnx.ModelProto:
+    """Scores, and scores of classes that are ruled out."""
+    return model(
+        [
+            helper.make_node("Relu", ["x"], ["y"]),
+            helper.make_node("Sub", ["x", "x"], ["nothing"]),
+            helper.make_node("Log", ["nothing"], ["ruled"]),
+        ],
+        {"x": (FLOAT, ("batch", 8))},
+        {"y": (FLOAT, ("batch", 8)), "ruled": (FLOAT, ("batch", 8))},
+    )
+
+
+def switched() -> onnx.ModelProto:
+    """One of two branches, by a sampling rate."""
+
+    def branch(kind: str) -> onnx.GraphProto:
+        return helper.make_graph(
+            [helper.make_node(kind, ["x"], ["out"])],
+            kind,
+            [],
+            [helper.make_tensor_value_info("out", FLOAT, ("batch", 4))],
+        )
+
+    return model(
+        [
+            helper.make_node("Equal", ["sr", "usual"], ["is_usual"]),
+            helper.make_node(
+                "If", ["is_usual"], ["y"], then_branch=branch("Relu"), else_branch=branch("Neg")
+            ),
+        ],
+        {"x": (FLOAT, ("batch", 4)), "sr": (INT64, ()), "times": (INT64, ())},
+        {"y": (FLOAT, ("batch", 4))},
+        {"usual": np.array(16_000, np.int64)},
+    )
+
+
 def custom_operator() -> onnx.ModelProto:
     """A node of somebody's own domain."""
     return model(

@@ -18,7 +18,7 @@ from torch import Tensor
 import edgekit
 from edgekit.core.manifest import Component
 from edgekit.core.tolerance import tolerance_for
-from edgekit.runtime.golden import distance
+from edgekit.runtime.golden import distance, row_length
 from edgekit.runtime.session import Array
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.opening import open_source
@@ -166,6 +166,7 @@ def _compare(what: str, wanted: Tensor, got: Array, mask: Tensor | None) -> None
     largest = float(np.abs(expected).max())
     assert largest > 0, what
     rule = tolerance_for("fp32")
-    assert rule.accepts(max_abs=max_abs, max_reference=largest, cosine=cosine), (
+    row = row_length(expected)
+    assert rule.accepts(max_abs=max_abs, max_reference=largest, cosine=cosine, row=row), (
         f"{what}: off by {max_abs:.3g} of {largest:.3g}"
     )

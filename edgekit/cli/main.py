@@ -24,7 +24,10 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "validate": ("validating", "Judge a bundle's accuracy and speed against the original model."),
     "bench": ("benching", "Compare latency and memory of bundles and the original, fairly."),
     "report": ("reporting", "Render a result, or a bundle's evidence, as a page to send."),
-    "build": ("building", "From a PyTorch model to the best bundle for a target, in one go."),
+    "build": (
+        "building",
+        "From a PyTorch or ONNX model to the best bundle for a target, in one go.",
+    ),
     "run": ("running", "Predict from the shell."),
     "inspect": ("inspecting", "Tell what a bundle is, without loading its model."),
     "verify": ("verifying", "Check a bundle's files and its golden answers on this device."),

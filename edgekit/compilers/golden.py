@@ -11,7 +11,7 @@ from edgekit.core.errors import CompileError
 from edgekit.core.manifest import Component, TensorSpec
 from edgekit.core.tolerance import Tolerance
 from edgekit.runtime.batching import batch_symbol
-from edgekit.runtime.golden import distance
+from edgekit.runtime.golden import distance, row_length
 from edgekit.runtime.session import Array, contiguous
 
 _MASK = "attention_mask"
@@ -97,10 +97,12 @@ def compare(
         )
     max_abs, cosine = distance(answer[tuple(slice(size) for size in wanted.shape)], wanted)
     scale = float(np.abs(wanted).max()) if wanted.size else 0.0
-    if not rule.accepts(max_abs=max_abs, max_reference=scale, cosine=cosine):
+    row = row_length(wanted)
+    if not rule.accepts(max_abs=max_abs, max_reference=scale, cosine=cosine, row=row):
         raise CompileError(
             f"The compiled model answers differently from {whose}: {name} is off by"
-            f" {max_abs:.3g} (cosine {cosine:.6f}), allowed for {precision}: {rule.describe()}.",
+            f" {max_abs:.3g} (cosine {cosine:.6f}), allowed for {precision}:"
+            f" {rule.describe(row)}.",
             hint="Choose a more exact precision with --set, or another engine.",
         )
 

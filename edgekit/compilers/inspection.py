@@ -10,17 +10,13 @@ from typing import TYPE_CHECKING
 
 from edgekit.core.errors import CompileError
 from edgekit.core.lazy import require
-from edgekit.graph.onnx_nodes import all_nodes
+from edgekit.graph.onnx_nodes import all_nodes, stored_tensors
+from edgekit.graph.onnx_precision import precision_of
 
 if TYPE_CHECKING:
     import onnx
 
 _STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml"})
-_QUANTIZED = frozenset(
-    {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearMatMul", "QLinearConv", "MatMulInteger",
-     "ConvInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat", "DequantizeLinear"}
-)  # fmt: skip
-_BLOCKWISE = "MatMulNBits"
 _CONVOLUTIONS = ("Conv", "FusedConv", "ConvTranspose")
 
 
@@ -29,7 +25,7 @@ class GraphSummary:
     """The nodes of a graph and its subgraphs, counted.
 
     ``foreign`` holds the operators outside the ONNX standard, as ``domain:name``; ``quantized`` is
-    "int8", "int4" or None; ``half`` says whether weights are stored in half precision; ``traces``
+    "int8", "int4" or None; ``half`` says whether its floats are in half precision; ``traces``
     whether nodes carry notes of where they come from, which may hold paths of the build machine.
     """
 
@@ -70,23 +66,19 @@ def summarise(model: onnx.ModelProto) -> GraphSummary:
     """The summary of a loaded model."""
     operators: Counter[str] = Counter()
     foreign: set[str] = set()
-    bits: set[int] = set()
     traces = bool(model.metadata_props or model.graph.doc_string)
     for node in nodes(model):
         operators[node.op_type] += 1
         if node.domain not in _STANDARD:
             foreign.add(f"{node.domain}:{node.op_type}")
-        if node.op_type == _BLOCKWISE:
-            bits.update(item.i for item in node.attribute if item.name == "bits")
         traces = traces or bool(node.metadata_props or node.doc_string)
-    quantized = "int8" if not _QUANTIZED.isdisjoint(operators) or bits else None
-    half = _half_precision()
+    precision = precision_of(nodes(model), stored_tensors(model))
     return GraphSummary(
         opset=next((item.version for item in model.opset_import if item.domain in _STANDARD), 0),
         operators=dict(operators),
         foreign=tuple(sorted(foreign)),
-        quantized="int4" if 4 in bits else quantized,
-        half=any(tensor.data_type == half for tensor in model.graph.initializer),
+        quantized=precision if precision in ("int8", "int4") else None,
+        half=precision == "fp16",
         traces=traces,
     )
 
@@ -96,7 +88,3 @@ def nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
     yield from all_nodes(model.graph.node)
     for function in model.functions:
         yield from all_nodes(function.node)
-
-
-def _half_precision() -> int:
-    return int(require("onnx", "build").TensorProto.FLOAT16)

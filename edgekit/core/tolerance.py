@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -10,13 +11,18 @@ from edgekit.core.errors import ConfigError
 
 Precision = Literal["fp32", "bf16", "fp16", "int8", "int4"]
 
+# Of rows with fewer numbers a cosine alone says little: of a single one no more than its sign.
+FEW = 16
+
 
 @dataclass(frozen=True)
 class Tolerance:
     """A rule for one pair of arrays.
 
     ``max_abs``: the largest difference is at most ``relative * max|reference| + absolute``.
-    ``cosine``: the cosine of the flattened arrays is at least ``minimum``.
+    ``cosine``: the cosine of the flattened arrays, all rows and samples as one vector, is at least
+    ``minimum``. Where a row has fewer than `FEW` numbers (probabilities, the logits of a few
+    classes) the largest difference is bounded besides, by `most`: 0.95 and 0.01 have a cosine of 1.
     """
 
     kind: Literal["max_abs", "cosine"]
@@ -24,18 +30,42 @@ class Tolerance:
     absolute: float = 0.0
     minimum: float = 0.0
 
-    def accepts(self, *, max_abs: float, max_reference: float, cosine: float) -> bool:
-        """Whether a measured difference is within the rule; NaN is never."""
-        if self.kind == "max_abs":
-            return max_abs <= self.relative * max_reference + self.absolute
-        # A constant-zero pair has no direction: its cosine is reported as NaN and both agree.
-        return cosine >= self.minimum or max_abs == 0.0
+    def accepts(self, *, max_abs: float, max_reference: float, cosine: float, row: int) -> bool:
+        """Whether a measured difference is within the rule; NaN is never.
 
-    def describe(self) -> str:
-        """The rule in a few characters, for tables and messages."""
+        `row` is how many numbers one row (sample) of the output has.
+        """
+        if self.kind == "max_abs":
+            return max_abs <= self.most(max_reference)
+        # A constant-zero pair has no direction: its cosine is reported as NaN and both agree.
+        if max_abs == 0.0:
+            return True
+        return cosine >= self.minimum and (row >= FEW or max_abs <= self.most(max_reference))
+
+    def most(self, max_reference: float) -> float:
+        """The largest difference from a reference that is allowed; of a cosine, in short rows.
+
+        There it is twice as far as two vectors of one length and that cosine lie apart, for the
+        length may differ too: of int8 28 % of the largest value that the reference has in all
+        rows, and 0.028 for references next to nothing, where no proportion tells anything.
+        """
+        if self.kind == "max_abs":
+            return self.relative * max_reference + self.absolute
+        spread = self._spread()
+        return spread * max_reference + spread / 10
+
+    def describe(self, row: int = FEW) -> str:
+        """The rule for rows of so many numbers in a few characters, for tables and messages."""
         if self.kind == "max_abs":
             return f"max |Δ| ≤ {self.relative:g}·max|ref| + {self.absolute:g}"
-        return f"cosine ≥ {self.minimum:g}"
+        told = f"cosine ≥ {self.minimum:g}"
+        if row >= FEW:
+            return told
+        spread = self._spread()
+        return f"{told}, max |Δ| ≤ {spread:.2g}·max|ref| + {spread / 10:.2g}"
+
+    def _spread(self) -> float:
+        return 2 * math.sqrt(2 * max(0.0, 1 - self.minimum))
 
     def to_json(self) -> dict[str, object]:
         """The rule as the manifest holds it."""

@@ -13,6 +13,7 @@ from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import TensorSpec
 from edgekit.core.onnx_file import names_onnx
+from edgekit.evaluation.imported_child import imported_command
 from edgekit.evaluation.measuring import Measuring
 from edgekit.evaluation.natural import data_workloads
 from edgekit.evaluation.reference import Mode, declared_inputs, source_task
@@ -27,6 +28,7 @@ from edgekit.runtime.workloads import (
     save_workloads,
     sweep_workloads,
 )
+from edgekit.sources.imported_file import find_imported
 
 REFERENCE = "pytorch"
 IMPORTED = "imported"
@@ -203,9 +205,19 @@ def reference_entrants(
     folder: Path,
     threads: int,
 ) -> list[Entrant]:
-    """The original in PyTorch, once for every mode."""
+    """The original in PyTorch, once for every mode; an imported model on ONNX Runtime.
+
+    Raises ConfigError or SourceError for an ONNX file that no engine may be given.
+    """
     path = folder / "reference.safetensors"
     save_workloads(workloads, path)
+    if source.mode == "imported":
+        found = find_imported(source.spec)
+        known = {
+            "sha256": found.sha256, "precision": found.precision, "parameter_bytes": found.bytes,
+        }  # fmt: skip
+        command = imported_command(found.path, path, threads, known)
+        return [Entrant(IMPORTED, command, child_environment())]
     # Waiting OpenMP threads that spin starve the ones that work when a core is taken.
     environment = child_environment(
         OMP_WAIT_POLICY="PASSIVE",

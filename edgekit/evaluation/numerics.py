@@ -5,20 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edgekit.core.measurements import Numerics
-from edgekit.core.tolerance import Tolerance
+from edgekit.core.tolerance import FEW, Tolerance
 from edgekit.evaluation.reference import Reference
+from edgekit.runtime.golden import row_length
 from edgekit.runtime.model import Model
 from edgekit.runtime.session import Array
 
 Floats = NDArray[np.float64]
 # How logits become probabilities: of classes that exclude each other, or of each by itself.
 Likelihood = Literal["softmax", "sigmoid"]
+
+
+class Used(NamedTuple):
+    """How far two models lie apart in an output, how far they may, and of what."""
+
+    apart: float
+    allowed: float
+    what: str
 
 
 @dataclass
@@ -43,6 +52,12 @@ class Distance:
     _choices: int = 0
     _divergence: float = 0.0
     _distributions: int = 0
+    _row: int = FEW
+
+    @property
+    def row(self) -> int:
+        """How many numbers the shortest row had, `FEW` at most."""
+        return self._row
 
     def add(
         self,
@@ -66,6 +81,7 @@ class Distance:
 
     def _add(self, x: Floats, y: Floats, *, choices: bool, likelihood: Likelihood | None) -> float:
         difference = np.abs(x - y)
+        self._row = min(self._row, row_length(x))
         gap = float(difference.max())
         self.max_abs = larger(self.max_abs, gap)
         self.max_reference = larger(self.max_reference, float(np.abs(x).max()))
@@ -110,27 +126,34 @@ class Distance:
             agreement = found.argmax_agreement
             return agreement is None or agreement >= (rule.minimum or 1.0)
         return rule.accepts(
-            max_abs=found.max_abs, max_reference=self.max_reference, cosine=found.cosine
+            max_abs=found.max_abs,
+            max_reference=self.max_reference,
+            cosine=found.cosine,
+            row=self._row,
         )
 
-    def used(self, rule: Tolerance) -> tuple[float, float]:
-        """(how far the two lie apart, how far they may), NaN for outputs of two shapes.
+    def used(self, rule: Tolerance) -> Used:
+        """How much of the rule is used up, NaN for outputs of two shapes.
 
-        Of ``max_abs`` the largest difference; of a cosine 1 − cosine; of exact outputs the share
-        of elements that differ.
+        Of ``max_abs`` it is of the largest difference; of a cosine of 1 − cosine, or of the largest
+        difference where short rows fail by that alone; of exact outputs of the share of elements
+        that differ.
         """
         found = self.numerics()
         if self.mismatch is not None:
-            return math.nan, 0.0
+            return Used(math.nan, 0.0, "the largest difference")
         if self.exact:
             agreement = found.argmax_agreement
             differing = 0.0 if agreement is None else 1 - agreement
-            return differing, round(1 - (rule.minimum or 1.0), 12)
-        if rule.kind == "max_abs":
-            return found.max_abs, rule.relative * self.max_reference + rule.absolute
+            allowed = round(1 - (rule.minimum or 1.0), 12)
+            return Used(differing, allowed, "the share of elements that differ")
+        if rule.kind == "max_abs" or (found.cosine >= rule.minimum and not self.within(rule)):
+            most = rule.most(self.max_reference)
+            return Used(found.max_abs, most, "the largest difference")
         # Outputs of nothing but zeros have no direction; rounding alone takes a cosine beyond 1.
         same = found.max_abs == 0 or found.cosine > 1
-        return 0.0 if same else 1 - found.cosine, round(1 - rule.minimum, 12)
+        apart = 0.0 if same else 1 - found.cosine
+        return Used(apart, round(1 - rule.minimum, 12), "1 − cosine")
 
     def describe(self, name: str) -> str:
         """The distance of the output `name` as a sentence."""

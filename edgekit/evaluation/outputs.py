@@ -94,7 +94,7 @@ class OutputCheck:
             return None
         return (
             f"disqualified, for its answers changed while it was timed: {drift.describe()};"
-            f" {precision} allows {rule.describe()}"
+            f" {precision} allows {rule.describe(drift.values)}"
         )
 
     def _distances(
@@ -136,5 +136,6 @@ def _reason(output: str, distance: Distance, base: str, precision: str, rule: To
         return f"only {agreement:.2%} of its output {output} are the whole numbers of {base}"
     return (
         f"its output {output} is off from that of {base} by up to"
-        f" {found.max_abs:.3g} (cosine {found.cosine:.6f}); {precision} allows {rule.describe()}"
+        f" {found.max_abs:.3g} (cosine {found.cosine:.6f}); {precision} allows"
+        f" {rule.describe(distance.row)}"
     )

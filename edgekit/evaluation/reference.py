@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from edgekit.sources.loaded import LoadedSource
 
-# "imported": no PyTorch at all, but an ONNX model as ONNX Runtime opens it.
+# "imported": no PyTorch at all, but an ONNX model as ONNX Runtime opens it (see `imported_child`).
 Mode: TypeAlias = Literal["eager", "imported", "compile", "bfloat16"]
 
 # Past so many compiled shapes of one module PyTorch goes on without compiling.
@@ -104,8 +104,7 @@ class Reference:
 
         Tried in turns: 1 and `threads` threads, and for images both memory formats.
         """
-        counts = (threads,) if self.source.engine is not None else (1, threads)
-        tried = [Settings(count) for count in dict.fromkeys(counts)]
+        tried = [Settings(count) for count in dict.fromkeys((1, threads))]
         if self._takes_images(feeds):
             tried += [Settings(setting.threads, True) for setting in tried]
         calls = {

@@ -15,7 +15,6 @@ from pathlib import Path
 
 from edgekit.core.lazy import require
 from edgekit.evaluation.reference import Mode, Reference, Settings, compiled
-from edgekit.runtime.engines import onnxruntime
 from edgekit.runtime.session import Array
 from edgekit.runtime.worker import Measurable, private_stdout, serve
 from edgekit.runtime.workloads import Workload
@@ -26,7 +25,7 @@ class ReferenceContender:
     """A SOURCE as a contender.
 
     ``mode``: as it is ("eager"), through ``torch.compile``, or with all its weights and its
-    arithmetic in bfloat16; "imported" for an ONNX model, which is run as ONNX Runtime opens it.
+    arithmetic in bfloat16. ONNX models are measured by `imported_child`.
     """
 
     spec: str
@@ -40,9 +39,6 @@ class ReferenceContender:
     def imports(self) -> None:
         """See `edgekit.runtime.worker.Contender`."""
         require("torch", "build")
-        if self.mode == "imported":
-            onnxruntime.version()
-            return
         if self.mode == "compile":
             importlib.import_module("torch._inductor.compile_fx")
         if ":" not in self.spec and not self.spec.endswith(".pt2"):
@@ -61,8 +57,6 @@ class ReferenceContender:
             inputs=self.inputs,
             dtype="bfloat16" if self.mode == "bfloat16" else None,
         )
-        if source.engine is not None:
-            source.engine.as_shipped()
         if self.mode != "compile":
             return OpenReference(Reference(source), self.threads, self.mode)
         fixed, varying = (
@@ -73,7 +67,7 @@ class ReferenceContender:
 
 
 _MODES: Mapping[Mode, str] = {
-    "eager": "eager", "imported": "imported", "compile": "torch.compile", "bfloat16": "bfloat16",
+    "eager": "eager", "compile": "torch.compile", "bfloat16": "bfloat16",
 }  # fmt: skip
 
 
@@ -95,18 +89,6 @@ class OpenReference:
         import torch
 
         source = self.reference.source
-        if source.engine is not None:
-            return {
-                "engine": "onnxruntime",
-                "device": "cpu",
-                "version": onnxruntime.version(),
-                "mode": "imported, as ONNX Runtime opens it",
-                "precision": source.precision,
-                "effective_precision": source.precision,
-                "sha256": source.sha256,
-                "parameter_bytes": source.engine.bytes,
-                **({} if self.chosen is None else self.chosen.to_json()),
-            }
         attention = getattr(source.config, "_attn_implementation", None)
         return {
             "engine": "pytorch",
@@ -129,8 +111,6 @@ class OpenReference:
 
         chosen = self.chosen or Settings(self.threads)
         torch.set_num_threads(chosen.threads)
-        if self.reference.source.engine is not None:
-            self.reference.source.engine.use_threads(chosen.threads)
         # The module lies in memory as was chosen: other inputs would be converted in every call.
         return self._of(workload).bind(workload.feeds, channels_last=chosen.channels_last)
 

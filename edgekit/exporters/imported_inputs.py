@@ -105,7 +105,8 @@ def check_feeds(specs: Sequence[TensorSpec], samples: Feeds) -> None:
 def drawn_feeds(specs: Sequence[TensorSpec], seed: int) -> Iterator[Feeds]:
     """Made-up inputs, those first that are likeliest to be taken.
 
-    Floats are normal; whole numbers are 0 and 1, which every embedding and every mask takes.
+    Floats are normal; whole numbers are 0 and 1, which every embedding and every mask takes, but
+    for those of a byte in three or more axes, which are pictures.
     """
     symbols = dict.fromkeys(dim for spec in specs for dim in spec.shape if isinstance(dim, str))
     batch = batch_symbol(specs)
@@ -165,6 +166,9 @@ def _drawn(random: np.random.Generator, spec: TensorSpec, shape: tuple[int, ...]
     dtype = np.dtype(spec.dtype)
     if dtype.kind == "f":
         return np.asarray(random.standard_normal(shape)).astype(dtype)
+    if dtype.itemsize == 1 and dtype.kind in "iu" and len(shape) >= 3:
+        # A picture: of zeros and ones it would be black.
+        return random.integers(0, 256, size=shape, dtype=np.uint8).view(dtype)
     return np.asarray(random.integers(0, 2, size=shape)).astype(dtype)
 
 

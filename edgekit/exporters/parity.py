@@ -16,7 +16,7 @@ from edgekit.core.tolerance import Tolerance
 from edgekit.exporters.cases import Case
 from edgekit.exporters.exported import Array
 from edgekit.runtime.engines import onnxruntime
-from edgekit.runtime.golden import distance
+from edgekit.runtime.golden import distance, row_length
 from edgekit.sources.loaded import LoadedSource
 
 # What the session may do for speed costs a second copy of the weights, and speed is not asked.
@@ -113,11 +113,12 @@ def _row(
     ranked = name.endswith("logits") and wanted.ndim > 1 and wanted.shape[-1] > 1
     agreement = float((a.argmax(-1) == b.argmax(-1)).mean()) if ranked else None
     largest = float(np.abs(a.astype(np.float64)).max(initial=0.0))
-    if not tolerance.accepts(max_abs=max_abs, max_reference=largest, cosine=cosine):
+    row = row_length(wanted)
+    if not tolerance.accepts(max_abs=max_abs, max_reference=largest, cosine=cosine, row=row):
         raise ExportError(
             f"The exported graph differs from PyTorch: {name!r} at {case.name} ({_shapes(case)})"
             f" is off by {max_abs:.3g} (cosine {cosine:.6f}); allowed is"
-            f" {tolerance.describe()} with max|ref| = {largest:.3g}.",
+            f" {tolerance.describe(row)} with max|ref| = {largest:.3g}.",
             hint="Where forward() makes Python numbers of sizes, fix them with --static DIM=N."
             " Otherwise try another --opset, or raise --atol and --rtol if the difference is"
             " harmless.",

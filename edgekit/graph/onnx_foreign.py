@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING
 
 from edgekit.core.errors import SourceError
 from edgekit.core.lazy import require
-from edgekit.graph.onnx_nodes import inner_graphs
+from edgekit.graph.onnx_branches import branch_inputs
+from edgekit.graph.onnx_nodes import all_nodes, stored_tensors
+from edgekit.graph.onnx_precision import precision_of
 
 if TYPE_CHECKING:
     import onnx
@@ -30,11 +32,6 @@ _TYPES = {
     "INT16": "int16", "INT32": "int32", "INT64": "int64", "UINT8": "uint8", "UINT16": "uint16",
     "UINT32": "uint32", "UINT64": "uint64", "BOOL": "bool",
 }  # fmt: skip
-_INTEGERS = frozenset(
-    {"QuantizeLinear", "DynamicQuantizeLinear", "QLinearMatMul", "QLinearConv", "MatMulInteger",
-     "ConvInteger", "DynamicQuantizeMatMul", "MatMulIntegerToFloat"}
-)  # fmt: skip
-_BLOCKWISE = "MatMulNBits"
 _LONGEST_NAME = 200
 _SHOWN = 3
 
@@ -61,6 +58,7 @@ class ForeignModel:
 
     ``opsets`` are the operator sets by domain, the standard one being ``opset``; ``dtype`` is the
     type of most of its floating-point numbers, ``precision`` the row of the table of tolerances.
+    ``branches`` are the inputs, single whole numbers, that decide which branch of it runs.
     """
 
     inputs: tuple[Port, ...]
@@ -74,6 +72,7 @@ class ForeignModel:
     dtype: str
     precision: str
     operators: Mapping[str, int]
+    branches: tuple[str, ...] = ()
 
 
 def read_foreign(path: Path, weights: Mapping[str, Path]) -> ForeignModel:
@@ -109,8 +108,9 @@ def read_foreign(path: Path, weights: Mapping[str, Path]) -> ForeignModel:
         producer=_printable(f"{model.producer_name} {model.producer_version}".strip()),
         parameters=sum(numbers.values()),
         dtype=_most(numbers),
-        precision=_precision(model, numbers),
+        precision=precision_of(_nodes(model), stored_tensors(model)),
         operators=dict(sorted(operators.items())),
+        branches=branch_inputs(model.graph),
     )
 
 
@@ -164,7 +164,7 @@ def _check_weights(model: onnx.ModelProto, path: Path, weights: Mapping[str, Pat
     """Every tensor outside of the message has to lie within its file, and be of its own size."""
     helper = require("onnx.helper", "build")
     sizes = {location: file.stat().st_size for location, file in weights.items()}
-    for tensor in _tensors(model):
+    for tensor in stored_tensors(model):
         told = {entry.key: entry.value for entry in tensor.external_data}
         if "location" not in told:
             continue
@@ -278,43 +278,17 @@ def _a_kind(kind: str | None) -> str:
     return "of no type" if kind is None else f"a {kind.removesuffix('_type').replace('_', ' ')}"
 
 
-def _graphs(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
-    waiting = [model.graph]
-    functions = [node for function in model.functions for node in function.node]
-    waiting += [graph for node in functions for graph in inner_graphs(node)]
-    while waiting:
-        graph = waiting.pop()
-        yield graph
-        waiting += [inner for node in graph.node for inner in inner_graphs(node)]
-
-
 def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
-    for graph in _graphs(model):
-        yield from graph.node
+    yield from all_nodes(model.graph.node)
     for function in model.functions:
-        yield from function.node
-
-
-def _tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor that is stored: weights, and the values of constants in all branches."""
-    for graph in _graphs(model):
-        yield from graph.initializer
-        for sparse in graph.sparse_initializer:
-            yield from (sparse.values, sparse.indices)
-    for node in _nodes(model):
-        for item in node.attribute:
-            if item.HasField("t"):
-                yield item.t
-            yield from item.tensors
-            if item.HasField("sparse_tensor"):
-                yield from (item.sparse_tensor.values, item.sparse_tensor.indices)
+        yield from all_nodes(function.node)
 
 
 def _numbers(model: onnx.ModelProto) -> dict[str, int]:
     """How many numbers are stored, by their type in onnx.proto; shapes and scalars left out."""
     types = require("onnx", "build").TensorProto.DataType
     counted: Counter[str] = Counter()
-    for tensor in _tensors(model):
+    for tensor in stored_tensors(model):
         name = types.Name(tensor.data_type)
         # An int64 is a shape or an axis, or the table of an index: nothing that was trained.
         if name not in ("INT64", "STRING", "BOOL"):
@@ -325,24 +299,6 @@ def _numbers(model: onnx.ModelProto) -> dict[str, int]:
 def _most(numbers: Mapping[str, int]) -> str:
     kind = max(numbers, key=lambda name: numbers[name], default="FLOAT")
     return _TYPES.get(kind, kind.lower())
-
-
-def _precision(model: onnx.ModelProto, numbers: Mapping[str, int]) -> str:
-    """What the model was converted to before it came here."""
-    bits = {
-        item.i
-        for node in _nodes(model)
-        if node.op_type == _BLOCKWISE
-        for item in node.attribute
-        if item.name == "bits"
-    }
-    if 4 in bits or {"INT4", "UINT4"} & set(numbers):
-        return "int4"
-    if bits or any(node.op_type in _INTEGERS for node in _nodes(model)):
-        return "int8"
-    if numbers.get("FLOAT16", 0) > numbers.get("FLOAT", 0) + numbers.get("DOUBLE", 0):
-        return "fp16"
-    return "bf16" if numbers.get("BFLOAT16", 0) > numbers.get("FLOAT", 0) else "fp32"
 
 
 def _printable(text: str) -> str:

@@ -25,6 +25,24 @@ def all_nodes(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.NodeProto]:
             yield from all_nodes(graph.node)
 
 
+def stored_tensors(model: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor that is stored: weights, and the values of constants in all branches."""
+    nodes = [*all_nodes(model.graph.node)]
+    for function in model.functions:
+        nodes += all_nodes(function.node)
+    for graph in (model.graph, *(inner for node in nodes for inner in inner_graphs(node))):
+        yield from graph.initializer
+        for sparse in graph.sparse_initializer:
+            yield from (sparse.values, sparse.indices)
+    for node in nodes:
+        for item in node.attribute:
+            if item.HasField("t"):
+                yield item.t
+            yield from item.tensors
+            if item.HasField("sparse_tensor"):
+                yield from (item.sparse_tensor.values, item.sparse_tensor.indices)
+
+
 def reads(node: onnx.NodeProto) -> Iterator[str]:
     """The names that a node reads, those of the graphs inside it among them; some repeat."""
     yield from filter(None, node.input)

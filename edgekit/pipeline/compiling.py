@@ -277,7 +277,7 @@ class _Job:
             reason = "the bundle has no golden values"
             return _with_facts(manifest, {"compared": NOTHING, "compared_reason": reason})
         fitted = self._fitted(values)
-        answers = session.run(fitted.inputs)
+        answers = values.recorded(session.run(fitted.inputs))
         precision = effective_precision(manifest, session)
         rule = tolerance_for(precision, self.profile.tolerance)
         # What was judged on data may be far from PyTorch's answer to made-up inputs.
@@ -290,7 +290,7 @@ class _Job:
         with_whom = [whose] if comparable else []
         facts: dict[str, object] = {}
         left = [name for name in answers if name not in comparable]
-        own = self._source_answers(fitted.inputs) if left else {}
+        own = self._source_answers(fitted.inputs, whose) if left else {}
         if isinstance(own, str):
             facts["compared_reason"] = own
         elif left:
@@ -304,15 +304,15 @@ class _Job:
         golden = Golden(GOLDEN_NAME, self.profile.tolerance)
         return replace(_with_facts(manifest, facts), golden=golden)
 
-    def _source_answers(self, inputs: Mapping[str, Array]) -> dict[str, Array] | str:
+    def _source_answers(self, inputs: Mapping[str, Array], whose: str) -> dict[str, Array] | str:
         """What the bundle that is compiled answers itself, or why it cannot be asked here."""
         try:
             with closing(open_sessions(self.source)) as session:
                 return session.run(inputs)
         except (SessionError, BundleError, MissingDependency) as error:
             return (
-                "PyTorch's answers do not belong to these shapes, and the bundle it is made of"
-                f" does not run here ({error.message.rstrip('.')})"
+                f"The answers of {whose} do not belong to these shapes, and the bundle it is made"
+                f" of does not run here ({error.message.rstrip('.')})"
             )
 
 

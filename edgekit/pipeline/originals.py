@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
 
 
+# What evidence rests on where the model itself was not opened.
+STORED_ANSWERS = "stored golden answers"
+
+
 @dataclass(frozen=True)
 class Original:
     """The reference of a validation.

@@ -119,6 +119,7 @@ def record_evidence(
     *,
     data: str | None = None,
     stood_in: Mapping[str, object] | None = None,
+    reference: str | None = None,
     force: bool = False,
 ) -> str:
     """Write the evidence into the manifest, which leaves the bundle's id as it is.
@@ -131,6 +132,7 @@ def record_evidence(
 
     Args:
         stood_in: what was judged in the bundle's place, and how: then it was not run itself.
+        reference: what stood in the place of the original, where nobody opened that.
     """
     before = bundle.manifest.evidence
     basis: dict[str, object] = {
@@ -138,6 +140,7 @@ def record_evidence(
         "sha256": None if data is None else data_hash(data),
         "budget": _budget(result),
         **(stood_in or {}),
+        **({} if reference is None else {"reference": reference}),
         "date": datetime.now(UTC).date().isoformat(),
     }
     found: dict[str, object] = {}

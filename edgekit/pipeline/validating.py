@@ -30,7 +30,12 @@ from edgekit.evaluation.numerics import distances_on
 from edgekit.evaluation.pairs import sample_feeds
 from edgekit.evaluation.reference import Reference, check_origin, declared_inputs, source_task
 from edgekit.evaluation.statistics import Budget
-from edgekit.pipeline.originals import find_original, load_original, require_original
+from edgekit.pipeline.originals import (
+    STORED_ANSWERS,
+    find_original,
+    load_original,
+    require_original,
+)
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import versions
 from edgekit.pipeline.recording import (
@@ -257,7 +262,8 @@ def validate(
             raise
     result = whole(timed)
     if record:
-        progress(record_evidence(opened, result, data=data, force=force))
+        stored = None if original.spec is not None else STORED_ANSWERS
+        progress(record_evidence(opened, result, data=data, reference=stored, force=force))
     if result.verdict != "pass":
         raise BudgetNotMet(
             reason(result, str(allowed), found.verdict, found.problem),
@@ -324,6 +330,13 @@ def _without_data(model: Model, source: LoadedSource, *, stored: bool = False) -
            if not distance.within(rule)]  # fmt: skip
     verdict: Verdict = "pass" if numerics and not far else "fail"
     gates, notes = tolerance_gate(distances, rule)
+    given = {spec.name for part in model.manifest.components.values() for spec in part.outputs}
+    untold = sorted(given - distances.keys())
+    if stored and untold:
+        notes += (
+            f"Not compared, for the bundle holds no answers of the original in them:"
+            f" {', '.join(untold)}. Name the model with --reference.",
+        )
     return _Found(verdict, None, numerics, far[0] if far else None, notes, gates=gates)
 
 

@@ -102,16 +102,13 @@ def tolerance_gate(
         return (), ()
 
     def used(name: str) -> tuple[bool, float]:
-        apart, allowed = distances[name].used(rule)
+        apart, allowed, _ = distances[name].used(rule)
         return not distances[name].within(rule), apart / allowed if allowed else apart
 
     worst = max(distances, key=used)
-    apart, allowed = distances[worst].used(rule)
-    if distances[worst].exact:
-        what = "the share of elements that differ"
-    else:
-        what = "the largest difference" if rule.kind == "max_abs" else "1 − cosine"
-    note = f"The gate {TOLERANCE_GATE} ({rule.describe()}) limits {what} of the output {worst}."
+    apart, allowed, what = distances[worst].used(rule)
+    told = rule.describe(distances[worst].row)
+    note = f"The gate {TOLERANCE_GATE} ({told}) limits {what} of the output {worst}."
     value = None if math.isnan(apart) else apart
     return (Gate(TOLERANCE_GATE, allowed, value, distances[worst].within(rule)),), (note,)
 

@@ -83,19 +83,21 @@ def sections(result: BenchResult | ValidateResult) -> list[Section]:
         machine = Section("machine", _MACHINE, cards=cards)
         return [*_speed(result, []), *_notes(result.notes), machine]
     accuracy = result.accuracy
+    where = words.original(result.reference)
     found = [
         Section(
             "accuracy",
             "Accuracy",
-            [] if accuracy is None else [quality_charts.drop(accuracy, allowed_drop(result))],
+            []
+            if accuracy is None
+            else [quality_charts.drop(accuracy, allowed_drop(result), where)],
             [*tables.gates(result), *tables.numerics(result.numerics)],
             beside=accuracy is not None,
         )
     ]
     points = quality_charts.judged_points(result)
     metric = None if accuracy is None else accuracy.metric
-    where = "the bundle beside the original"
-    trade = quality_charts.trade_off(points, metric, where)
+    trade = quality_charts.trade_off(points, metric, "the bundle beside the original")
     if result.timing is None:
         found.append(Section("trade-off", "Speed and quality", [] if trade is None else [trade]))
     else:

@@ -41,10 +41,10 @@ _FAR = 1e6
 _LARGEST_METRIC = 1e12
 
 
-def drop(accuracy: Accuracy, limit: float | None) -> Chart:
+def drop(accuracy: Accuracy, limit: float | None, where: str = "in PyTorch") -> Chart:
     """The drop's 95 % interval, the budget's line and the room that it leaves.
 
-    An end without a bound runs out of the picture as an arrow.
+    An end without a bound runs out of the picture as an arrow. `where` is where the original ran.
     """
     low, value, high = (
         bound * 100 for bound in (accuracy.drop_lower_95, accuracy.drop, accuracy.drop_upper_95)
@@ -88,7 +88,8 @@ def drop(accuracy: Accuracy, limit: float | None) -> Chart:
     before, after = words.metric(accuracy.reference), words.metric(accuracy.candidate)
     budget = words.NONE if limit is None else words.hundredths(limit, accuracy.drop_unit)
     caption = (
-        f"In PyTorch {accuracy.metric} is {before}, in the bundle {after}: a drop of {spelled},"
+        f"{where[:1].upper()}{where[1:]} {accuracy.metric} is {before}, in the bundle {after}: a"
+        f" drop of {spelled},"
         f" 95 % interval {bounds}, on {words.counted(accuracy.samples, 'sample')}."
     )
     if limit is not None:

@@ -129,9 +129,8 @@ def _of_step(bundle: Bundle) -> ValidateResult | None:
     step = next((one for one in reversed(manifest.steps) if one.step == "quantize"), None)
     if step is None or step.facts.get("verdict") not in ("pass", "fail", "inconclusive"):
         return None
-    facts, source = step.facts, manifest.source
-    # A manifest does not tell PyTorch's bytes: they are those of its parameters in float32.
-    before = 4 * source.parameters if source is not None else bundle.bytes()
+    facts = step.facts
+    before = _original_bytes(bundle)
     found = _whole(
         ValidateResult,
         {
@@ -167,6 +166,18 @@ def _of_step(bundle: Bundle) -> ValidateResult | None:
         found, bundle=_bundle(bundle), reference=_reference(bundle),
         notes=(*_not_run(bundle), *notes),
     )  # fmt: skip
+
+
+def _original_bytes(bundle: Bundle) -> int:
+    """Those of an imported model's files; of PyTorch's parameters in float32, for none are told."""
+    manifest = bundle.manifest
+    if manifest.source is None:
+        return bundle.bytes()
+    for step in manifest.steps:
+        size = step.facts.get("bytes")
+        if step.step == "import" and isinstance(size, int) and not isinstance(size, bool):
+            return size
+    return 4 * manifest.source.parameters
 
 
 def _not_run(bundle: Bundle) -> list[str]:
@@ -225,7 +236,7 @@ def evidence_result(bundle: Bundle) -> ValidateResult:
         on = f" on {basis['data']}" if basis.get("data") else ""
         place = stood_in(basis)
         by = f" {place}" if place else ""
-        notes.append(f"Judged{on}{by}; recorded {basis.get('date')}.")
+        notes.append(f"Judged{on}{by}{against(basis)}; recorded {basis.get('date')}.")
     if isinstance(peak, int):
         notes.append(f"Peak memory above what the imports took: {peak / 1e6:.1f} MB.")
     device, versions = evidence.get("device", {}), evidence.get("versions", {})
@@ -260,6 +271,12 @@ def stood_in(basis: Mapping[str, object]) -> str:
         return ""
     how = f" in {basis['precision']}" if basis.get("precision") else ""
     return f"in its device's place on the {basis['judged_on']}{how}"
+
+
+def against(basis: Mapping[str, object]) -> str:
+    """What stood in the place of an original that nobody opened, for the end of a sentence."""
+    known = basis.get("reference")
+    return f", against {known} of the original" if isinstance(known, str) else ""
 
 
 def _whole(kind: type[T], data: Mapping[str, object]) -> T:

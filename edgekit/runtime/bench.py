@@ -164,7 +164,7 @@ def _check_answers(record: Record, bundle: Bundle, workloads: Sequence[Workload]
         if moved is not None:
             raise MeasurementError(
                 f"{record.name} did not answer {workload.name} the same way while it was timed"
-                f" ({moved.describe()}; allowed is {rule.describe()}).",
+                f" ({moved.describe()}; allowed is {rule.describe(moved.values)}).",
                 hint="Check the engine's version, and the device's memory and cooling.",
             )
 

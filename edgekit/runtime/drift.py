@@ -11,7 +11,7 @@ from typing import cast
 
 import numpy as np
 
-from edgekit.core.tolerance import Tolerance
+from edgekit.core.tolerance import FEW, Tolerance
 from edgekit.runtime.golden import distance
 from edgekit.runtime.session import Array
 
@@ -26,10 +26,17 @@ class Drift:
     max_abs: float
     max_ref: float
     cosine: float
+    # A sample is flat: an output of few numbers altogether is known to have short rows.
+    values: int = FEW
 
     def within(self, rule: Tolerance) -> bool:
         """Whether a tolerance allows it."""
-        return rule.accepts(max_abs=self.max_abs, max_reference=self.max_ref, cosine=self.cosine)
+        return rule.accepts(
+            max_abs=self.max_abs,
+            max_reference=self.max_ref,
+            cosine=self.cosine,
+            row=self.values,
+        )
 
     def describe(self) -> str:
         """What moved, in a few words."""
@@ -42,8 +49,11 @@ class Drift:
     @classmethod
     def from_json(cls, value: Mapping[str, object]) -> Drift:
         """The drift of a record. Raises KeyError, TypeError or ValueError when it is none."""
-        numbers = [float(cast(float, value[key])) for key in ("max_abs", "max_ref", "cosine")]
-        return cls(str(value["output"]), *numbers)
+        max_abs, max_ref, cosine = (
+            float(cast(float, value[key])) for key in ("max_abs", "max_ref", "cosine")
+        )
+        values = int(cast(int, value.get("values", FEW)))
+        return cls(str(value["output"]), max_abs, max_ref, cosine, values)
 
 
 def sampled(outputs: Mapping[str, Array]) -> dict[str, Array]:
@@ -69,7 +79,7 @@ def drift(first: Mapping[str, Array], outputs: Mapping[str, Array]) -> Drift | N
         if array is None or array.size != reference.size:
             return Drift(name, float("inf"), scale, -1.0)
         max_abs, cosine = distance(array, reference)
-        found = Drift(name, max_abs, scale, cosine)
+        found = Drift(name, max_abs, scale, cosine, reference.size)
         if worst is None or _relative(found) > _relative(worst):
             worst = found
     return worst

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 
 from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import Component, TensorSpec
+from edgekit.core.onnx_operators import BLOCKWISE, INT8, INT8_BEGINNING
 from edgekit.runtime.batching import batch_symbol
 from edgekit.runtime.engines import onnxruntime, openvino
 from edgekit.runtime.golden import coarsest
@@ -27,14 +28,19 @@ _ENGINES: Mapping[str, tuple[ModuleType, str]] = {
 }
 _OTHER_SIZE = 16
 _PIECE = 1 << 20
+
+
+def _shortest(names: Collection[str]) -> list[str]:
+    """The names that hold no other: who finds these finds all."""
+    return sorted(name for name in names if not any(o in name for o in names if o != name))
+
+
 # What stands in a file whose graph computes with fewer bits: in ONNX the names of operators (its
 # own and ONNX Runtime's), in OpenVINO's XML the types of constants.
 _MARKS: Mapping[str, tuple[tuple[bytes, str], ...]] = {
     ".onnx": (
-        (b"MatMulNBits", "int4"),
-        (b"QuantizeLinear", "int8"),
-        (b"MatMulInteger", "int8"),
-        (b"ConvInteger", "int8"),
+        *((name.encode(), "int4") for name in sorted(BLOCKWISE)),
+        *((name.encode(), "int8") for name in _shortest({*INT8, INT8_BEGINNING})),
     ),
     ".xml": (
         (b'element_type="i4"', "int4"),

@@ -14,12 +14,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edgekit.core.bundle import Bundle, open_bundle
-from edgekit.core.errors import BundleError, ConfigError, SessionError, SourceError
+from edgekit.core.bundle import Bundle
+from edgekit.core.errors import BundleError, SessionError, SourceError
 from edgekit.core.manifest import Component, TensorSpec
-from edgekit.core.onnx_file import check_onnx, model_bytes, model_hash
 from edgekit.runtime.engines import onnxruntime
-from edgekit.runtime.golden import GoldenValues, stored_precision
+from edgekit.runtime.golden import GoldenValues
+from edgekit.sources.imported_file import find_imported
 from edgekit.sources.loaded import EngineModel, LoadedSource
 
 if TYPE_CHECKING:
@@ -33,14 +33,13 @@ _AS_WRITTEN: Mapping[str, object] = {"graph_optimization": "none"}
 class OnnxModule(nn.Module):
     """A graph as a module: named tensors in, a dict of tensors out.
 
-    Its optimisations are off, unless `as_shipped` is called: a reference answers what was written,
-    and is timed as who has the file would run it.
+    Its optimisations are off: a reference answers what was written. It is timed without PyTorch
+    (see `edgekit.evaluation.imported_child`).
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__()
         self._path = path
-        self._options = _AS_WRITTEN
         self._threads: int | None = None
         self._session: Session | None = None
 
@@ -49,11 +48,6 @@ class OnnxModule(nn.Module):
         if count != self._threads:
             self._threads = count
             self._close()
-
-    def as_shipped(self) -> None:
-        """Run with all of ONNX Runtime's optimisations from now on, as an app would."""
-        self._options = {}
-        self._close()
 
     def _close(self) -> None:
         if self._session is not None:
@@ -67,7 +61,7 @@ class OnnxModule(nn.Module):
                 self._session = onnxruntime.open_session(
                     self._path.parent,
                     Component("onnx", (self._path.name,), (), ()),
-                    options=self._options,
+                    options=_AS_WRITTEN,
                     device="cpu",
                     threads=self._threads,
                 )
@@ -104,34 +98,19 @@ def open_imported(spec: str) -> LoadedSource:
 
     Raises:
         ConfigError: no such file, or a bundle that is no imported model.
-        SourceError: no whole ONNX model, or one that does not open.
+        SourceError: no whole ONNX model, one that an engine must not be given, or that it does not
+            open.
         EngineUnavailable: ONNX Runtime is too old for it.
     """
-    path = Path(spec).expanduser()
-    name, precision = path.name, None
-    if path.is_dir():
-        bundle = open_bundle(path)
-        manifest = bundle.manifest
-        if manifest.stage != "imported" or manifest.source is None:
-            raise ConfigError(
-                f"{path} is a bundle of the stage {manifest.stage}; only an imported one holds its"
-                " original.",
-                hint="Name the original model: the ONNX file, or the bundle that edgekit import"
-                " made of it."
-                if manifest.source is not None and manifest.source.kind == "onnx"
-                else "Name the PyTorch source that it was made from.",
-            )
-        name, precision = manifest.source.origin.id, stored_precision(manifest)
-        path = bundle.file(manifest.components["model"].files[0])
-    check_onnx(path)
-    module = OnnxModule(path)
+    found = find_imported(spec)
+    module = OnnxModule(found.path)
     session = module.session()
     return LoadedSource(
         kind="onnx",
-        id=name,
+        id=found.name,
         revision=None,
-        sha256=model_hash(path),
-        architecture=path.stem if name == path.name else name,
+        sha256=found.sha256,
+        architecture=found.path.stem if found.name == found.path.name else found.name,
         parameters=0,
         dtype="float32",
         license=None,
@@ -141,10 +120,9 @@ def open_imported(spec: str) -> LoadedSource:
         dynamic_axes={},
         output_axes={},
         engine=EngineModel(
-            precision=precision or _precision(session.inputs),
-            bytes=model_bytes(path),
+            precision=found.precision,
+            bytes=found.bytes,
             use_threads=module.use_threads,
-            as_shipped=module.as_shipped,
         ),
     )
 
@@ -174,7 +152,6 @@ def stored_source(bundle: Bundle, golden: GoldenValues) -> LoadedSource:
             precision="fp32",
             bytes=size if isinstance(size, int) and not isinstance(size, bool) else 0,
             use_threads=lambda count: None,
-            as_shipped=lambda: None,
         ),
     )
 
@@ -184,11 +161,6 @@ def _samples(specs: tuple[TensorSpec, ...]) -> dict[str, Tensor]:
     return {
         spec.name: torch.from_numpy(np.zeros((0,), dtype=np.dtype(spec.dtype))) for spec in specs
     }
-
-
-def _precision(specs: tuple[TensorSpec, ...]) -> str:
-    floats = {spec.dtype for spec in specs if spec.dtype.startswith("float")}
-    return "fp16" if floats == {"float16"} else "fp32"
 
 
 @contextmanager

@@ -24,14 +24,12 @@ Kind = Literal["huggingface", "factory", "program", "onnx"]
 class EngineModel:
     """What is to be known of a source that an engine runs, not PyTorch: an imported model.
 
-    ``bytes`` are those of its files; ``as_shipped`` switches the engine's optimisations on, which
-    a reference runs without.
+    ``bytes`` are those of its files.
     """
 
     precision: str
     bytes: int
     use_threads: Callable[[int], None]
-    as_shipped: Callable[[], None]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import special, stats
 
+from edgekit.core.tolerance import TOLERANCES
 from edgekit.evaluation.numerics import (
     Distance,
     add_outputs,
@@ -94,3 +95,27 @@ def test_a_gap_with_nan_is_nan() -> None:
     distances: dict[str, Distance] = {}
     found = add_outputs(distances, "custom", {"a": good, "b": good}, {"a": np.ones(3), "b": good})
     assert math.isnan(found)
+
+
+def test_a_probability_that_went_another_way() -> None:
+    """Few numbers a row are held to their difference too, which is what the gate then tells."""
+    found = Distance()
+    for before, after in ((0.95, 0.01), (0.9, 0.0095)):
+        found.add(np.array([[before]]), np.array([[after]]), choices=False)
+    rule = TOLERANCES["int8"]
+    assert found.numerics().cosine > 0.99
+    assert not found.within(rule)
+    apart, allowed, what = found.used(rule)
+    assert (apart, what) == (pytest.approx(0.94), "the largest difference")
+    assert allowed == pytest.approx(rule.most(0.95))
+
+
+def test_long_rows_are_held_to_the_cosine_alone() -> None:
+    """One number of many may be far off."""
+    before = np.ones((1, 512))
+    after = before.copy()
+    after[0, 0] = 3.0
+    found = Distance()
+    found.add(before, after, choices=False)
+    assert found.within(TOLERANCES["int8"])
+    assert found.used(TOLERANCES["int8"]).what == "1 − cosine"

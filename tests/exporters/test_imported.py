@@ -6,13 +6,32 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
-from onnx import helper
+from onnx import TensorProto, helper
 
 from edgekit.core.errors import ConfigError, EngineUnavailable, SourceError
+from edgekit.core.tolerance import tolerance_for
 from edgekit.exporters.imported import Imported, import_model
+from edgekit.exporters.imported_calls import second_call
+from edgekit.exporters.imported_inputs import Sampled
+from edgekit.exporters.imported_parity import compare_runs
+from edgekit.runtime.golden import distance
 from edgekit.sources.inputs import parse_inputs
-from tests.onnx_models import FLOAT, HALF, INT64, counter, linear, model, save, save_outside
+from tests.onnx_models import (
+    FLOAT,
+    HALF,
+    INT64,
+    counter,
+    findings,
+    linear,
+    masked,
+    model,
+    recurrent,
+    save,
+    save_outside,
+    switched,
+)
 
 
 def bring(made: onnx.ModelProto, folder: Path, **options: object) -> Imported:
@@ -194,10 +213,10 @@ def test_what_somebody_declares_to_vary_stays(tmp_path: Path) -> None:
         [helper.make_node("MatMul", ["x", "w"], ["y"])],
         {"x": (FLOAT, (None,))},
         {"y": (FLOAT, (2,))},
-        {"w": np.ones((16, 2), np.float32)},
+        {"w": np.arange(32, dtype=np.float32).reshape(16, 2)},
     )
     specs = parse_inputs(["x=float32:length"])
-    sample = {"x": np.ones(16, np.float32)}
+    sample = {"x": np.arange(16, dtype=np.float32)}
     found = bring(made, tmp_path, declared=specs, samples=sample).exported
     assert found.component.inputs[0].shape == ("length",)
     assert found.notes == (
@@ -268,3 +287,113 @@ def test_whole_numbers_are_zero_or_one(tmp_path: Path) -> None:
     golden = bring(made, tmp_path).exported.golden
     assert golden is not None
     assert set(golden.inputs["ids"].ravel().tolist()) == {0, 1}
+
+
+def test_recurrent_weights_show_in_the_golden_answers(tmp_path: Path) -> None:
+    """A first call, whose state is zeros, would be answered without them too."""
+    x = np.random.default_rng(3).normal(size=(1, 1, 4)).astype(np.float32)
+    first = {"x": x, "state": np.zeros((1, 1, 5), np.float32)}
+    found = bring(recurrent(), tmp_path, samples=first).exported
+    assert found.golden is not None
+    assert found.golden.inputs["state"].any()
+    assert "second call" in str(found.facts["golden"])
+    forgetful = ort.InferenceSession(recurrent(forgetful=True).SerializeToString())
+    whole = ort.InferenceSession(recurrent().SerializeToString())
+    np.testing.assert_array_equal(forgetful.run(None, first)[0], whole.run(None, first)[0])
+    answer = forgetful.run(None, dict(found.golden.inputs))[0]
+    wanted = found.golden.reference["stateN"]
+    max_abs, cosine = distance(answer, wanted)
+    scale = float(np.abs(wanted).max())
+    for precision in ("fp32", "fp16", "int8"):
+        rule = tolerance_for(precision)
+        assert not rule.accepts(max_abs=max_abs, max_reference=scale, cosine=cosine, row=5)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "paired"),
+    [
+        (["h", "c"], ["cn", "hn"], {"h": "hn", "c": "cn"}),
+        (["h0", "c0"], ["y_h", "y_c"], {"h0": "y_h", "c0": "y_c"}),
+        (["past_a", "past_b"], ["one", "two"], {"past_a": "one", "past_b": "two"}),
+        (["a", "b"], ["only"], {}),
+    ],
+)
+def test_states_are_told_by_name_or_order(
+    inputs: list[str], outputs: list[str], paired: dict[str, str]
+) -> None:
+    """Where neither tells, nothing is fed back."""
+    seen: list[dict[str, np.ndarray]] = []
+
+    class Told:
+        def run(self, feeds: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+            seen.append(feeds)
+            return answers
+
+    answers = {name: np.full((1, 3), at + 1.0) for at, name in enumerate(outputs)}
+    feeds = {"x": np.ones((1, 2)), **{name: np.zeros((1, 3)) for name in inputs}}
+    later = second_call(Told(), Sampled(feeds, answers, {}))  # type: ignore[arg-type]
+    assert (later is None) == (not paired)
+    for given, said in paired.items():
+        np.testing.assert_array_equal(seen[0][given], answers[said])
+
+
+def test_samples_of_one_number_are_told(tmp_path: Path) -> None:
+    """They reach few weights."""
+    found = bring(linear(), tmp_path, samples={"x": np.ones((2, 4), np.float32)}).exported
+    assert any("The inputs x are one and the same number" in note for note in found.notes)
+
+
+def test_optimisations_that_change_a_shape(tmp_path: Path) -> None:
+    """Both shapes are named."""
+
+    class Longer:
+        def run(self, feeds: object) -> dict[str, np.ndarray]:
+            return {"y": np.ones((3, 2), np.float32)}
+
+    case = Sampled({"x": np.ones(1)}, {"y": np.ones((2, 2), np.float32)}, {})
+    with pytest.raises(SourceError, match=r"y has the shape \[3, 2\], and \[2, 2\] without"):
+        compare_runs(Longer(), [case], "fp32", tmp_path / "m.onnx")  # type: ignore[arg-type]
+
+
+def test_what_is_not_found_in_noise_has_no_size(tmp_path: Path) -> None:
+    """The axis stays open; an empty output is told, and neither compared nor golden."""
+    found = bring(findings(), tmp_path).exported
+    places = next(spec for spec in found.component.outputs if spec.name == "places")
+    assert places.shape == (2, "places_1")
+    assert {row.output for row in found.parity} == {"y"}
+    assert found.golden is not None
+    assert set(found.golden.reference) == {"y"}
+    assert any("places came out empty" in note for note in found.notes)
+
+
+def test_outputs_of_infinities_leave_the_others_golden(tmp_path: Path) -> None:
+    """And the reason is theirs, not a size."""
+    found = bring(masked(), tmp_path).exported
+    assert found.golden is not None
+    assert set(found.golden.reference) == {"y"}
+    assert any("ruled held NaN or infinities" in note for note in found.notes)
+    assert not any("8 MB" in note for note in found.notes)
+
+
+def test_pictures_of_bytes_are_not_black(tmp_path: Path) -> None:
+    """They have all values that a byte has."""
+    made = model(
+        [helper.make_node("Cast", ["pixels"], ["y"], to=FLOAT)],
+        {"pixels": (TensorProto.UINT8, (1, 30, 30, 3))},
+        {"y": (FLOAT, (1, 30, 30, 3))},
+    )
+    golden = bring(made, tmp_path).exported.golden
+    assert golden is not None
+    assert (golden.inputs["pixels"].min(), golden.inputs["pixels"].max()) == (0, 255)
+
+
+def test_made_up_numbers_that_decide_on_a_branch(tmp_path: Path) -> None:
+    """Samples are asked for; who gives them knows."""
+    found = bring(switched(), tmp_path).exported
+    assert any("By sr the graph decides" in note for note in found.notes)
+    (tmp_path / "again").mkdir()
+    call = {
+        "x": np.arange(4, dtype=np.float32)[None], "sr": np.array(16_000), "times": np.array(1),
+    }  # fmt: skip
+    found = bring(switched(), tmp_path / "again", samples=call).exported
+    assert not any("decides" in note for note in found.notes)

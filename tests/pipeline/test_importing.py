@@ -10,14 +10,26 @@ import pytest
 from onnx import helper
 
 import edgekit
+from edgekit.cli.commands.inspecting import describe
 from edgekit.core.bundle import open_bundle
 from edgekit.core.errors import ConfigError, QuantizeError
 from edgekit.core.measurements import ValidateResult
 from edgekit.core.onnx_file import model_hash
 from edgekit.core.results import to_json
+from edgekit.reporting.reading import evidence_result
 from edgekit.runtime.golden import read
 from tests.conftest import make_once
-from tests.onnx_models import FLOAT, HALF, PROCESSOR, counter, linear, model, pictures, save
+from tests.onnx_models import (
+    FLOAT,
+    HALF,
+    PROCESSOR,
+    counter,
+    linear,
+    masked,
+    model,
+    pictures,
+    save,
+)
 from tests.schemas import check_schema_of
 
 
@@ -295,3 +307,28 @@ def test_build_starts_from_no_other_bundle(imported: Path, tmp_path: Path) -> No
     edgekit.compile(imported, tmp_path / "c")
     with pytest.raises(ConfigError, match="of the stage compiled"):
         edgekit.build(str(tmp_path / "c"), tmp_path / "out", cache=False)
+
+
+def test_evidence_says_what_it_rests_on(imported: Path, tmp_path: Path) -> None:
+    """On stored answers, where nobody opened the model; and PyTorch is not spoken of."""
+    edgekit.compile(imported, tmp_path / "c")
+    edgekit.validate(tmp_path / "c", record=True)
+    opened = open_bundle(tmp_path / "c")
+    assert opened.manifest.evidence["basis"]["reference"] == "stored golden answers"
+    told = describe(opened)
+    assert "against stored golden answers of the original" in told
+    assert "PyTorch" not in told
+    assert any("against stored golden answers" in note for note in evidence_result(opened).notes)
+    edgekit.validate(tmp_path / "c", reference=str(imported), latency=False, record=True)
+    assert "reference" not in open_bundle(tmp_path / "c").manifest.evidence["basis"]
+
+
+def test_outputs_without_answers_are_told(tmp_path: Path) -> None:
+    """Infinities are no golden answers; the rest of the model compiles and is compared."""
+    edgekit.import_onnx(save(masked(), tmp_path / "m.onnx"), tmp_path / "b")
+    edgekit.compile(tmp_path / "b", tmp_path / "c")
+    result = edgekit.validate(tmp_path / "c")
+    assert result.verdict == "pass"
+    assert any(note.startswith("Not compared") and "ruled" in note for note in result.notes)
+    with edgekit.load(tmp_path / "c") as model:
+        assert [row.output for row in model.selftest()] == ["y"]

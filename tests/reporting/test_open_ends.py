@@ -150,3 +150,11 @@ def test_nulls_fit_the_published_schema() -> None:
     accuracy = plain["accuracy"]
     assert isinstance(accuracy, dict)
     assert (accuracy["drop"], accuracy["drop_lower_95"], accuracy["reference"]) == (None,) * 3
+
+
+def test_the_original_is_where_it_ran() -> None:
+    """An imported model has never been in PyTorch."""
+    accuracy = Accuracy("accuracy", 0.9, 0.89, 0.01, 0.0, 0.02, 100, None)
+    caption = quality_charts.drop(accuracy, 0.01, "as imported").caption
+    assert caption.startswith("As imported accuracy is")
+    assert "PyTorch" not in caption

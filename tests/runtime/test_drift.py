@@ -60,3 +60,11 @@ def test_a_drift_survives_the_pipe() -> None:
     assert Drift.from_json(json.loads(json.dumps(made.to_json()))) == made
     with pytest.raises(KeyError):
         Drift.from_json({"output": "y"})
+
+
+def test_a_single_number_that_moved() -> None:
+    """Its sign alone is no answer, whatever the cosine says."""
+    found = drift(sampled({"p": np.array([[0.95]])}), {"p": np.array([[0.01]])})
+    assert found is not None
+    assert found.cosine == 1.0
+    assert not found.within(TOLERANCES["int8"])

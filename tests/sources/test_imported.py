@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,10 +12,12 @@ import torch
 import edgekit
 from edgekit.core.bundle import open_bundle
 from edgekit.core.errors import ConfigError, SourceError
+from edgekit.runtime.engines import onnxruntime
 from edgekit.runtime.golden import read
+from edgekit.runtime.session import Session
 from edgekit.sources.imported import open_imported, stored_source
 from edgekit.sources.opening import open_reference, open_source
-from tests.onnx_models import HALF, linear, save
+from tests.onnx_models import HALF, custom_operator, linear, point_to, save, save_outside
 
 
 @pytest.fixture
@@ -33,15 +36,22 @@ def test_file_and_bundle_are_one_model(file: Path, tmp_path: Path) -> None:
     torch.testing.assert_close(first.module(**given), second.module(**given), rtol=0, atol=0)
 
 
-def test_optimisations_and_threads_can_be_changed(file: Path) -> None:
-    """The answers stay within what float32 allows."""
+def test_the_graph_runs_as_it_was_written(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without optimisations, with as many threads as are asked for."""
+    asked: list[tuple[object, object]] = []
+    real = onnxruntime.open_session
+
+    def spy(*given: Any, **more: Any) -> Session:
+        asked.append((more["options"], more["threads"]))
+        return real(*given, **more)
+
+    monkeypatch.setattr(onnxruntime, "open_session", spy)
     source = open_imported(str(file))
     assert source.engine is not None
-    given = {"x": torch.ones(1, 4)}
-    before = source.module(**given)["y"]
-    source.engine.as_shipped()
     source.engine.use_threads(1)
-    torch.testing.assert_close(source.module(**given)["y"], before)
+    source.module(x=torch.ones(1, 4))
+    written = {"graph_optimization": "none"}
+    assert asked == [(written, None), (written, 1)]
 
 
 def test_what_the_engine_says_of_inputs(file: Path) -> None:
@@ -100,3 +110,18 @@ def test_broken_reference(tmp_path: Path) -> None:
     path.write_text("not a model")
     with pytest.raises(SourceError, match="not an ONNX file"):
         open_reference(str(path))
+
+
+def test_nothing_is_opened_that_was_not_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine would read whatever file the graph names, and run whatever it holds."""
+    opened: list[object] = []
+    monkeypatch.setattr(onnxruntime, "open_session", lambda *given, **more: opened.append(given))
+    path = save_outside(linear(), tmp_path / "m.onnx")
+    point_to(path, lambda told: told.update(location="../../etc/passwd"))
+    with pytest.raises(SourceError):
+        open_reference(str(path))
+    with pytest.raises(SourceError, match="custom operators"):
+        open_reference(str(save(custom_operator(), tmp_path / "c.onnx")))
+    assert opened == []

@@ -27,7 +27,9 @@ from edgekit.core.measurements import BenchResult
 
 @click.command("bench")
 @click.argument("bundles", nargs=-1, required=True, type=BundlePath())
-@click.option("--reference", metavar="SOURCE", help="The original PyTorch model.")
+@click.option(
+    "--reference", metavar="SOURCE", help="The original: a PyTorch model, or an ONNX file."
+)
 @reference_inputs
 @click.option(
     "--also",
@@ -107,7 +109,7 @@ def command(
     """Compare latency, throughput and memory, interleaved in fresh processes.
 
     BUNDLES may be bare .onnx and OpenVINO .xml files, too. With --reference every speed is a ratio
-    to the original PyTorch model; without it to the first bundle. Memory is the peak RSS above
+    to the original model; without it to the first bundle. Memory is the peak RSS above
     what the imports of a contender's process took.
     """
     from edgekit.cli.commands._telling import tell

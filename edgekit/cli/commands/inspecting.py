@@ -13,7 +13,7 @@ from edgekit.cli.options import BundlePath, common, pass_console
 from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.errors import BundleError, ConfigError
 from edgekit.core.lazy import DISTRIBUTION
-from edgekit.core.manifest import Step
+from edgekit.core.manifest import Manifest, Step
 
 if TYPE_CHECKING:
     from edgekit.core.measurements import Accuracy, Latency
@@ -66,7 +66,7 @@ def describe(bundle: Bundle) -> str:
         facts.append(("option", f"{option} = {value}"))
     if manifest.runtime.chosen_by:
         facts.append(("chosen", _choice(manifest.runtime.chosen_by)))
-    facts += _quantized(manifest.steps)
+    facts += _quantized(manifest)
     facts += _recorded(bundle)
     width = max(len(key) for key, _ in facts)
     lines = [f"{key.ljust(width)}  {value}" for key, value in facts]
@@ -154,12 +154,19 @@ def _choice(chosen_by: Mapping[str, object]) -> str:
     return f"{text}, at {_words(conditions)}" if conditions else text
 
 
-def _quantized(steps: Sequence[Step]) -> list[tuple[str, object]]:
+def _original(manifest: Manifest) -> str:
+    """Where the original ran, for a sentence."""
+    from edgekit.reporting import words
+
+    return words.original({} if manifest.source is None else {"kind": manifest.source.kind})
+
+
+def _quantized(manifest: Manifest) -> list[tuple[str, object]]:
     """What `quantize` did and found: the recipe, the accuracy and the speed with their intervals.
 
     It is told from the step, in which compiled bundles have it too.
     """
-    step = _quantization(steps)
+    step = _quantization(manifest.steps)
     if step is None:
         return []
     told: list[tuple[str, object]] = []
@@ -176,7 +183,8 @@ def _quantized(steps: Sequence[Step]) -> list[tuple[str, object]]:
     try:
         if isinstance(accuracy, Mapping):
             found = read_record(Accuracy, accuracy)
-            told += _accuracy(found, f"by quantize, {_rows(found, step.facts.get('judged_on'))}")
+            basis = f"by quantize, {_rows(found, step.facts.get('judged_on'))}"
+            told += _accuracy(found, basis, _original(manifest))
         if isinstance(latency, Mapping):
             told.append(
                 (
@@ -213,12 +221,15 @@ def _precision(steps: Sequence[Step]) -> str | None:
     return next((one for one in found if isinstance(one, str)), None)
 
 
-def _accuracy(accuracy: Accuracy, basis: str) -> list[tuple[str, object]]:
-    """`basis` says which command found it, and on what: a bundle may hold two of them."""
+def _accuracy(accuracy: Accuracy, basis: str, where: str) -> list[tuple[str, object]]:
+    """`basis` says which command found it, and on what: a bundle may hold two of them.
+
+    `where` is where the original ran.
+    """
     from edgekit.reporting import words
 
     said = (
-        f"{accuracy.candidate:.4f}, in PyTorch {accuracy.reference:.4f}: drop"
+        f"{accuracy.candidate:.4f}, {where} {accuracy.reference:.4f}: drop"
         f" {words.drop(accuracy)} ({basis})"
     )
     return [(accuracy.metric, said)]
@@ -257,7 +268,7 @@ def _recorded(bundle: Bundle) -> list[tuple[str, object]]:
     if "accuracy" not in bundle.manifest.evidence:
         return told
     # Only here: most bundles hold none.
-    from edgekit.reporting.reading import evidence_result, stood_in
+    from edgekit.reporting.reading import against, evidence_result, stood_in
 
     try:
         result = evidence_result(bundle)
@@ -270,12 +281,14 @@ def _recorded(bundle: Bundle) -> list[tuple[str, object]]:
     when = f", {basis['date']}" if isinstance(basis.get("date"), str) else ""
     place = stood_in(basis)
     by = f", {place}" if place else ""
+    by += against(basis)
     told.append(("verdict", f"{result.verdict}{without} (validate --record{when}{by})"))
     if accuracy is not None:
-        told += _accuracy(accuracy, f"by validate, {_rows(accuracy, basis.get('data'))}{when}")
+        rows = _rows(accuracy, basis.get("data"))
+        told += _accuracy(accuracy, f"by validate, {rows}{when}", _original(bundle.manifest))
     if latency is not None:
         workload = bundle.manifest.evidence.get("workload")
-        told.append(("speed", _speed(latency, "in PyTorch", workload)))
+        told.append(("speed", _speed(latency, _original(bundle.manifest), workload)))
     return told
 
 

@@ -52,7 +52,7 @@ _CHANGED = 5
     help="The budget: 1% of the reference's metric (the default), or 0.5pt, absolute."
     " Needs --data.",
 )
-@click.option("--min-speedup", type=float, help="Least speed against PyTorch eager.")
+@click.option("--min-speedup", type=float, help="Least speed against the original.")
 @click.option("--max-latency-ms", type=float, help="Largest median latency.")
 @click.option("--max-size-mb", type=float, help="Largest size of the model files.")
 @click.option("--max-rss-mb", type=float, help="Largest peak memory above the imports.")
@@ -126,7 +126,7 @@ def command(
     markdown: Path | None,
     force: bool,
 ) -> None:  # fmt: skip
-    """Judge a bundle's accuracy and latency against the original PyTorch model.
+    """Judge a bundle's accuracy and latency against the original model, in PyTorch eager float32.
 
     The original of an imported ONNX model is that model itself: an imported bundle needs no
     --reference, and of one made from it the answers that it holds are compared without.
@@ -136,7 +136,7 @@ def command(
     content of a row decides, so that no command judges what another one calibrated with.
 
     Unless --min-speedup is given, the gate not_slower holds: a bundle fails when the whole 95 %
-    interval of its speed against PyTorch eager lies below 1.
+    interval of its speed against the original lies below 1.
 
     A noisy run is reported and marked. A gate on time is inconclusive in it: neither missed nor,
     where you asked for it, passed. One that nobody asked for (not_slower, the target's latency)

@@ -25,8 +25,8 @@ def command(console: Console, bundle: Path, engine: str | None, threads: int | N
     """Check a bundle's hashes and its golden answers on this device.
 
     The verdict rests on "max |Δ|", the largest difference from what the bundle answered where it
-    was written, and on what the precision allows there. "from PyTorch" is the largest difference
-    from the original model's answers: told, not judged.
+    was written, and on what the precision allows there. "from the original" is the largest
+    difference from the original model's answers: told, not judged.
     """
     from edgekit.pipeline.verifying import verify
 

@@ -31,7 +31,7 @@ from edgekit.pipeline.provenance import created_by, versions
 from edgekit.quantization.emulating import PROCESSOR, emulated_answers, find_emulator
 from edgekit.quantization.recipes import Feeds, Prepared, QuantizedComponent, Recipe
 from edgekit.runtime import load
-from edgekit.runtime.golden import GOLDEN_NAME, distance, read, write
+from edgekit.runtime.golden import GOLDEN_NAME, distance, read, row_length, write
 from edgekit.runtime.model import Model
 from edgekit.runtime.session import Array
 from edgekit.runtime.worker import not_finite
@@ -282,7 +282,7 @@ class Workshop:
             with self.open(staged) as model:
                 if values is None:
                     return manifest
-                answers = model.run(values.inputs)
+                answers = values.recorded(model.run(values.inputs))
         except (SessionError, BundleError) as error:
             raise QuantizeError(
                 f"{self.profile.engine} does not run the quantized model: {error.message}",
@@ -348,12 +348,13 @@ def _beyond(
     for name, wanted in reference.items():
         answer = answers.get(name)
         if answer is None or answer.shape != wanted.shape:
-            return f"{name} is not answered in the shape of PyTorch's answer"
+            return f"{name} is not answered in the shape of the original's answer"
         max_abs, cosine = distance(answer, wanted)
         scale = float(abs(wanted).max()) if wanted.size else 0.0
-        if not rule.accepts(max_abs=max_abs, max_reference=scale, cosine=cosine):
+        row = row_length(wanted)
+        if not rule.accepts(max_abs=max_abs, max_reference=scale, cosine=cosine, row=row):
             return (
                 f"{name} is off by {max_abs:.3g} (cosine {cosine:.5f}) on the golden inputs,"
-                f" allowed for {precision}: {rule.describe()}"
+                f" allowed for {precision}: {rule.describe(row)}"
             )
     return None
