@@ -3,24 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
+from onnx import TensorProto, helper
 
 import edgekit
 from edgekit.core.bundle import open_bundle
 from edgekit.core.errors import ConfigError, SourceError
+from edgekit.runtime.engines.onnxruntime import OnnxRuntimeSession
 from edgekit.runtime.golden import read
-from edgekit.sources.imported import open_imported, stored_source
+from edgekit.sources.imported import OnnxModule, open_imported, stored_source
+from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.opening import open_reference, open_source
-from tests.onnx_models import HALF, linear, save
+from tests.onnx_models import FLOAT, HALF, INT64, linear, model, save
 
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
     """A model that was never PyTorch."""
     return save(linear(), tmp_path / "net.onnx")
+
+
+def settings(source: LoadedSource) -> Any:
+    """What the engine was told when it opened the graph."""
+    module = source.module
+    assert isinstance(module, OnnxModule)
+    session = module.session()
+    assert isinstance(session, OnnxRuntimeSession)
+    return cast(Any, session)._session.get_session_options()
 
 
 def test_file_and_bundle_are_one_model(file: Path, tmp_path: Path) -> None:
@@ -34,14 +48,42 @@ def test_file_and_bundle_are_one_model(file: Path, tmp_path: Path) -> None:
 
 
 def test_optimisations_and_threads_can_be_changed(file: Path) -> None:
-    """The answers stay within what float32 allows."""
+    """The engine is told so; the answers stay within what float32 allows."""
     source = open_imported(str(file))
     assert source.engine is not None
     given = {"x": torch.ones(1, 4)}
     before = source.module(**given)["y"]
+    levels = onnxruntime.GraphOptimizationLevel
+    assert settings(source).graph_optimization_level == levels.ORT_DISABLE_ALL
     source.engine.as_shipped()
-    source.engine.use_threads(1)
+    assert settings(source).graph_optimization_level == levels.ORT_ENABLE_ALL
+    for threads in (1, 2):
+        source.engine.use_threads(threads)
+        assert settings(source).intra_op_num_threads == threads
     torch.testing.assert_close(source.module(**given)["y"], before)
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [(TensorProto.STRING, "type string"), (TensorProto.BFLOAT16, "type bfloat16")],
+)
+def test_what_no_array_of_numbers_holds(kind: int, told: str, tmp_path: Path) -> None:
+    """Neither text nor numbers that numpy does not have."""
+    made = model(
+        [helper.make_node("Identity", ["x"], ["y"])], {"x": (kind, (2,))}, {"y": (kind, (2,))}
+    )
+    with pytest.raises(SourceError, match=told):
+        open_imported(str(save(made, tmp_path / "m.onnx")))
+
+
+def test_sequences_are_no_arrays(tmp_path: Path) -> None:
+    """A model that takes several tensors at once."""
+    made = model([helper.make_node("SequenceAt", ["x", "i"], ["y"])], {"i": (INT64, ())}, {})
+    tensor = helper.make_tensor_type_proto(FLOAT, (2,))
+    made.graph.input.append(helper.make_value_info("x", helper.make_sequence_type_proto(tensor)))
+    made.graph.output.append(helper.make_value_info("y", tensor))
+    with pytest.raises(SourceError, match="input 'x'"):
+        open_imported(str(save(made, tmp_path / "m.onnx")))
 
 
 def test_what_the_engine_says_of_inputs(file: Path) -> None:
