@@ -123,7 +123,7 @@ def compile_component(
             edited = load_graph(graph_path, weights=True) if to_half or len(files) > 1 else model
             if to_half:
                 edited = halve(edited, large=size > INLINE_BYTES)
-            fix_sizes(edited, sizes)
+            fix_sizes(edited, part, sizes)
             strip_traces(edited)
             current = Path(scratch) / target.name if optimised else target
             folder = PurePosixPath(part.files[0]).parent

@@ -12,6 +12,8 @@ from edgekit.graph import onnx_half
 if TYPE_CHECKING:
     import onnx
 
+    from edgekit.core.manifest import Component, TensorSpec
+
 
 def halve(model: onnx.ModelProto, *, large: bool) -> onnx.ModelProto:
     """The model in half precision, except for its inputs and outputs.
@@ -30,14 +32,53 @@ def halve(model: onnx.ModelProto, *, large: bool) -> onnx.ModelProto:
         ) from error
 
 
-def fix_sizes(model: onnx.ModelProto, sizes: Mapping[str, int]) -> None:
-    """Give dimensions their sizes wherever the graph declares a shape."""
+def fix_sizes(model: onnx.ModelProto, part: Component, sizes: Mapping[str, int]) -> None:
+    """Give the dimensions of a component their sizes wherever its graph declares a shape.
+
+    They go by input and axis: the names in a graph that was imported may be others, or none.
+
+    Raises CompileError where the graph has no such input or axis.
+    """
     if not sizes:
         return
-    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+    given = {value.name: value for value in model.graph.input}
+    named: dict[str, set[int | None]] = {}
+    for spec in part.inputs:
+        shape = _shape_of(given.get(spec.name), spec)
+        for own, dim in zip(spec.shape, shape.dim, strict=True):
+            size = sizes.get(own) if isinstance(own, str) else None
+            if dim.dim_param:
+                named.setdefault(dim.dim_param, set()).add(size)
+            if size is not None:
+                dim.dim_value = size
+    # A name that stands for several sizes, or for one that still varies, says nothing elsewhere.
+    known = {name: next(iter(found)) for name, found in named.items() if len(found) == 1}
+    told = {value.name: value for value in model.graph.output}
+    for spec in part.outputs:
+        shape = told[spec.name].type.tensor_type.shape if spec.name in told else None
+        if shape is not None and len(shape.dim) == len(spec.shape):
+            for own, dim in zip(spec.shape, shape.dim, strict=True):
+                if isinstance(own, str) and own in sizes:
+                    dim.dim_value = sizes[own]
+    for value in (*model.graph.output, *model.graph.value_info):
         for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param in sizes:
-                dim.dim_value = sizes[dim.dim_param]
+            size = known.get(dim.dim_param)
+            if size is not None:
+                dim.dim_value = size
+
+
+def _shape_of(value: onnx.ValueInfoProto | None, spec: TensorSpec) -> onnx.TensorShapeProto:
+    """The shape that a graph declares for an input; open axes where it declares none."""
+    shape = None if value is None else value.type.tensor_type.shape
+    if value is not None and shape is not None and not value.type.tensor_type.HasField("shape"):
+        for _ in spec.shape:
+            shape.dim.add()
+    if shape is None or len(shape.dim) != len(spec.shape):
+        raise CompileError(
+            f"The graph has no input {spec}, so that no size of it can be fixed.",
+            hint="Export or import the model again.",
+        )
+    return shape
 
 
 def strip_traces(model: onnx.ModelProto) -> None:

@@ -248,11 +248,21 @@ class BundleWriter:
         """
         with disk_errors(self._error, f"writing the manifest of {self.output}"):
             entries = tuple(self._entry(name, role) for name, role in sorted(self._roles.items()))
-            complete = replace(manifest, files=entries)
-            (self.directory / MANIFEST_NAME).write_bytes(complete.to_json())
+            data = self._manifest_bytes(replace(manifest, files=entries))
+            (self.directory / MANIFEST_NAME).write_bytes(data)
         # Hashes were taken here: what is left to check is surplus files and safety.
         self._staged = open_bundle(self.directory, check="quick")
         return self._staged
+
+    def _manifest_bytes(self, manifest: Manifest) -> bytes:
+        try:
+            return manifest.to_json()
+        except ValueError as error:
+            # A model may have any number of inputs and outputs, with names of any length.
+            raise self._error(
+                f"{self.output} cannot be written: {error}.",
+                hint="Give the model fewer inputs, outputs or labels, or shorter names.",
+            ) from error
 
     def _entry(self, name: str, role: str) -> FileEntry:
         """The file as the manifest lists it, hashed again only when it may have changed."""

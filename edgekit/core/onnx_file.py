@@ -26,7 +26,10 @@ _AGAIN = "Download or copy it again, or export the model again."
 def names_onnx(spec: str) -> bool:
     """Whether a SOURCE is an ONNX file, or a bundle that may hold one, by its name alone."""
     path = Path(spec).expanduser()
-    return path.suffix.lower() == SUFFIX or (path / MANIFEST_NAME).is_file()
+    # A folder may be called so, too; a name that is too long for a path is none.
+    if path.suffix.lower() == SUFFIX and not os.path.isdir(path):  # noqa: PTH112
+        return True
+    return (path / MANIFEST_NAME).is_file()
 
 
 def check_onnx(path: Path) -> None:
@@ -64,7 +67,9 @@ def _fault(path: Path) -> str | None:
             for number, wire, start, stop in read_fields(data, 0, len(data)):
                 seen.add(number)
                 # A text begins with a byte that could be one too; its second field is nonsense.
-                if number not in _MODEL_FIELDS or wire != _MODEL_FIELDS[number]:
+                # Behind a version there may be fields that later releases of ONNX have added.
+                later = _IR_VERSION in seen and number > _LAST_FIELD
+                if wire != _MODEL_FIELDS.get(number) and not later:
                     return "is not an ONNX file."
                 if stop > len(data) and _IR_VERSION in seen:
                     return (
@@ -86,6 +91,7 @@ def _fault(path: Path) -> str | None:
 
 # Number → wire type of the fields that a ModelProto may have.
 _MODEL_FIELDS = {1: 0, 2: 2, 3: 2, 4: 2, 5: 0, 6: 2, 7: 2, 8: 2, 14: 2, 20: 2, 25: 2, 26: 2}
+_LAST_FIELD = 26
 
 
 def model_files(path: Path) -> dict[str, Path]:

@@ -246,9 +246,12 @@ def check_origin(bundle: Bundle, source: LoadedSource, *, hint: str) -> None:
     known = bundle.manifest.source
     if known is None or known.origin.sha256 == source.sha256:
         return
+    told = f"has other weights (state dict {source.sha256[:12]}…) than"
+    if source.kind == "onnx":
+        told = f"is another file (SHA-256 {source.sha256[:12]}…) than"
     raise ConfigError(
-        f"{source.id} has other weights (state dict {source.sha256[:12]}…) than the origin of"
-        f" {bundle.path}, {known.origin.id} ({known.origin.sha256[:12]}…).",
+        f"{source.id} {told} the origin of {bundle.path}, {known.origin.id}"
+        f" ({known.origin.sha256[:12]}…).",
         hint=hint,
     )
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -30,6 +31,7 @@ from edgekit.exporters.imported_calls import blind_spots, golden_of, second_call
 from edgekit.exporters.imported_inputs import (
     Feeds,
     Sampled,
+    bytes_of,
     check_feeds,
     drawn_feeds,
     name_axes,
@@ -41,6 +43,7 @@ from edgekit.runtime.engines import onnxruntime
 from edgekit.runtime.golden import GOLDEN_NAME
 from edgekit.runtime.session import Session, contiguous
 from edgekit.sources.inputs import InputSpec
+from edgekit.sources.loaded import is_license
 
 GRAPH = "model.onnx"
 # The reference runs the graph as it was written.
@@ -80,8 +83,9 @@ def import_model(
     with disk_errors(SourceError, f"copying {path.name}"):
         files = _copy(path, weights, directory)
     with closing(_open(directory / GRAPH, path, AS_WRITTEN)) as exact:
-        # After the engine: an opset that is too new is told by both numbers there.
-        check_foreign(path)
+        # After the engine: an opset that is too new is told by both numbers there. The copy is
+        # checked: the checker takes no links, which a cache of downloads is made of.
+        check_foreign(directory / GRAPH, path)
         if samples is not None:
             check_feeds(inputs, samples)
         found = _first_run(exact, inputs, samples, path, seed)
@@ -139,7 +143,7 @@ def _check_places(path: Path, weights: Mapping[str, Path]) -> None:
     taken = {GRAPH, MANIFEST_NAME, GOLDEN_NAME, "report.json", "report.html"}
     for location in weights:
         clash = location in taken or PurePosixPath(location).parts[0] in taken
-        if clash or location.upper().startswith(("LICENSE", "README")):
+        if clash or is_license(location) or location.upper().startswith("README"):
             raise SourceError(
                 f"{path.name} reads weights from {location!r}, a name that a bundle has another"
                 " file for.",
@@ -258,8 +262,13 @@ def _first_run(
             return Sampled.of(inputs, feeds, session.run(feeds))
         except SessionError as error:
             first = first or error
-    assert first is not None
     told = ", ".join(map(str, inputs))
+    if first is None:
+        least = bytes_of(inputs, defaultdict(lambda: 1))
+        raise SourceError(
+            f"One call of {path} takes at least {least:,} bytes ({told}), too many to be made up.",
+            hint=f"{SAMPLES}, or fix sizes with --input NAME=DTYPE:DIM,DIM….",
+        )
     raise SourceError(
         f"{path} runs on none of the made-up inputs of its declared shapes ({told}):"
         f" {_engine_says(first)}",
@@ -279,7 +288,7 @@ def _pictures(session: Session, made: Mapping[str, object], found: Sampled) -> S
     from edgekit.sources.pictures import draw
 
     ours = PictureProcessor(made)
-    count = next(iter(found.inputs.values())).shape[0]
+    count = found.inputs[ours.rules.inputs[0]].shape[0]
     drawn = ours.collate([ours.encode(draw(400, 300, number)) for number in range(count)])
     feeds = {
         name: contiguous(drawn[name].astype(array.dtype))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
+from math import comb
 
 from edgekit.core.errors import SessionError
 from edgekit.core.manifest import TensorSpec
-from edgekit.exporters.imported_inputs import Sampled, other_sizes, resized
+from edgekit.exporters.imported_inputs import Sampled, fits, other_sizes, resized
 from edgekit.runtime.session import Session
+
+# Runs that are spent on finding out which of several dimensions are one.
+_MOST_RUNS = 64
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +34,8 @@ def settle_axes(
 ) -> Axes:
     """Run the model at other sizes of each dimension that varies by its name.
 
-    Dimensions that are refused one by one and taken together are one; what is refused in any case
-    is a size, unless somebody has `told` that it varies.
+    Dimensions that are refused one by one and taken together, while the others stay, are one; what
+    is refused in any case is a size, unless somebody has `told` that it varies.
     """
     cases: list[Sampled] = [found]
     stuck: list[str] = []
@@ -44,11 +49,8 @@ def settle_axes(
         if tried and not taken:
             stuck.append(symbol)
     became: dict[str, int | str] = {}
-    for group in _of_one_size(stuck, found.sizes):
-        size = found.sizes[group[0]]
-        other = 2 * size if size > 1 else 3
-        case = _run(session, inputs, found, {**found.sizes, **dict.fromkeys(group, other)}, seed)
-        if case is not None:
+    for alike in _of_one_size(stuck, found.sizes):
+        for group, case in _moving_together(session, inputs, found, alike, seed):
             cases.append(case)
             became |= dict.fromkeys(group[1:], group[0])
             stuck = [symbol for symbol in stuck if symbol not in group]
@@ -66,6 +68,33 @@ def settle_axes(
 
 def _now(dim: int | str, became: Mapping[str, int | str]) -> int | str:
     return became.get(dim, dim) if isinstance(dim, str) else dim
+
+
+def _moving_together(
+    session: Session, inputs: Sequence[TensorSpec], found: Sampled, names: Sequence[str], seed: int
+) -> Iterator[tuple[Sequence[str], Sampled]]:
+    """The smallest groups of the names that the model takes at another size, with that run.
+
+    Small ones come first: two pairs that have nothing to do with each other move together as well,
+    and one name that is fixed in truth keeps every group with it from moving.
+    """
+    size = found.sizes[names[0]]
+    other = 2 * size if size > 1 else 3
+    rest, runs = list(names), 0
+    # What no group of up to a half splits off from is one: all come before all but one of them.
+    half = len(rest) // 2
+    for count in (*range(2, half + 1), *range(len(rest), max(half, 1), -1)):
+        if count > len(rest) or runs + comb(len(rest), count) > _MOST_RUNS:
+            continue
+        for group in combinations(rest, count):
+            if not set(group) <= set(rest):
+                continue
+            sizes = {**found.sizes, **dict.fromkeys(group, other)}
+            runs += 1
+            case = _run(session, inputs, found, sizes, seed) if fits(inputs, sizes) else None
+            if case is not None:
+                yield group, case
+                rest = [name for name in rest if name not in group]
 
 
 def _run(

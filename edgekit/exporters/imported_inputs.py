@@ -28,6 +28,8 @@ _SIZES = (16, 64, 224, 512, 256, 1)
 _BATCHES = (2, 1)
 # A made-up input of more is more than a machine wants to hold several of.
 _MOST_BYTES = 256 << 20
+# One call may need as much where no smaller one can be made up.
+_LARGEST_BYTES = 1 << 30
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*\Z")
 
 
@@ -56,27 +58,31 @@ def name_axes(ports: Sequence[Port], samples: Feeds | None) -> tuple[TensorSpec,
 
     First axes without a name are the batch, unless samples show that they are not one and the same.
     """
-    return tuple(
-        TensorSpec(
-            port.name,
-            port.dtype,
-            tuple(
-                _dimension(port, axis, dim, shared=_one_batch(ports, samples))
-                for axis, dim in enumerate(port.shape or ())
-            ),
-        )
-        for port in ports
-    )
+    shared = _one_batch(ports, samples)
+    declared = (dim for port in ports for dim in port.shape or () if isinstance(dim, str))
+    taken = {BATCH, *filter(_NAME.match, declared)}
+    specs = []
+    for port in ports:
+        shape: list[int | str] = []
+        for axis, dim in enumerate(port.shape or ()):
+            if isinstance(dim, int) or (dim is not None and _NAME.match(dim)):
+                shape.append(dim)
+            elif dim is None and axis == 0 and shared:
+                shape.append(BATCH)
+            else:
+                shape.append(_new_name(port.name, axis, taken))
+        specs.append(TensorSpec(port.name, port.dtype, tuple(shape)))
+    return tuple(specs)
 
 
-def _dimension(port: Port, axis: int, dim: int | str | None, *, shared: bool) -> int | str:
-    if isinstance(dim, int):
-        return dim
-    if dim is not None and _NAME.match(dim):
-        return dim
-    if dim is None and axis == 0 and shared:
-        return BATCH
-    return re.sub(r"[^A-Za-z0-9_]", "_", f"{port.name}_{axis}").lstrip("0123456789") or BATCH
+def _new_name(port: str, axis: int, taken: set[str]) -> str:
+    """A name for an axis, after its input, that no other axis has; it is `taken` from then on."""
+    plain = re.sub(r"[^A-Za-z0-9_]", "_", f"{port}_{axis}")
+    plain = f"input_{plain}" if plain[0].isdigit() else plain
+    names = (plain, *(f"{plain}_{number}" for number in range(2, len(taken) + 3)))
+    name = next(name for name in names if name not in taken)
+    taken.add(name)
+    return name
 
 
 def _one_batch(ports: Sequence[Port], samples: Feeds | None) -> bool:
@@ -107,6 +113,7 @@ def drawn_feeds(specs: Sequence[TensorSpec], seed: int) -> Iterator[Feeds]:
 
     Floats are normal; whole numbers are 0 and 1, which every embedding and every mask takes, but
     for those of a byte in three or more axes, which are pictures.
+    There are none where one call needs more memory than a machine may have.
     """
     symbols = dict.fromkeys(dim for spec in specs for dim in spec.shape if isinstance(dim, str))
     batch = batch_symbol(specs)
@@ -115,13 +122,14 @@ def drawn_feeds(specs: Sequence[TensorSpec], seed: int) -> Iterator[Feeds]:
         for rows in _BATCHES:
             sizes = {symbol: rows if symbol == batch else size for symbol in symbols}
             key = tuple(sorted(sizes.items()))
-            if key in seen or _bytes(specs, sizes) > _MOST_BYTES:
+            if key in seen or not fits(specs, sizes):
                 continue
             seen.add(key)
             yield draw_feeds(specs, sizes, seed)
-    if not seen:
+    smallest = dict.fromkeys(symbols, 1)
+    if not seen and bytes_of(specs, smallest) <= _LARGEST_BYTES:
         # One row of what is fixed may be that large.
-        yield draw_feeds(specs, dict.fromkeys(symbols, 1), seed)
+        yield draw_feeds(specs, smallest, seed)
 
 
 def other_sizes(specs: Sequence[TensorSpec], found: Sampled, symbol: str) -> list[int]:
@@ -131,7 +139,7 @@ def other_sizes(specs: Sequence[TensorSpec], found: Sampled, symbol: str) -> lis
     return [
         other
         for other in wanted[: 2 if size in (1, 2, 3) else 3]
-        if other not in (0, size) and _bytes(specs, {**found.sizes, symbol: other}) <= _MOST_BYTES
+        if other not in (0, size) and fits(specs, {**found.sizes, symbol: other})
     ]
 
 
@@ -172,5 +180,15 @@ def _drawn(random: np.random.Generator, spec: TensorSpec, shape: tuple[int, ...]
     return np.asarray(random.integers(0, 2, size=shape)).astype(dtype)
 
 
-def _bytes(specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> int:
-    return sum(math.prod(_shape(spec, sizes)) * np.dtype(spec.dtype).itemsize for spec in specs)
+def fits(specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> bool:
+    """Whether one of several made-up calls may have these sizes."""
+    return bytes_of(specs, sizes) <= _MOST_BYTES
+
+
+def bytes_of(specs: Sequence[TensorSpec], sizes: Mapping[str, int]) -> int:
+    """What the inputs of one call take at the sizes."""
+    return sum(
+        # An axis of nothing hides others that are too large for any array.
+        math.prod(max(1, size) for size in _shape(spec, sizes)) * np.dtype(spec.dtype).itemsize
+        for spec in specs
+    )

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.core.errors import SourceError
+from edgekit.core.errors import SourceError, disk_errors
 from edgekit.core.lazy import require
 from edgekit.graph.onnx_branches import branch_inputs
 from edgekit.graph.onnx_nodes import all_nodes, stored_tensors
@@ -32,7 +32,10 @@ _TYPES = {
     "INT16": "int16", "INT32": "int32", "INT64": "int64", "UINT8": "uint8", "UINT16": "uint16",
     "UINT32": "uint32", "UINT64": "uint64", "BOOL": "bool",
 }  # fmt: skip
+_UNDEFINED = 0
 _LONGEST_NAME = 200
+# What numpy has.
+_MOST_AXES = 64
 _SHOWN = 3
 
 
@@ -104,8 +107,8 @@ def read_foreign(path: Path, weights: Mapping[str, Path]) -> ForeignModel:
         ),
         opsets=opsets,
         ir_version=int(model.ir_version),
-        name=_printable(model.graph.name) or path.stem,
-        producer=_printable(f"{model.producer_name} {model.producer_version}".strip()),
+        name=_shown(model.graph.name) or path.stem,
+        producer=_shown(f"{model.producer_name} {model.producer_version}".strip()),
         parameters=sum(numbers.values()),
         dtype=_most(numbers),
         precision=precision_of(_nodes(model), stored_tensors(model)),
@@ -114,8 +117,11 @@ def read_foreign(path: Path, weights: Mapping[str, Path]) -> ForeignModel:
     )
 
 
-def check_foreign(path: Path) -> None:
-    """onnx.checker's opinion of the file, with its weights. Raises SourceError."""
+def check_foreign(path: Path, named: Path | None = None) -> None:
+    """onnx.checker's opinion of the file, with its weights, in a folder that one may write to.
+
+    Raises SourceError, which tells of the file as it was `named`.
+    """
     checker = require("onnx.checker", "build")
     model: onnx.ModelProto = require("onnx", "build").load(str(path), load_external_data=False)
     open_ = [
@@ -126,14 +132,25 @@ def check_foreign(path: Path) -> None:
     for value in open_:
         # The checker insists on a shape; engines run without, and --input may have told it.
         value.type.tensor_type.shape.SetInParent()
+    checked = path.with_name(f".{path.name}.checked") if open_ else path
+    if open_:
+        # A message has no folder, where the checker would look for weights.
+        with disk_errors(SourceError, f"writing {checked.name}"):
+            checked.write_bytes(model.SerializeToString())
     try:
         # From the path: a model above 2 GiB does not fit into one message.
-        checker.check_model(model if open_ else str(path))
+        checker.check_model(str(checked))
     except Exception as error:
+        named = named or path
+        told = _first_line(error).replace(str(checked), str(named))
+        told = told.replace(str(checked.parent), str(named.parent))
         raise SourceError(
-            f"{path} is not valid ONNX: {_first_line(error)}",
+            f"{named} is not valid ONNX: {told}",
             hint="Export the model again, with a newer exporter if there is one.",
         ) from error
+    finally:
+        if open_:
+            checked.unlink(missing_ok=True)
 
 
 def _refuse_domains(model: onnx.ModelProto, path: Path) -> None:
@@ -164,7 +181,14 @@ def _check_weights(model: onnx.ModelProto, path: Path, weights: Mapping[str, Pat
     """Every tensor outside of the message has to lie within its file, and be of its own size."""
     helper = require("onnx.helper", "build")
     sizes = {location: file.stat().st_size for location, file in weights.items()}
+    known = set(_types().values()) - {_UNDEFINED}
     for tensor in stored_tensors(model):
+        if tensor.data_type not in known:
+            raise SourceError(
+                f"The tensor {_shown(tensor.name)!r} of {path} has the type {tensor.data_type},"
+                " which this release of onnx does not know.",
+                hint="Upgrade it (pip install --upgrade onnx), or export the model again.",
+            )
         told = {entry.key: entry.value for entry in tensor.external_data}
         if "location" not in told:
             continue
@@ -173,10 +197,10 @@ def _check_weights(model: onnx.ModelProto, path: Path, weights: Mapping[str, Pat
             length = int(told["length"]) if "length" in told else None
         except ValueError as error:
             raise _unfit(path, tensor.name, f"says {error}") from error
-        width = helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
-        wanted = math.prod(tensor.dims) * width
-        four = tensor.data_type in _packed()
-        wanted = -(-math.prod(tensor.dims) // 2) if four else wanted
+        bits = _packed().get(tensor.data_type)
+        if bits is None:
+            bits = 8 * helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        wanted = -(-math.prod(tensor.dims) * bits // 8)
         held = sizes[told["location"]] - offset
         if length is not None and length != wanted:
             raise _unfit(path, tensor.name, f"has {length:,} bytes, its shape needs {wanted:,}")
@@ -191,15 +215,25 @@ def _check_weights(model: onnx.ModelProto, path: Path, weights: Mapping[str, Pat
 
 def _unfit(path: Path, tensor: str, why: str) -> SourceError:
     return SourceError(
-        f"The external data of {path.name} do not fit it: the tensor {_printable(tensor)!r} {why}.",
+        f"The external data of {path.name} do not fit it: the tensor {_shown(tensor)!r} {why}.",
         hint="Copy the model and its weights again: they belong to each other.",
     )
 
 
-def _packed() -> frozenset[int]:
-    """Types of which two values share a byte."""
-    types = require("onnx", "build").TensorProto
-    return frozenset({types.INT4, types.UINT4, types.FLOAT4E2M1})
+def _packed() -> dict[int, int]:
+    """The bits of types of which several values share a byte."""
+    names = {"INT4": 4, "UINT4": 4, "FLOAT4E2M1": 4, "INT2": 2, "UINT2": 2}
+    return {kind: names[name] for name, kind in _types().items() if name in names}
+
+
+def _types() -> Mapping[str, int]:
+    """The types of onnx.proto by their names."""
+    return dict(require("onnx", "build").TensorProto.DataType.items())
+
+
+def _type(kind: int) -> str:
+    """The name of a type; that of one from a later onnx.proto is its number."""
+    return next((name for name, number in _types().items() if number == kind), str(kind))
 
 
 def _inputs(model: onnx.ModelProto, path: Path) -> tuple[Port, ...]:
@@ -254,8 +288,7 @@ def _port(value: onnx.ValueInfoProto, path: Path, what: str) -> Port:
             "=False).",
         )
     tensor = value.type.tensor_type
-    types = require("onnx", "build").TensorProto.DataType
-    name = types.Name(tensor.elem_type)
+    name = _type(tensor.elem_type)
     if name not in _TYPES:
         raise SourceError(
             f"The {what} {value.name!r} of {path} has the type {name.lower()}, which arrays of"
@@ -264,6 +297,12 @@ def _port(value: onnx.ValueInfoProto, path: Path, what: str) -> Port:
         )
     if not tensor.HasField("shape"):
         return Port(value.name, _TYPES[name], None)
+    if len(tensor.shape.dim) > _MOST_AXES:
+        raise SourceError(
+            f"The {what} {value.name!r} of {path} has {len(tensor.shape.dim):,} axes; arrays have"
+            f" up to {_MOST_AXES}.",
+            hint="Export the model again.",
+        )
     return Port(value.name, _TYPES[name], tuple(_size(dim) for dim in tensor.shape.dim))
 
 
@@ -271,7 +310,8 @@ def _size(dim: onnx.TensorShapeProto.Dimension) -> int | str | None:
     if dim.HasField("dim_value"):
         # Some converters write -1 for a size that varies.
         return int(dim.dim_value) if dim.dim_value >= 0 else None
-    return str(dim.dim_param) or None
+    # What no name may be as long as is none: such an axis gets one of its own.
+    return str(dim.dim_param) if 0 < len(dim.dim_param) <= _LONGEST_NAME else None
 
 
 def _a_kind(kind: str | None) -> str:
@@ -286,10 +326,10 @@ def _nodes(model: onnx.ModelProto) -> Iterator[onnx.NodeProto]:
 
 def _numbers(model: onnx.ModelProto) -> dict[str, int]:
     """How many numbers are stored, by their type in onnx.proto; shapes and scalars left out."""
-    types = require("onnx", "build").TensorProto.DataType
+    names = {kind: name for name, kind in _types().items()}
     counted: Counter[str] = Counter()
     for tensor in stored_tensors(model):
-        name = types.Name(tensor.data_type)
+        name = names[tensor.data_type]
         # An int64 is a shape or an axis, or the table of an index: nothing that was trained.
         if name not in ("INT64", "STRING", "BOOL"):
             counted[name] += math.prod(tensor.dims)
@@ -303,6 +343,12 @@ def _most(numbers: Mapping[str, int]) -> str:
 
 def _printable(text: str) -> str:
     return "".join(mark if mark.isprintable() else "?" for mark in text)
+
+
+def _shown(text: str) -> str:
+    """A name that is only told, cut where it is longer than names may be."""
+    told = _printable(text[: _LONGEST_NAME + 1])
+    return told if len(told) <= _LONGEST_NAME else f"{told[: _LONGEST_NAME - 1]}…"
 
 
 def _first_line(error: BaseException) -> str:

@@ -12,7 +12,7 @@ from edgekit.core.bundle import BundleWriter, check_output
 from edgekit.core.errors import ConfigError, SourceError
 from edgekit.core.lazy import require_installed
 from edgekit.core.manifest import TASKS, Golden, Manifest, Origin, Requires, Source, Step
-from edgekit.core.onnx_file import check_onnx, model_hash
+from edgekit.core.onnx_file import check_onnx, model_files, model_hash
 from edgekit.core.results import ExportResult
 from edgekit.pipeline.exporting import EXTRAS, save_golden
 from edgekit.pipeline.progress import Progress, silent
@@ -65,8 +65,8 @@ def import_onnx(
     started = time.monotonic()
     path = Path(model).expanduser()
     check_output(Path(output), force=force)
-    if (Path(output).absolute() / path.name) == path.absolute():
-        raise ConfigError(f"The output {output} holds the model.", hint="Choose another -o.")
+    read = {"model": path, "samples": samples, "processor": processor}
+    _refuse_own_sources(Path(output), {what: Path(file) for what, file in read.items() if file})
     require_installed(("onnx",), "build")
     require_installed(("onnxruntime",), "ort")
     from edgekit.exporters.declared import read_declared
@@ -85,7 +85,7 @@ def import_onnx(
         )
         for name, role in found.exported.files:
             writer.add(name, role)
-        for license in _licenses(path.parent):
+        for license in license_files(path, *(Path(file) for file in (samples, processor) if file)):
             writer.copy(license, license.name, "license")
         options = {
             "task": task, "inputs": list(inputs), "seed": seed,
@@ -140,10 +140,27 @@ def _task(task: str | None, declared: Declared | None, processor: Path | str | N
     return declared.task
 
 
-def _licenses(folder: Path) -> list[Path]:
+def license_files(model: Path, *others: Path) -> list[Path]:
+    """The texts of licences that come along with a model: none of its own files, or of `others`."""
     from edgekit.sources.loaded import license_files_in
 
-    return [path for path in license_files_in(folder) if not path.is_symlink()]
+    own = {file.resolve() for file in (model, *others, *model_files(model).values())}
+    return [
+        path
+        for path in license_files_in(model.parent)
+        if not path.is_symlink() and path.resolve() not in own
+    ]
+
+
+def _refuse_own_sources(output: Path, sources: Mapping[str, Path]) -> None:
+    """Raise ConfigError where --force would remove what is read."""
+    if not output.exists():
+        return
+    for what, file in sources.items():
+        # Both where a link lies and where it leads.
+        folders = {*file.absolute().parents, *file.resolve().parents}
+        if any(folder.exists() and folder.samefile(output) for folder in folders):
+            raise ConfigError(f"The output {output} holds the {what}.", hint="Choose another -o.")
 
 
 def _manifest(

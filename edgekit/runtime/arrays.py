@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import lzma
 import os
+import tokenize
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,13 @@ import numpy as np
 from edgekit.core.errors import ConfigError
 from edgekit.runtime.session import Array
 
+# What numpy and zipfile raise for a file that is not what it says: a RuntimeError for one that is
+# encrypted, its kind NotImplementedError for a compression that nobody knows, errors of Python's
+# syntax for the header of an array.
+UNREADABLE = (
+    ValueError, OverflowError, OSError, EOFError, KeyError, MemoryError, RuntimeError, SyntaxError,
+    tokenize.TokenError, zipfile.BadZipFile, zlib.error, lzma.LZMAError,
+)  # fmt: skip
 # Characters of a path that a message quotes.
 _SHOWN = 250
 
@@ -32,9 +42,17 @@ def read_arrays(path: Path) -> dict[str, Array]:
                 hint="Write it with numpy.savez(FILE, INPUT=array, …), named as the inputs.",
             )
         with archive:
-            return {name: archive[name] for name in archive.files}
-    except (ValueError, OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile) as error:
+            found = {name: archive[name] for name in archive.files}
+    except UNREADABLE as error:
         raise ConfigError(
-            f"{path} is not a readable .npz file: {error or 'it is empty'}.",
+            f"{path} is not a readable .npz file: {str(error) or 'it is empty'}.",
             hint="Write it with numpy.savez(FILE, INPUT=array, …).",
         ) from error
+    for name, array in found.items():
+        # numpy gives the bytes of what is no array, and Python's objects where pickles are allowed.
+        if not isinstance(array, np.ndarray) or array.dtype.hasobject:
+            raise ConfigError(
+                f"{path} holds {name!r}, which is no array of numbers.",
+                hint="Write it with numpy.savez(FILE, INPUT=array, …), without objects.",
+            )
+    return found

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import lzma
 import math
 import zipfile
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import ConfigError
 from edgekit.core.profiles import nearest
+from edgekit.runtime.arrays import UNREADABLE
 from edgekit.sources.data_columns import LABEL_NAMES, Label, Problem
 from edgekit.sources.data_tables import labels_not_mapped, no_labels
 
@@ -25,12 +24,6 @@ ArrayRow: TypeAlias = tuple[Mapping[str, Array], Label | None, Problem | None]
 
 # Bytes of an array that are in memory at a time.
 _BLOCK = 1 << 20
-# What numpy and zipfile raise for a file that is not what it says: a RuntimeError for one that is
-# encrypted, its kind NotImplementedError for a compression that nobody knows.
-_UNREADABLE = (
-    ValueError, OverflowError, OSError, EOFError, MemoryError, RuntimeError, zipfile.BadZipFile,
-    zlib.error, lzma.LZMAError,
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -124,7 +117,7 @@ def _named(
 def _reading(path: Path) -> Iterator[None]:
     try:
         yield
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise ConfigError(
             f"{path} is not an .npz of plain arrays: {error or type(error).__name__}.",
             hint="Write it with numpy.savez(path, input=…, label=…), without objects.",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import BundleError, SessionError, SourceError
-from edgekit.core.manifest import Component, TensorSpec
+from edgekit.core.manifest import DTYPES, Component, TensorSpec
 from edgekit.runtime.engines import onnxruntime
 from edgekit.runtime.golden import GoldenValues
 from edgekit.sources.imported_file import find_imported
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
     from edgekit.runtime.session import Session
 
+_NUMBERS = frozenset(DTYPES) - {"bfloat16", "string"}
 _AS_WRITTEN: Mapping[str, object] = {"graph_optimization": "none"}
 
 
@@ -157,7 +158,17 @@ def stored_source(bundle: Bundle, golden: GoldenValues) -> LoadedSource:
 
 
 def _samples(specs: tuple[TensorSpec, ...]) -> dict[str, Tensor]:
-    """An empty tensor of each input's type: what a reference's inputs are converted to."""
+    """An empty tensor of each input's type: what a reference's inputs are converted to.
+
+    Raises SourceError for a type that no array of numbers has.
+    """
+    for spec in specs:
+        if spec.dtype not in _NUMBERS:
+            raise SourceError(
+                f"The input {spec.name!r} has the type {spec.dtype}, which arrays of numbers cannot"
+                " hold.",
+                hint=f"A reference takes {', '.join(sorted(_NUMBERS))}.",
+            )
     return {
         spec.name: torch.from_numpy(np.zeros((0,), dtype=np.dtype(spec.dtype))) for spec in specs
     }

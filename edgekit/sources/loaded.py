@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,14 @@ if TYPE_CHECKING:
         PreTrainedTokenizerBase,
         SequenceFeatureExtractor,
     )
+
+# LICENSE, LICENSE-APACHE-2.0.txt, COPYING.LESSER: a name of these, what is behind it, the ending.
+_LICENSE = re.compile(
+    r"(licen[sc]es?|copying|notices?)([-_][a-z0-9_-]*(\.[0-9]+)*)?"
+    r"(\.(txt|md|rst|lesser|gpl|lgpl|mit|apache|bsd))?",
+    re.IGNORECASE,
+)
+_LONGEST_LICENSE = 1 << 20
 
 Kind = Literal["huggingface", "factory", "program", "onnx"]
 
@@ -93,9 +102,13 @@ class LoadedSource:
 
 def license_files_in(folder: Path) -> tuple[Path, ...]:
     """The licence and notice files that must travel with the weights, sorted by name."""
-    wanted = ("license", "licence", "copying", "notice")
-    found = (path for path in folder.iterdir() if path.is_file())
-    return tuple(sorted(path for path in found if path.name.lower().startswith(wanted)))
+    found = (path for path in folder.iterdir() if is_license(path.name) and path.is_file())
+    return tuple(sorted(path for path in found if path.stat().st_size <= _LONGEST_LICENSE))
+
+
+def is_license(name: str) -> bool:
+    """Whether a file is called as texts of licences and notices are: not one of licence plates."""
+    return _LICENSE.fullmatch(name) is not None
 
 
 def license_of_card(folder: Path) -> str | None:

@@ -8,9 +8,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnx import helper
 
 from tests.cli.test_main import edgekit as command
-from tests.onnx_models import custom_operator, linear, point_to, save, save_outside
+from tests.onnx_models import (
+    FLOAT,
+    custom_operator,
+    linear,
+    model,
+    point_to,
+    save,
+    save_outside,
+)
 
 
 def test_what_is_told(tmp_path: Path) -> None:
@@ -61,6 +70,24 @@ def _twice(path: Path) -> None:
     save(made, path)
 
 
+def _unknown_type(path: Path) -> None:
+    made = linear()
+    made.graph.output[0].type.tensor_type.elem_type = 99
+    save(made, path)
+
+
+def _unknown_weights(path: Path) -> None:
+    made = linear()
+    made.graph.initializer[0].data_type = 99
+    save(made, path)
+
+
+def _too_large(path: Path) -> None:
+    shape = (1 << 20, 1 << 24)
+    nodes = [helper.make_node("Relu", ["x"], ["y"])]
+    save(model(nodes, {"x": (FLOAT, shape)}, {"y": (FLOAT, shape)}), path)
+
+
 _BAD: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "nothing": (lambda path: None, 2, "no file"),
     "folder": (lambda path: path.mkdir(), 2, "not a file"),
@@ -72,6 +99,10 @@ _BAD: dict[str, tuple[Callable[[Path], object], int, str]] = {
     "data outside": (_outside, 4, "'..'"),
     "dynamic rank": (lambda path: save(linear(None), path), 4, "no declared shape"),
     "name twice": (_twice, 4, "there twice"),
+    "unknown type": (_unknown_type, 4, "has the type 99"),
+    "unknown weights": (_unknown_weights, 4, "has the type 99"),
+    "too large": (_too_large, 4, "too many to be made up"),
+    "axes": (lambda path: save(linear((1,) * 65), path), 4, "65 axes"),
 }
 
 

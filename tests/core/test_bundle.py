@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -201,6 +202,18 @@ def test_output_inside_a_bundle(bundle: Bundle) -> None:
     """Writing into the input would change it: refused."""
     with pytest.raises(ConfigError, match="inside the bundle"):
         BundleWriter(bundle.path / "compiled")
+
+
+def test_manifest_that_would_be_too_large(tmp_path: Path) -> None:
+    """No reader would take it: it is not written."""
+    with (
+        pytest.raises(ExportError, match="the manifest has") as caught,
+        BundleWriter(tmp_path / "out") as writer,
+    ):
+        writer.add("model.bin", "component").write_bytes(b"0123456789")
+        writer.stage(replace(make_manifest(), labels=("l" * (1 << 20),)))
+    assert caught.value.exit_code == 4
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_interrupted_writer_leaves_nothing(tmp_path: Path) -> None:

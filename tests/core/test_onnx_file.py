@@ -50,6 +50,14 @@ def test_cut_short(share: float, tmp_path: Path) -> None:
         check_onnx(path)
 
 
+def test_fields_of_later_releases(tmp_path: Path) -> None:
+    """A field that ONNX has added since makes no other file of it."""
+    path = save(linear(), tmp_path / "m.onnx")
+    # Field 40, of two bytes.
+    path.write_bytes(path.read_bytes() + b"\xc2\x02\x02ok")
+    check_onnx(path)
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     """A wrong path, and a folder, are usage errors."""
     with pytest.raises(ConfigError, match="no file"):
@@ -105,3 +113,12 @@ def test_names_of_onnx(tmp_path: Path) -> None:
     assert not names_onnx(str(tmp_path))
     (tmp_path / "edgekit.json").touch()
     assert names_onnx(str(tmp_path))
+
+
+def test_folders_called_as_files(tmp_path: Path) -> None:
+    """A checkpoint is one under any name; a bundle stays one."""
+    folder = tmp_path / "checkpoint.onnx"
+    folder.mkdir()
+    assert not names_onnx(str(folder))
+    (folder / "edgekit.json").touch()
+    assert names_onnx(str(folder))

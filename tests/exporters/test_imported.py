@@ -12,6 +12,7 @@ from onnx import TensorProto, helper
 
 from edgekit.core.errors import ConfigError, EngineUnavailable, SourceError
 from edgekit.core.tolerance import tolerance_for
+from edgekit.exporters.declared import read_declared
 from edgekit.exporters.imported import Imported, import_model
 from edgekit.exporters.imported_calls import second_call
 from edgekit.exporters.imported_inputs import Sampled
@@ -22,11 +23,13 @@ from tests.onnx_models import (
     FLOAT,
     HALF,
     INT64,
+    PROCESSOR,
     counter,
     findings,
     linear,
     masked,
     model,
+    pictures,
     recurrent,
     save,
     save_outside,
@@ -101,6 +104,55 @@ def test_external_data_come_along(tmp_path: Path) -> None:
     assert found.component.files == ("model.onnx", "w/all.bin")
     assert found.files == (("model.onnx", "component"), ("w/all.bin", "weights"))
     assert (tmp_path / "bundle" / "w" / "all.bin").is_file()
+
+
+@pytest.mark.parametrize("kind", ["symbolic", "hard"])
+def test_external_data_behind_links(kind: str, tmp_path: Path) -> None:
+    """Caches of downloads are made of them; the bundle holds the files."""
+    path = save_outside(linear(), tmp_path / "m.onnx")
+    weights = tmp_path / "weights.data"
+    (tmp_path / "blobs").mkdir()
+    blob = weights.rename(tmp_path / "blobs" / "0123")
+    if kind == "hard":
+        weights.hardlink_to(blob)
+    else:
+        weights.symlink_to(blob)
+    (tmp_path / "bundle").mkdir()
+    import_model(path, tmp_path / "bundle")
+    copy = tmp_path / "bundle" / "weights.data"
+    assert not copy.is_symlink()
+    assert copy.read_bytes() == blob.read_bytes()
+
+
+def test_external_data_of_a_model_of_licences(tmp_path: Path) -> None:
+    """Plates, not terms."""
+    path = save_outside(linear(), tmp_path / "m.onnx", "license_plate.onnx.data")
+    (tmp_path / "bundle").mkdir()
+    found = import_model(path, tmp_path / "bundle").exported
+    assert found.component.files == ("model.onnx", "license_plate.onnx.data")
+
+
+def test_open_rank_with_external_data(tmp_path: Path) -> None:
+    """What --input tells, and weights beside the graph."""
+    path = save_outside(linear(None), tmp_path / "m.onnx")
+    (tmp_path / "bundle").mkdir()
+    specs = parse_inputs(["x=float32:rows,4"])
+    assert import_model(path, tmp_path / "bundle", declared=specs).exported.golden is not None
+    assert {file.name for file in (tmp_path / "bundle").iterdir()} == {"model.onnx", "weights.data"}
+
+
+def test_pictures_may_be_the_second_input(tmp_path: Path) -> None:
+    """The first may have no axis at all."""
+    made = pictures()
+    made.graph.input.insert(0, helper.make_tensor_value_info("gain", FLOAT, ()))
+    made.graph.node[0].input[0] = "louder"
+    made.graph.node.insert(0, helper.make_node("Mul", ["pixels", "gain"], ["louder"]))
+    file = tmp_path / "p.toml"
+    file.write_text(f'inputs = ["pixels", "gain"]\n{PROCESSOR}')
+    found = bring(made, tmp_path, processor=read_declared(file)).exported
+    assert found.golden is not None
+    # Of noise one half is below zero.
+    assert found.golden.inputs["pixels"].min() >= 0
 
 
 def test_external_data_named_as_a_file_of_the_bundle(tmp_path: Path) -> None:
@@ -261,6 +313,19 @@ def test_operator_that_the_engine_lacks(tmp_path: Path) -> None:
     )
     with pytest.raises(SourceError, match=r"does not load \S+/m\.onnx.*NoSuchThing"):
         bring(made, tmp_path)
+
+
+def test_names_of_folders_are_no_reasons(tmp_path: Path) -> None:
+    """An operator that is unknown is none that is too new, wherever the file lies."""
+    made = model(
+        [helper.make_node("NoSuchThing", ["x"], ["y"])],
+        {"x": (FLOAT, (2,))},
+        {"y": (FLOAT, (2,))},
+    )
+    folder = tmp_path / "net-opset17-cuda"
+    folder.mkdir()
+    with pytest.raises(SourceError, match="NoSuchThing"):
+        bring(made, folder)
 
 
 def test_large_answers_have_no_golden(tmp_path: Path) -> None:

@@ -191,6 +191,69 @@ def test_weights_cut_short(tmp_path: Path) -> None:
         read_foreign(path, model_files(path))
 
 
+@pytest.mark.parametrize(("count", "fits"), [(5, True), (8, True), (9, False)])
+def test_four_values_may_share_a_byte(count: int, fits: bool, tmp_path: Path) -> None:
+    """Numbers of two bits, the last byte not full."""
+    made = linear()
+    tensor = made.graph.initializer.add(name="t", data_type=TensorProto.INT2, dims=[count])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="two.data")
+    (tmp_path / "two.data").write_bytes(b"ab")
+    if fits:
+        assert read(made, tmp_path).operators["MatMul"] == 2
+        return
+    with pytest.raises(SourceError, match="needs 3 bytes"):
+        read(made, tmp_path)
+
+
+def test_types_of_later_releases(tmp_path: Path) -> None:
+    """Of inputs, of weights, and none at all."""
+    made = linear()
+    made.graph.input[0].type.tensor_type.elem_type = 99
+    with pytest.raises(SourceError, match=r"input 'x' .* has the type 99"):
+        read(made, tmp_path)
+    for kind in (99, 0):
+        made = linear()
+        made.graph.initializer[0].data_type = kind
+        with pytest.raises(SourceError, match=f"tensor 'w' .* has the type {kind}"):
+            read(made, tmp_path)
+
+
+def test_long_texts_are_cut(tmp_path: Path) -> None:
+    """A manifest has room for a name, not for a megabyte of one."""
+    made = linear(("n" * 1000, 4))
+    made.graph.name = "g" * 1_200_000
+    made.producer_name = "p" * 1_200_000
+    found = read(made, tmp_path)
+    assert len(found.name) == len(found.producer) == 200
+    assert found.name.endswith("g…")
+    assert found.inputs[0].shape == (None, 4)
+
+
+def test_more_axes_than_arrays_have(tmp_path: Path) -> None:
+    """numpy has a limit."""
+    with pytest.raises(SourceError, match="has 65 axes; arrays have up to 64"):
+        read(linear((1,) * 65), tmp_path)
+
+
+def test_open_shapes_are_checked_beside_their_weights(tmp_path: Path) -> None:
+    """The checker wants a shape, and the weights where the message is."""
+    made = linear(None)
+    made.graph.output[0].type.tensor_type.ClearField("shape")
+    path = save_outside(made, tmp_path / "m.onnx")
+    check_foreign(path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["m.onnx", "weights.data"]
+
+
+def test_checked_copies_are_told_by_their_own_name(tmp_path: Path) -> None:
+    """Whoever imports has never seen the copy."""
+    path = save_outside(linear(), tmp_path / "copy.onnx")
+    (tmp_path / "weights.data").unlink()
+    with pytest.raises(SourceError, match=r"^given/m\.onnx is not valid ONNX") as caught:
+        check_foreign(path, Path("given/m.onnx"))
+    assert str(tmp_path) not in caught.value.message
+
+
 def test_invalid_graph(tmp_path: Path) -> None:
     """onnx.checker's reason is told."""
     made = counter()

@@ -12,12 +12,13 @@ from onnx import helper
 import edgekit
 from edgekit.cli.commands.inspecting import describe
 from edgekit.core.bundle import open_bundle
-from edgekit.core.errors import ConfigError, QuantizeError
+from edgekit.core.errors import ConfigError, QuantizeError, SourceError
 from edgekit.core.measurements import ValidateResult
 from edgekit.core.onnx_file import model_hash
 from edgekit.core.results import to_json
 from edgekit.reporting.reading import evidence_result
 from edgekit.runtime.golden import read
+from edgekit.runtime.raw import raw_inputs
 from tests.conftest import make_once
 from tests.onnx_models import (
     FLOAT,
@@ -29,6 +30,7 @@ from tests.onnx_models import (
     model,
     pictures,
     save,
+    save_outside,
 )
 from tests.schemas import check_schema_of
 
@@ -81,6 +83,50 @@ def test_licence_comes_along(file: Path, tmp_path: Path) -> None:
     (tmp_path / "LICENSE").write_text("Do what you like.")
     edgekit.import_onnx(file, tmp_path / "b")
     assert (tmp_path / "b" / "LICENSE").read_text() == "Do what you like."
+
+
+def test_models_of_licence_plates(tmp_path: Path) -> None:
+    """A licence is what is called exactly so, is short, and is no file of the model."""
+    path = save_outside(linear(), tmp_path / "license_plate.onnx", "license_plate.onnx.data")
+    np.savez(tmp_path / "license_plate.npz", x=np.ones((2, 4), np.float32))
+    for name in ("LICENSE-APACHE-2.0", "Copying.lesser", "NOTICE.txt", "license.csv"):
+        (tmp_path / name).write_text("Do what you like.")
+    (tmp_path / "licence_long.txt").write_bytes(bytes(2 << 20))
+    samples = (tmp_path / "license_plate.npz").rename(tmp_path / "license_call")
+    edgekit.import_onnx(path, tmp_path / "b", samples=samples)
+    entries = open_bundle(tmp_path / "b").manifest.files
+    assert {entry.path for entry in entries if entry.role == "license"} == {
+        "LICENSE-APACHE-2.0", "Copying.lesser", "NOTICE.txt",
+    }  # fmt: skip
+    assert {entry.path for entry in entries if entry.role == "weights"} == {
+        "license_plate.onnx.data"
+    }
+
+
+def test_output_that_holds_what_is_read(file: Path, tmp_path: Path) -> None:
+    """--force would remove it, however it is named."""
+    edgekit.import_onnx(file, tmp_path / "b")
+    bundle = tmp_path / "b"
+    (tmp_path / "link.onnx").symlink_to(bundle / "model.onnx")
+    (tmp_path / "folder").symlink_to(bundle)
+    for name in ("b/../b/model.onnx", "link.onnx", "folder/model.onnx"):
+        with pytest.raises(ConfigError, match="holds the model"):
+            edgekit.import_onnx(tmp_path / name, bundle, force=True)
+    np.savez(bundle / "call.npz", x=np.ones((2, 4), np.float32))
+    with pytest.raises(ConfigError, match="holds the samples"):
+        edgekit.import_onnx(file, bundle, samples=bundle / "call.npz", force=True)
+    assert (bundle / "model.onnx").is_file()
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_axes_without_a_name_are_fixed(engine: str, tmp_path: Path) -> None:
+    """In the graph as well as in the manifest: engines plan for it."""
+    edgekit.import_onnx(save(linear((None, 4)), tmp_path / "m.onnx"), tmp_path / "b")
+    edgekit.compile(tmp_path / "b", tmp_path / "c", engine=engine, static={"batch": 1})
+    with edgekit.load(tmp_path / "c") as opened:
+        assert opened.manifest.components["model"].inputs[0].shape == (1, 4)
+    graph = tmp_path / "c" / ("model.onnx" if engine == "onnxruntime" else "model.xml")
+    assert [spec.shape for spec in raw_inputs(graph)] == [(1, 4)]
 
 
 def test_state_in_a_loop(tmp_path: Path) -> None:
@@ -202,7 +248,7 @@ def test_what_stored_answers_do_not_tell(
 def test_another_model_is_no_reference(imported: Path, tmp_path: Path) -> None:
     """Nor is one of another kind."""
     other = save(linear(opset=16), tmp_path / "other.onnx")
-    with pytest.raises(ConfigError, match="has other weights"):
+    with pytest.raises(ConfigError, match=r"other\.onnx is another file \(SHA-256"):
         edgekit.validate(imported, reference=str(other), latency=False)
     with pytest.raises(ConfigError, match="is made from an ONNX model"):
         edgekit.validate(imported, reference=f"{tmp_path}/net.py:make", latency=False)
@@ -300,6 +346,20 @@ def test_build_starts_from_what_was_imported(kind: str, file: Path, tmp_path: Pa
     assert result.validation is not None
     assert result.validation.reference["kind"] == "onnx"
     check_schema_of("build", to_json(result))
+
+
+def test_build_of_a_model_that_needs_samples(tmp_path: Path) -> None:
+    """It says how to start: a build makes its inputs up."""
+    made = model(
+        [helper.make_node("Reshape", ["x", "shape"], ["y"])],
+        {"x": (FLOAT, ("n",))},
+        {"y": (FLOAT, (7, 11))},
+        {"shape": np.array([7, 11], np.int64)},
+    )
+    path = save(made, tmp_path / "m.onnx")
+    with pytest.raises(SourceError, match="none of the made-up inputs") as caught:
+        edgekit.build(str(path), tmp_path / "out", cache=False)
+    assert f"edgekit import {path} -o BUNDLE --samples" in (caught.value.hint or "")
 
 
 def test_build_starts_from_no_other_bundle(imported: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from onnx import TensorProto, helper
 
 import edgekit
 from edgekit.core.bundle import open_bundle
@@ -17,7 +18,17 @@ from edgekit.runtime.golden import read
 from edgekit.runtime.session import Session
 from edgekit.sources.imported import open_imported, stored_source
 from edgekit.sources.opening import open_reference, open_source
-from tests.onnx_models import HALF, custom_operator, linear, point_to, save, save_outside
+from tests.onnx_models import (
+    FLOAT,
+    HALF,
+    INT64,
+    custom_operator,
+    linear,
+    model,
+    point_to,
+    save,
+    save_outside,
+)
 
 
 @pytest.fixture
@@ -52,6 +63,29 @@ def test_the_graph_runs_as_it_was_written(file: Path, monkeypatch: pytest.Monkey
     source.module(x=torch.ones(1, 4))
     written = {"graph_optimization": "none"}
     assert asked == [(written, None), (written, 1)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "told"),
+    [(TensorProto.STRING, "type string"), (TensorProto.BFLOAT16, "type bfloat16")],
+)
+def test_what_no_array_of_numbers_holds(kind: int, told: str, tmp_path: Path) -> None:
+    """Neither text nor numbers that numpy does not have."""
+    made = model(
+        [helper.make_node("Identity", ["x"], ["y"])], {"x": (kind, (2,))}, {"y": (kind, (2,))}
+    )
+    with pytest.raises(SourceError, match=told):
+        open_imported(str(save(made, tmp_path / "m.onnx")))
+
+
+def test_sequences_are_no_arrays(tmp_path: Path) -> None:
+    """A model that takes several tensors at once."""
+    made = model([helper.make_node("SequenceAt", ["x", "i"], ["y"])], {"i": (INT64, ())}, {})
+    tensor = helper.make_tensor_type_proto(FLOAT, (2,))
+    made.graph.input.append(helper.make_value_info("x", helper.make_sequence_type_proto(tensor)))
+    made.graph.output.append(helper.make_value_info("y", tensor))
+    with pytest.raises(SourceError, match="input 'x'"):
+        open_imported(str(save(made, tmp_path / "m.onnx")))
 
 
 def test_what_the_engine_says_of_inputs(file: Path) -> None:

@@ -10,6 +10,7 @@ from edgekit.core.bundle import Bundle
 from edgekit.core.errors import StepError, disk_errors
 from edgekit.core.hashing import canonical_json, file_hashes, sha256_bytes, sha256_file
 from edgekit.core.onnx_file import model_hash, names_onnx
+from edgekit.pipeline.importing import license_files
 from edgekit.pipeline.provenance import LIBRARIES, versions
 from edgekit.sources.data_pictures import class_folders
 
@@ -24,7 +25,10 @@ def source_key(source: str, revision: str | None) -> Json | None:
     """
     folder = Path(source).expanduser()
     if folder.is_file() and names_onnx(source):
-        return {"source": model_hash(folder), "name": folder.name}
+        with disk_errors(StepError, f"reading {folder}"):
+            # They go into the bundle as well.
+            licenses = {file.name: sha256_file(file) for file in license_files(folder)}
+        return {"source": model_hash(folder), "name": folder.name, "licenses": licenses}
     if not folder.is_dir():
         return None
     return {"source": _tree(folder), "revision": revision}

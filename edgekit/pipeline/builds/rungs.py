@@ -7,7 +7,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from edgekit.core.bundle import Bundle, BundleWriter, open_bundle
-from edgekit.core.errors import ConfigError, EdgekitError, MissingDependency, StepError
+from edgekit.core.errors import (
+    ConfigError,
+    EdgekitError,
+    MissingDependency,
+    SourceError,
+    StepError,
+)
 from edgekit.core.measurements import BuildCandidate, QuantizeResult
 from edgekit.core.onnx_file import names_onnx
 from edgekit.core.profiles import Profile
@@ -67,10 +73,20 @@ def _import(job: Job, path: Path) -> None:
     """The bundle of an ONNX file, or a copy of one that was imported before."""
     options = job.options
     if not Path(options.source).expanduser().is_dir():
-        import_onnx(
-            options.source, path, task=options.task, processor=options.processor,
-            inputs=options.inputs, seed=options.seed, progress=job.progress,
-        )  # fmt: skip
+        try:
+            import_onnx(
+                options.source, path, task=options.task, processor=options.processor,
+                inputs=options.inputs, seed=options.seed, progress=job.progress,
+            )  # fmt: skip
+        except SourceError as error:
+            if "--samples" not in (error.hint or ""):
+                raise
+            # A build makes its inputs up.
+            raise SourceError(
+                error.message,
+                hint=f"Import it first: edgekit import {options.source} -o BUNDLE --samples"
+                " FILE.npz, one array per input; then build from BUNDLE.",
+            ) from error
         return
     bundle = open_bundle(Path(options.source).expanduser())
     if bundle.manifest.stage != "imported":

@@ -69,6 +69,8 @@ _LEVELS = {
 }
 # The types whose names are not numpy's.
 _TYPES = {"float": "float32", "double": "float64"}
+# What it says of a model that is newer than itself.
+_TOO_OLD = ("Unsupported model IR version", "is till opset")
 _QUIET = 4  # only fatal messages: everything else comes back as an exception
 
 
@@ -280,12 +282,14 @@ def _create(
 
 def _refusal(path: Path, error: Exception, version: str) -> EdgekitError:
     text = str(error)
-    if "Unsupported model IR version" in text or "opset" in text:
+    # Of a path anything may be a part.
+    reason = text.replace(str(path), "")
+    if any(phrase in reason for phrase in _TOO_OLD):
         return EngineUnavailable(
             f"ONNX Runtime {version} is too old for {path.name}: {text}",
             hint="Run: pip install --upgrade onnxruntime",
         )
-    if "CUDA" in text or "cuda" in text:
+    if "CUDA" in reason or "cuda" in reason:
         return EngineUnavailable(f"CUDA could not be started: {text}", hint=_cuda_remedy())
     return BundleCorrupt(
         f"ONNX Runtime {version} does not load {path.name}: {text}",

@@ -22,6 +22,7 @@ from edgekit.pipeline.builds.keys import (
     source_key,
     versions_key,
 )
+from tests.onnx_models import linear, save
 from tests.runtime.conftest import linear_graph, write_bundle
 from tests.tiny_pictures import album
 
@@ -44,6 +45,18 @@ def test_source_is_its_content(checkpoint: Path) -> None:
     assert source_key(str(moved), "main") != first
     (moved / "1_Pooling" / "config.json").write_text("{ }")
     assert source_key(str(moved), None) != first
+
+
+def test_licences_beside_a_graph_count(tmp_path: Path) -> None:
+    """They go into the bundle; nothing else in the folder does."""
+    path = save(linear(), tmp_path / "m.onnx")
+    before = source_key(str(path), None)
+    (tmp_path / "notes.txt").write_text("mine")
+    assert source_key(str(path), None) == before
+    (tmp_path / "LICENSE").write_text("Do what you like.")
+    first = source_key(str(path), None)
+    (tmp_path / "LICENSE").write_text("Do nothing.")
+    assert source_key(str(path), None) != first != before
 
 
 @pytest.mark.parametrize("source", ["module.py:make", "package.module:make", "some/model"])
