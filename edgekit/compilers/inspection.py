@@ -22,6 +22,7 @@ _QUANTIZED = frozenset(
 )  # fmt: skip
 _BLOCKWISE = "MatMulNBits"
 _CONVOLUTIONS = ("Conv", "FusedConv", "ConvTranspose")
+_PRODUCTS = ("MatMul", "Gemm", "Einsum", "Attention", "GRU", "LSTM", "RNN")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,11 @@ class GraphSummary:
     def convolutions(self) -> int:
         """How many convolutions there are, fused with what follows them or not."""
         return sum(count for name, count in self.operators.items() if name in _CONVOLUTIONS)
+
+    @property
+    def products(self) -> int:
+        """How many other operators multiply matrices."""
+        return sum(count for name, count in self.operators.items() if name in _PRODUCTS)
 
     @property
     def attention(self) -> int:
