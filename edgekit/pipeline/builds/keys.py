@@ -11,6 +11,7 @@ from edgekit.core.errors import StepError, disk_errors
 from edgekit.core.hashing import canonical_json, file_hashes, sha256_bytes, sha256_file
 from edgekit.core.onnx_file import model_hash, names_onnx
 from edgekit.pipeline.provenance import LIBRARIES, versions
+from edgekit.pipeline.recording import names_files
 from edgekit.sources.data_pictures import class_folders
 
 Json = dict[str, object]
@@ -41,7 +42,7 @@ def data_key(data: str | None, *, pictures: bool = False) -> object:
     name, _, split = data.partition("#")
     path = Path(name).expanduser()
     if path.is_file():
-        if pictures and path.suffix.lower() != ".npz":
+        if pictures and names_files(path):
             return None
         with disk_errors(StepError, f"reading {path}"):
             return [sha256_file(path), split]
