@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _CONVOLUTIONS = ("Conv", "FusedConv", "ConvTranspose")
+_PRODUCTS = ("MatMul", "Gemm", "Einsum", "Attention", "GRU", "LSTM", "RNN")
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,11 @@ class GraphSummary:
     def convolutions(self) -> int:
         """How many convolutions there are, fused with what follows them or not."""
         return sum(count for name, count in self.operators.items() if name in _CONVOLUTIONS)
+
+    @property
+    def products(self) -> int:
+        """How many other operators multiply matrices."""
+        return sum(count for name, count in self.operators.items() if name in _PRODUCTS)
 
     @property
     def attention(self) -> int:

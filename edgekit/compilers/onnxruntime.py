@@ -21,6 +21,8 @@ from edgekit.compilers.checks import (
     with_sizes,
 )
 from edgekit.compilers.inspection import GraphSummary, load_graph, summarise
+from edgekit.compilers.onnxruntime_sessions import LAYOUTS
+from edgekit.compilers.onnxruntime_sessions import candidates as session_candidates
 from edgekit.compilers.records import Candidate, CompiledComponent
 from edgekit.compilers.rewriting import fix_sizes, halve, strip_traces
 from edgekit.core import cpu
@@ -55,9 +57,10 @@ _SESSION_OPTIONS = {
     "cuda": ("allow_spinning", "provider_options", "threads"),
 }
 _PRECISIONS = ("fp32", "fp16")
-# What is applied at load: with the data of convolutions in blocks of channels, and without.
-_LAYOUTS = ("all", "extended")
 _LAYOUT_DOMAINS = ("com.microsoft.nchwc:", "com.ms.internal.nhwc:")
+# Of the operators that multiply, for the layout to be worth measuring: a transformer's one
+# convolution, which cuts a picture into patches, is next to nothing of its work.
+_LEAST_CONVOLUTIONS = 0.1
 _QUIET = 4  # only fatal messages: everything else comes back as an exception
 
 
@@ -157,7 +160,7 @@ def compile_component(
             _SESSION_OPTIONS[profile.device],
             session=entries or None,
             graph_optimization=(
-                _LAYOUTS[0] if _lays_out(profile, summary) and not _layout(result) else None
+                LAYOUTS[0] if _lays_out(profile, summary) and not _layout(result) else None
             ),
         ),
         requires=_requires(source, profile, level, result, str(ort.__version__)),
@@ -170,34 +173,8 @@ def compile_component(
 def candidates(
     profile: Profile, options: Mapping[str, object], threads: int
 ) -> tuple[Candidate, ...]:
-    """Whether the pool's threads spin while they wait, unless the profile says.
-
-    Waiting quietly is preferred: threads that spin take the CPU from the rest of the app, so they
-    must be worth more than 5 %. Of convolutions also how many threads there are, unless the profile
-    says, and whether their data lie in blocks: small ones may be faster alone, and as they are.
-    """
-    if profile.device != "cpu":
-        return (Candidate("as compiled", options),)
-    convolves = "graph_optimization" in options
-    counts: list[int | None] = [None]
-    if convolves and "threads" not in options:
-        counts += [1 << power for power in range(threads.bit_length()) if 1 << power < threads]
-    found: list[Candidate] = []
-    for layout in _LAYOUTS if convolves else (None,):
-        for count in counts:
-            spins = [False, True] if (count or threads) > 1 else [None]
-            for spin in spins if "allow_spinning" not in options else [None]:
-                told = [
-                    *([] if spin is None else [f"allow_spinning {'on' if spin else 'off'}"]),
-                    *([] if count is None else [f"threads {count}"]),
-                    *([] if layout in (None, _LAYOUTS[0]) else ["no blocks"]),
-                ]
-                chosen = {"allow_spinning": spin, "threads": count, "graph_optimization": layout}
-                changed = {key: value for key, value in chosen.items() if value is not None}
-                name = ", ".join(told) or "as compiled"
-                gain = 1.05 if spin else 1.0
-                found.append(Candidate(name, {**options, **changed}, least_gain=gain))
-    return tuple(found)
+    """See `records.Compiler.candidates` and `onnxruntime_sessions.candidates`."""
+    return session_candidates(profile, options, threads)
 
 
 def check_artifact(directory: Path, component: Component) -> Mapping[str, object]:
@@ -281,8 +258,9 @@ def _level(profile: Profile, summary: GraphSummary, precision: str, version: str
     if asked == "none":
         return _Level("none")
     measured = asked == _AUTO and _lays_out(profile, summary)
+    at_load = asked == _AUTO and _floats_convolve(summary)
     if asked == _AUTO:
-        asked = "all" if _is_this_machine(profile) and not measured else "extended"
+        asked = "all" if _is_this_machine(profile) and not at_load else "extended"
     if profile.device != "cpu":
         return _Level("none", "optimising here would choose kernels of the CPU provider")
     if precision == "fp16":
@@ -300,6 +278,8 @@ def _level(profile: Profile, summary: GraphSummary, precision: str, version: str
         return _Level("extended", f"layouts for {cpu.arch()} differ between releases")
     if measured:
         return _Level(asked, "the layout of convolutions is chosen by measuring, at load")
+    if at_load:
+        return _Level(asked, "convolutions are laid out at load")
     return _Level(asked)
 
 
@@ -379,9 +359,18 @@ def _layout(result: GraphSummary) -> int:
 def _lays_out(profile: Profile, summary: GraphSummary) -> bool:
     """Whether it is to be measured in which layout the graph is faster.
 
+    Not of a graph whose work is elsewhere: what its few convolutions gain no measurement shows.
+    """
+    share = summary.convolutions / max(1, summary.convolutions + summary.products)
+    return profile.device == "cpu" and _floats_convolve(summary) and share >= _LEAST_CONVOLUTIONS
+
+
+def _floats_convolve(summary: GraphSummary) -> bool:
+    """Whether there are convolutions whose layout is free.
+
     How a quantized graph is fused is part of what was judged.
     """
-    return profile.device == "cpu" and summary.convolutions > 0 and summary.quantized is None
+    return summary.convolutions > 0 and summary.quantized is None
 
 
 def _notes(level: _Level, precision: str, unfolded: int) -> tuple[str, ...]:

@@ -38,12 +38,15 @@ class Candidate:
 
     The first of a list is preferred: another one takes its place only when it is resolved faster by
     at least the factor ``least_gain``. One that is not ``eligible`` is measured for the record.
+    ``then`` are alternatives that are measured against the candidate where it was chosen: what
+    follows from a choice is tried for the chosen one alone.
     """
 
     name: str
     options: Mapping[str, object]
     least_gain: float = 1.0
     eligible: bool = True
+    then: tuple[Candidate, ...] = ()
 
 
 @dataclass(frozen=True)

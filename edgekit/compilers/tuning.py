@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -22,23 +22,61 @@ from edgekit.runtime.timing import come_to_rest, take_turn
 _FEWEST_ROUNDS = 6
 _MOST_ROUNDS = 40
 _TURN_SECONDS = 0.04
+# Of weights in all sessions that are open at once: each session holds its own.
+_MOST_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
 class _Timed:
-    """A candidate, its median of every round in seconds, and the precision it computed in."""
+    """A candidate, its median of every round in seconds, and what its session ran with."""
 
     candidate: Candidate
     rounds: NDArray[np.float64]
     precision: str
+    threads: object
 
     def to_json(self) -> dict[str, object]:
         return {
             "name": self.candidate.name,
             "p50_ms": round(float(np.median(self.rounds)) * 1e3, 4),
             "precision": self.precision,
+            "threads": self.threads,
             "eligible": self.candidate.eligible,
         }
+
+
+@dataclass(frozen=True)
+class _Conditions:
+    """What all candidates of a choice are measured with."""
+
+    bundle_dir: Path
+    component: Component
+    feeds: Mapping[str, Array]
+    engine: str
+    device: str
+    threads: int | None
+    seconds: float
+    seed: int
+
+    def open(self, candidate: Candidate) -> Session:
+        """A session of its own, with the threads that the candidate names where it does."""
+        # The device stands in the manifest's options and is an argument of its own here.
+        options = {key: item for key, item in candidate.options.items() if key != "device"}
+        own = options.get("threads")
+        return find_engine(self.engine).open_session(
+            self.bundle_dir,
+            self.component,
+            options=options,
+            device=self.device,
+            # Told like this, a number stands over that of the options.
+            threads=own if isinstance(own, int) else self.threads,
+        )
+
+    def affordable(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
+        """As many of the first ones as may be in memory together, and two in any case."""
+        files = [self.bundle_dir / file for file in self.component.files]
+        size = sum(file.stat().st_size for file in files if file.is_file())
+        return candidates[: max(2, _MOST_BYTES // max(1, size))]
 
 
 def tune(
@@ -57,42 +95,72 @@ def tune(
     """The candidate to ship, measured on `feeds` in turns of random order for about `seconds`.
 
     The first one stays unless another is resolved faster (its whole interval above 1) by at least
-    its ``least_gain``. One that this machine does not open is left out and named. ``chosen_by``
-    says ``what`` was chosen ``against`` the best alternative and the ``ratio`` of their times:
-    above 1, the choice is the faster one.
+    its ``least_gain``, and is so again in fresh rounds: the best of several looks faster than it
+    is. What follows from the chosen one is then measured against it in the same way. One that this
+    machine does not open is left out and named. ``chosen_by`` says ``what`` was chosen ``against``
+    the best alternative and the ``ratio`` of their times (above 1, the choice is the faster one),
+    and with ``before`` the same of the choice that this one followed from.
 
     Raises SessionError or BundleError when the first one does not open or run.
     """
-    first = candidates[0]
-    if len(candidates) == 1:
-        told = {"what": first.name, "workload": dict(workload), "threads": threads}
-        return Choice(first.options, told)
+    told: dict[str, object] = {"workload": dict(workload), "threads": threads}
+    conditions = _Conditions(bundle_dir, component, feeds, engine, device, threads, seconds, seed)
+    chosen = candidates[0]
+    listed = tuple(candidates) if len(candidates) > 1 else _following(chosen)
+    chosen_by: dict[str, object] = {"what": chosen.name, **told}
+    before: dict[str, object] = {}
+    while len(listed) > 1:
+        chosen, found = _step(conditions, listed)
+        chosen_by = {**found, **told, **before}
+        before = {"before": found}
+        listed = _following(chosen)
+    return Choice(chosen.options, chosen_by)
+
+
+def _following(chosen: Candidate) -> tuple[Candidate, ...]:
+    return (replace(chosen, then=()), *chosen.then)
+
+
+def _step(
+    conditions: _Conditions, listed: Sequence[Candidate]
+) -> tuple[Candidate, dict[str, object]]:
+    """The winner of some candidates and what it was chosen by."""
+    candidates = conditions.affordable(listed)
     sessions: list[tuple[Candidate, Session]] = []
     refused: dict[str, str] = {}
+    random = np.random.default_rng(conditions.seed)
     try:
         for candidate in candidates:
-            # The device stands in the manifest's options and is an argument of its own here.
-            options = {key: item for key, item in candidate.options.items() if key != "device"}
             try:
-                session = find_engine(engine).open_session(
-                    bundle_dir, component, options=options, device=device, threads=threads
-                )
+                session = conditions.open(candidate)
             except (SessionError, BundleError) as error:
-                if candidate is first:
+                if candidate is candidates[0]:
                     raise
                 refused[candidate.name] = error.message
             else:
                 sessions.append((candidate, session))
-        timed = _interleave(sessions, feeds, seconds, np.random.default_rng(seed))
+        timed = _interleave(sessions, conditions.feeds, conditions.seconds, random)
+        best = _best(timed, conditions.seed)
+        again: RatioEstimate | None = None
+        if best:
+            first, other = _interleave(
+                [sessions[0], sessions[best]], conditions.feeds, conditions.seconds / 2, random
+            )
+            again = _speedup(first, other, conditions.seed)
+            best = best if _gains(again, other.candidate) else 0
     finally:
         for _, session in sessions:
             session.close()
-    return _choose(
-        timed,
-        refused,
-        {"workload": dict(workload), "threads": threads},
-        seed,
-    )
+    found = _told(timed, best, conditions.seed)
+    if again is not None:
+        # Of the one that was best at first against the preferred one.
+        found["again"] = _interval(again)
+    if refused:
+        found["refused"] = refused
+    left_out = [candidate.name for candidate in listed[len(candidates) :]]
+    if left_out:
+        found["left_out"] = left_out
+    return timed[best].candidate, found
 
 
 def _interleave(
@@ -116,7 +184,12 @@ def _interleave(
             turn = take_turn(runs[index], seconds=_TURN_SECONDS, least=1, discard=1)
             medians[index].append(float(np.median(turn.nanoseconds)) / 1e9)
     return [
-        _Timed(candidate, np.asarray(own), str(session.facts().get("precision", "")))
+        _Timed(
+            candidate,
+            np.asarray(own),
+            str(session.facts().get("precision", "")),
+            session.facts().get("threads"),
+        )
         for (candidate, session), own in zip(sessions, medians, strict=True)
     ]
 
@@ -126,35 +199,39 @@ def _speedup(slow: _Timed, fast: _Timed, seed: int) -> RatioEstimate:
     return ratio(list(slow.rounds[:, None]), list(fast.rounds[:, None]), seed=seed)
 
 
-def _choose(
-    timed: Sequence[_Timed],
-    refused: Mapping[str, str],
-    conditions: Mapping[str, object],
-    seed: int,
-) -> Choice:
-    chosen, gain = timed[0], 1.0
-    for other in timed[1:]:
+def _gains(found: RatioEstimate, candidate: Candidate) -> bool:
+    return candidate.eligible and found.low > 1 and found.value >= candidate.least_gain
+
+
+def _best(timed: Sequence[_Timed], seed: int) -> int:
+    """The place of the one that is faster than the first by most; 0 where none is by enough."""
+    best, gain = 0, 1.0
+    for place, other in enumerate(timed[1:], start=1):
         found = _speedup(timed[0], other, seed)
-        wins = found.low > 1 and found.value >= max(gain, other.candidate.least_gain)
-        if other.candidate.eligible and wins:
-            chosen, gain = other, found.value
-    chosen_by: dict[str, object] = {"what": chosen.candidate.name}
+        if _gains(found, other.candidate) and found.value >= gain:
+            best, gain = place, found.value
+    return best
+
+
+def _interval(found: RatioEstimate) -> dict[str, float]:
+    return {
+        "ratio": round(found.value, 4),
+        "low": round(found.low, 4),
+        "high": round(found.high, 4),
+    }
+
+
+def _told(timed: Sequence[_Timed], best: int, seed: int) -> dict[str, object]:
+    chosen = timed[best]
+    told: dict[str, object] = {"what": chosen.candidate.name}
     # Those that could have been taken come before those that were measured for the record.
     others = sorted(
         (item for item in timed if item is not chosen),
         key=lambda item: (not item.candidate.eligible, float(np.median(item.rounds))),
     )
     if others:
-        found = _speedup(others[0], chosen, seed)
-        chosen_by |= {
-            "against": others[0].candidate.name,
-            "ratio": round(found.value, 4),
-            "low": round(found.low, 4),
-            "high": round(found.high, 4),
-        }
-    chosen_by |= conditions
-    chosen_by["rounds"] = len(chosen.rounds)
-    chosen_by["measured"] = [item.to_json() for item in timed]
-    if refused:
-        chosen_by["refused"] = dict(refused)
-    return Choice(chosen.candidate.options, chosen_by)
+        told["against"] = others[0].candidate.name
+        told |= _interval(_speedup(others[0], chosen, seed))
+    told["rounds"] = len(chosen.rounds)
+    told["measured"] = [item.to_json() for item in timed]
+    return told

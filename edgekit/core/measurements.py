@@ -148,13 +148,15 @@ class Stages:
     """Median milliseconds of one prediction's parts, from the text or the picture to the answer.
 
     ``decode_ms`` is what decoding pictures takes; None for other inputs. The rest up to the engine
-    is ``preprocess_ms``.
+    is ``preprocess_ms``. ``pictures_per_second`` is what all of it comes to, one call after the
+    other.
     """
 
     preprocess_ms: float
     engine_ms: float
     postprocess_ms: float
     decode_ms: float | None = None
+    pictures_per_second: float | None = None
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from edgekit.evaluation.picture_truths import (
     MaskTruths,
     box_truths,
     check_truths,
+    masks_notes,
     read_mask,
     reduces_labels,
 )
@@ -116,7 +117,8 @@ def evaluate(
     # Before anything runs: a mistyped name should not cost an hour.
     problem = problem_of(model, source, samples)
     chosen = choose_metric(model.manifest, samples, problem, metric)
-    check_truths(samples)
+    check_truths(samples, model.labels or ())
+    notes += masks_notes(samples, model.manifest)
     pairs = _run(model, source, samples, chosen, problem, batch_size, notes, progress)
     truths = _truths(samples, pairs, model.manifest)
     _check_classes(samples, problem, pairs)

@@ -20,36 +20,54 @@ def speed_ratio(a: Record, b: Record, workload: int, *, seed: int) -> RatioEstim
 
 
 def row(
-    record: Record, index: int, workload: Workload, artifact_bytes: int | None, seed: int
+    record: Record,
+    index: int,
+    workload: Workload,
+    artifact_bytes: int | None,
+    seed: int,
+    *,
+    threads: int | None = None,
 ) -> Contender:
-    """The line of the result, with the interval of its median and what it ran with."""
+    """The line of the result, with the interval of its median and what it ran with.
+
+    `threads` are those of the run; a contender that had others says so.
+    """
     made = record.row(index, workload, artifact_bytes=artifact_bytes)
-    made = replace(made, settings=settings_text(record, index))
+    made = replace(made, settings=settings_text(record, index, threads))
     if made.p50_ms is None:
         return made
     low, high = quantile_interval(record.rounds(index), 0.5, seed=seed)
     return replace(made, p50_low_ms=low, p50_high_ms=high)
 
 
-def settings_text(record: Record, index: int) -> str | None:
-    """How a contender ran: what was chosen of PyTorch's settings, and how many asked at once."""
+def settings_text(record: Record, index: int, threads: int | None = None) -> str | None:
+    """How a contender ran: what was chosen of PyTorch's settings, and how many asked at once.
+
+    Of others their threads, where they are not the `threads` of the run.
+    """
     parts: list[str] = []
     if record.name in REFERENCE_NAMES.values():
         mode = str(record.facts.get("mode", "eager")).partition(",")[0]
         chosen = record.settings.get(index, [])
         parts.append(mode)
         found = [one.get("threads") for one in chosen]
-        threads = sorted({count for count in found if isinstance(count, int)})
-        if threads:
-            counted = " or ".join(map(str, threads))
-            parts.append(f"{counted} thread{'' if threads == [1] else 's'}")
+        counts = sorted({count for count in found if isinstance(count, int)})
+        if counts:
+            parts.append(_counted(counts, "thread"))
         if any(one.get("memory_format") == "channels_last" for one in chosen):
             parts.append("channels_last")
+    else:
+        own = record.facts.get("threads")
+        if threads is not None and isinstance(own, int) and own != threads:
+            parts.append(_counted([own], "thread"))
     streams = sorted(set(record.streams.get(index, [])))
     if streams:
-        counted = " or ".join(map(str, streams))
-        parts.append(f"{counted} stream{'' if streams == [1] else 's'}")
+        parts.append(_counted(streams, "stream"))
     return ", ".join(parts) or None
+
+
+def _counted(counts: Sequence[int], noun: str) -> str:
+    return f"{' or '.join(map(str, counts))} {noun}{'' if list(counts) == [1] else 's'}"
 
 
 def artifact_bytes(record: Record, sizes: Mapping[str, int]) -> int | None:
@@ -183,6 +201,14 @@ def make_notes(
 ) -> list[str]:
     """What a person should know of the contenders, in sentences."""
     notes: list[str] = []
+    pictured = any(
+        one.bundle is not None and (one.bundle.manifest.processor or {}).get("kind") == "image"
+        for one in artifacts
+    )
+    if pictured and any(one.pictures == () for one in workloads):
+        notes.append(
+            "DATA holds arrays and no pictures: what decoding and preparing take is not told."
+        )
     for record in records:
         if record.error is not None:
             notes.append(f"{record.name} could not be measured: {record.error.rstrip('.')}.")

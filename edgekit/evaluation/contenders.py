@@ -173,9 +173,14 @@ def artifact_entrant(
     inputs: Path,
     threads: int,
     options: Mapping[str, object] | None = None,
+    *,
+    own_threads: bool = False,
 ) -> Entrant:
-    """A contender on disk as processes that measure it; `options` stand over its own."""
-    command = worker_command(artifact.path, inputs, threads, options)
+    """A contender on disk as processes that measure it; `options` stand over its own.
+
+    With `own_threads` a bundle has fewer where compiling has found them to be faster.
+    """
+    command = worker_command(artifact.path, inputs, threads, options, own_threads=own_threads)
     return Entrant(name, command, child_environment())
 
 

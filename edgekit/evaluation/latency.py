@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from edgekit.core import cpu
@@ -75,7 +76,8 @@ def bench(
     """Latency, throughput and memory of contenders and, if given, of their PyTorch original.
 
     Every contender runs on the same arrays, made by the first bundle's tokenizer, with the same
-    threads; the reference with one thread where that is faster for it.
+    threads; the reference with one thread where that is faster for it, and, unless a number is
+    asked for, a bundle with fewer where compiling has found them to be faster.
 
     Args:
         contenders: bundles, and bare ``.onnx`` or OpenVINO ``.xml`` graphs.
@@ -113,7 +115,9 @@ def bench(
     before = machine.snapshot()
     with tempfile.TemporaryDirectory(prefix="edgekit-bench-") as temporary:
         folder = Path(temporary)
-        entrants = _entrants(folder, field, reference, workloads, threads)
+        entrants = _entrants(
+            folder, field, reference, workloads, threads, own_threads=asked.threads is None
+        )
         plan = Plan(
             len(workloads), asked.processes, asked.budget, asked.seed, asked.warm_seconds,
             asked.timeout, asked.scenario,
@@ -147,7 +151,8 @@ def bench(
         versions=versions(listed),
         contenders=tuple(
             comparison.row(
-                record, index, workload, comparison.artifact_bytes(record, sizes), asked.seed
+                record, index, workload, comparison.artifact_bytes(record, sizes), asked.seed,
+                threads=threads,
             )
             for index, workload in enumerate(workloads)
             for record in listed
@@ -230,9 +235,12 @@ def _entrants(
     reference: ReferenceSource | None,
     workloads: Sequence[Workload],
     threads: int,
+    *,
+    own_threads: bool,
 ) -> list[Entrant]:
     """The reference and its like, the contenders, the twin of the first and the probes."""
     entrants: list[Entrant] = []
+    make = partial(artifact_entrant, own_threads=own_threads)
     if reference is not None:
         first = next((one.bundle for one in field.artifacts if one.bundle is not None), None)
         source = reference if first is None else reference.of(first)
@@ -240,11 +248,11 @@ def _entrants(
     for number, artifact in enumerate(field.artifacts):
         path = folder / f"{number}.safetensors"
         write_inputs(artifact, workloads, field.first.inputs, path)
-        entrants.append(artifact_entrant(artifact, artifact.name, path, threads))
+        entrants.append(make(artifact, artifact.name, path, threads))
         if number == 0:
-            entrants.append(artifact_entrant(artifact, field.twin, path, threads))
+            entrants.append(make(artifact, field.twin, path, threads))
         entrants += [
-            artifact_entrant(artifact, flip.name, path, threads, flip.options)
+            make(artifact, flip.name, path, threads, flip.options)
             for flip in field.flips
             if flip.contender == artifact.name
         ]

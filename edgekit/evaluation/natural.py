@@ -109,7 +109,7 @@ def _array_workload(bundle: Bundle, samples: Samples, batch: int) -> Workload:
                 for spec in specs
             }
         )
-    return Workload(batch, None, variants[0], tuple(variants))
+    return Workload(batch, None, variants[0], tuple(variants), pictures=())
 
 
 def _picture_workload(bundle: Bundle, samples: Samples, batch: int) -> Workload:
@@ -125,9 +125,8 @@ def _picture_workload(bundle: Bundle, samples: Samples, batch: int) -> Workload:
     workload = arrays_workload(bundle, batch, variants)
     rows = samples.inputs[: batch * len(variants)]
     paths = tuple(str(row["image"]) for row in rows if isinstance(row.get("image"), Path))
-    # Those that stood in a table are files for as long as the samples are here only.
-    lasting = len(paths) == len(rows) and not (samples.spool and samples.spool.used)
-    return replace(workload, pictures=paths) if lasting else workload
+    # Those that stood in a table are files for as long as the spool is held.
+    return replace(workload, pictures=paths if len(paths) == len(rows) else (), kept=samples.spool)
 
 
 def _check_batch(specs: Sequence[TensorSpec], batch: int) -> None:

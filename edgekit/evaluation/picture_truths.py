@@ -14,6 +14,7 @@ import numpy as np
 from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import Manifest
 from edgekit.evaluation.metrics import Metric, Prediction, Truth
+from edgekit.evaluation.metrics.boxes import MOST_CLASSES, no_boxes
 from edgekit.evaluation.metrics.masks import IGNORED_PIXEL
 from edgekit.evaluation.statistics import Floats
 from edgekit.runtime.pictures.decoding import MOST_PIXELS, open_picture, own_size, told_size
@@ -73,11 +74,27 @@ def reduces_labels(manifest: Manifest) -> bool:
     return isinstance(post, Mapping) and post.get("reduce_labels") is True
 
 
-def check_truths(samples: Samples) -> None:
+def masks_notes(samples: Samples, manifest: Manifest) -> list[str]:
+    """What a person should know of how masks of DATA are read: they may be reduced already."""
+    if samples.labels is None or samples.task != "image-segmentation":
+        return []
+    if not reduces_labels(manifest):
+        return []
+    return [
+        "As the model was trained, 0 of a mask does not count and its other classes are taken one"
+        " lower: give masks that were not reduced yet."
+    ]
+
+
+def check_truths(samples: Samples, classes: Sequence[str] = ()) -> None:
     """Look at the sizes of all masks, and of the pictures that boxes were drawn in, by their heads.
 
-    What is wrong at the end of DATA should not cost an hour. Raises ConfigError.
+    Of boxes also whether there are any to be found, and of `classes` of the model, where these are
+    known. What is wrong at the end of DATA should not cost an hour. Raises ConfigError.
     """
+    boxes = [label for label in samples.labels or () if isinstance(label, Boxes)]
+    if boxes:
+        _check_boxes(boxes, len(classes))
     for number, (row, label) in enumerate(zip(samples.inputs, samples.labels or (), strict=False)):
         if isinstance(label, Boxes):
             if label.size is not None:
@@ -86,6 +103,26 @@ def check_truths(samples: Samples) -> None:
             size = _mask_size(label)
             if size is not None:
                 _check_size(row["image"], size, f"The mask {label}")
+
+
+def _check_boxes(labels: Sequence[Boxes], classes: int) -> None:
+    rows = [row for label in labels for row in label.rows]
+    if not any(not row[5] for row in rows):
+        raise no_boxes()
+    lowest, highest = (int(edge(row[0] for row in rows)) for edge in (min, max))
+    most = classes or MOST_CLASSES
+    if lowest < 0:
+        raise ConfigError(
+            f"The label {lowest} is no class: classes are counted from 0 to {most - 1}.",
+            hint="Leave out the boxes without a label, or give theirs.",
+        )
+    if highest >= most:
+        has = f"has {classes} classes" if classes else f"has no more than {most} classes"
+        raise ConfigError(
+            f"The label {highest} is unknown to the model, which {has}.",
+            hint="Write class numbers from 0, or the model's label names; a file in COCO's form"
+            " names its own with categories.",
+        )
 
 
 def _check_size(picture: object, size: tuple[int, int], what: str) -> None:

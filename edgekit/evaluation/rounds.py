@@ -98,6 +98,7 @@ def run_rounds(
             # Each workload opens some rounds: only there is its first inference cold.
             for step in range(plan.workloads):
                 running.measure((number + step) % plan.workloads, share)
+            running.stages()
             running.finish()
         if LEAST_ROUNDS <= number + 1 < plan.processes and enough(records):
             break
@@ -184,11 +185,15 @@ class _Round:
 
         for _ in range(turns):
             self._all(take_turn, width=self._width / turns)
-        self._all(
-            lambda record, child: record.measure_stages(
-                child, workload, seconds=STAGE_SECONDS, timeout=plan.timeout
+
+    def stages(self) -> None:
+        """Let all children tell the stages of every workload, when all is measured."""
+        for workload in range(self._plan.workloads):
+            self._all(
+                lambda record, child, at=workload: record.measure_stages(  # type: ignore[misc]
+                    child, at, seconds=STAGE_SECONDS, timeout=self._plan.timeout
+                )
             )
-        )
 
     def finish(self) -> None:
         """Let every child tell its peak of memory, and end."""

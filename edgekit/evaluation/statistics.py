@@ -296,7 +296,7 @@ def judge(drop: Drop, budget: Budget) -> tuple[Verdict, int | None]:
     width = (drop.high - drop.value) if drop.value <= budget.limit else (drop.value - drop.low)
     if distance == 0 or not math.isfinite(width):
         return "inconclusive", None
-    if drop.disagreeing == 0 and budget.limit > 0:
+    if drop.disagreeing == 0 and drop.value == 0 and budget.limit > 0:
         needed = _needed_without_harm(drop, budget)
     else:
         needed = drop.samples * (width / distance) ** 2

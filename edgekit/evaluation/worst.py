@@ -17,6 +17,7 @@ from edgekit.evaluation.metrics.table import CLASSIFIED
 from edgekit.evaluation.pairs import Pairs
 from edgekit.sources.data import Inputs, Samples
 from edgekit.sources.data_boxes import Boxes
+from edgekit.sources.data_spool import Spool
 
 # More of a list (tags, tokens, numbers) is no help to the eye.
 _SHOWN = 8
@@ -83,7 +84,7 @@ def worst_samples(
         found.append(
             WorstSample(
                 row=samples.rows[index] if samples.rows else index + 1,
-                input=_shown_inputs(inputs),
+                input=_shown_inputs(inputs, samples.spool),
                 label=_shown_label(samples, index, words, pairs),
                 reference=before,
                 candidate=after,
@@ -263,8 +264,8 @@ _KINDS: Mapping[str, _Kind] = {
 }
 
 
-def _shown_inputs(inputs: Inputs) -> str:
-    """The texts of a sample, or what its arrays are."""
+def _shown_inputs(inputs: Inputs, spool: Spool | None) -> str:
+    """The texts of a sample, or what its arrays are; of a picture in a table what it is called."""
     if set(inputs) == {"text"}:
         return str(inputs["text"])
     parts = []
@@ -276,7 +277,8 @@ def _shown_inputs(inputs: Inputs) -> str:
         elif isinstance(value, tuple):
             parts.append(" ".join(value))
         else:
-            parts.append(f"{name}: {value}")
+            stored = None if spool is None else spool.told(value)
+            parts.append(f"{name}: {value if stored is None else stored}")
     return "\n".join(parts)
 
 

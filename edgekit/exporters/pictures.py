@@ -262,7 +262,11 @@ def _features(source: LoadedSource) -> dict[str, object]:
 
 
 def _segmentation(source: LoadedSource) -> dict[str, object]:
-    """Masks of DATA count the classes from 1 where the processor says so."""
+    """Masks of DATA count the classes from 1 where the processor says so.
+
+    Only judging reads it, and it stands here all the same: a bundle is judged where its checkpoint
+    is not, and whose masks are read otherwise is another bundle.
+    """
     reduces = getattr(source.image_processor, "do_reduce_labels", False)
     return {"kind": "segmentation", **({"reduce_labels": True} if reduces else {})}
 

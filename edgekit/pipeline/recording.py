@@ -137,7 +137,7 @@ def record_evidence(
     before = bundle.manifest.evidence
     basis: dict[str, object] = {
         "data": None if data is None else data_name(data),
-        "sha256": None if data is None else data_hash(data),
+        "sha256": None if data is None else data_hash(data, media=reads_media(bundle.manifest)),
         "budget": _budget(result),
         **(stood_in or {}),
         **({} if reference is None else {"reference": reference}),
@@ -187,12 +187,16 @@ def record_evidence(
     return said
 
 
-def data_hash(data: str) -> str | None:
-    """The SHA-256 of a DATA's content; None for a data set id, whose content is elsewhere."""
+def data_hash(data: str, *, media: bool = False) -> str | None:
+    """The SHA-256 of a DATA's content.
+
+    None for a data set id, and with `media` for a table that names pictures or sounds: their
+    content is elsewhere, and may change under the same names.
+    """
     folders = class_folders(data)
     if folders is None:
         path = find_data(data) if Path(data.partition("#")[0]).exists() else None
-        if path is None:
+        if path is None or (media and names_files(path)):
             return None
         with disk_errors(StepError, f"reading {path}"):
             return sha256_file(path)
@@ -200,6 +204,16 @@ def data_hash(data: str) -> str | None:
     root = Path(name) / split
     with disk_errors(StepError, f"reading {root}"):
         return sha256_bytes(canonical_json(file_hashes(root)))
+
+
+def names_files(path: Path) -> bool:
+    """Whether rows of pictures or sounds in a file may be names of other files: all but arrays."""
+    return path.suffix.lower() != ".npz"
+
+
+def reads_media(manifest: Manifest) -> bool:
+    """Whether rows of DATA are pictures or sounds for a bundle."""
+    return (manifest.processor or {}).get("kind") in ("image", "image-text", "audio")
 
 
 def _timed(result: ValidateResult) -> tuple[dict[str, object], list[str]]:
@@ -250,11 +264,16 @@ def _is_target(manifest: Manifest, device: Mapping[str, object]) -> bool:
 
 
 def measured_at(timed: BenchResult) -> dict[str, object]:
-    """The workload of a measurement: batch, length and threads, as far as they are known."""
+    """The workload of a measurement: batch, length and threads, as far as they are known.
+
+    The threads are those that the last contender really had.
+    """
     if not timed.contenders:
         return {}
     row = timed.contenders[-1]
-    told = {"batch": row.batch, "length": row.length, "threads": timed.protocol.get("threads")}
+    own = _mapping(_mapping(timed.protocol.get("facts")).get(row.name)).get("threads")
+    threads = own if isinstance(own, int) else timed.protocol.get("threads")
+    told = {"batch": row.batch, "length": row.length, "threads": threads}
     return {key: value for key, value in told.items() if value is not None}
 
 

@@ -93,7 +93,9 @@ def contenders(result: BenchResult) -> list[Table]:
 def _how(row: Contender) -> str:
     if row.error is not None:
         return f"failed: {row.error}"
-    return row.settings or row.engine
+    # What PyTorch ran with names it already.
+    named = row.settings if row.engine == "pytorch" else None
+    return named or ", ".join(filter(None, [row.engine, row.settings]))
 
 
 def probes(found: Sequence[Probe]) -> list[Table]:

@@ -73,7 +73,7 @@ def measure_alone(
     with tempfile.TemporaryDirectory(prefix="edgekit-bench-") as folder:
         inputs = Path(folder) / "workloads.safetensors"
         save_workloads(workloads, inputs)
-        command = worker_command(bundle, inputs, count)
+        command = worker_command(bundle, inputs, count, own_threads=threads is None)
         for round_ in range(processes):
             errors = Path(folder) / f"{round_}.stderr"
             with Child(command, stderr=errors, environment=child_environment()) as child:
@@ -151,6 +151,7 @@ def _one_process(
                 timeout=timeout,
                 scenario=scenario,
             )
+    for index in order:
         record.measure_stages(child, index, seconds=STAGE_SECONDS, timeout=timeout)
     record.close(child, timeout=timeout)
 
@@ -259,10 +260,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--worker", type=Path, metavar="FILE", help=argparse.SUPPRESS)
     parser.add_argument("--options", metavar="JSON", help=argparse.SUPPRESS)
+    parser.add_argument("--own-threads", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
     if given.worker is not None:
         replies = private_stdout()
-        contender = make_contender(given.bundle, given.threads, read_options(given.options))
+        contender = make_contender(
+            given.bundle,
+            given.threads,
+            read_options(given.options),
+            own_threads=given.own_threads,
+        )
         return serve(contender, given.worker, sys.stdin, replies, threads=given.threads)
     try:
         with stops_raise():

@@ -10,16 +10,17 @@ from functools import partial
 from pathlib import Path
 
 from edgekit.core.bundle import Bundle, open_bundle
-from edgekit.core.errors import ConfigError
+from edgekit.core.errors import ConfigError, EdgekitError
 from edgekit.core.manifest import RuntimeChoice
 from edgekit.runtime.conversation import python_command
 from edgekit.runtime.engines import find_engine
 from edgekit.runtime.model import Model
 from edgekit.runtime.opening import open_sessions
-from edgekit.runtime.pictures.drawn import drawn_picture
+from edgekit.runtime.pictures.drawn import camera_size, drawn_picture
+from edgekit.runtime.pictures.processor import PictureProcessor
 from edgekit.runtime.raw import RawContender, is_raw
 from edgekit.runtime.session import Array
-from edgekit.runtime.stages import Decoding, Stopwatch, measure_stages
+from edgekit.runtime.stages import Stopwatch, measure_stages
 from edgekit.runtime.worker import Contender, Measurable
 from edgekit.runtime.workloads import Workload
 
@@ -34,11 +35,16 @@ _PACKAGES: Mapping[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class BundleContender:
-    """A bundle as a contender; ``options`` stand over the runtime options of its manifest."""
+    """A bundle as a contender; ``options`` stand over the runtime options of its manifest.
+
+    It runs with ``threads``, or with ``own_threads`` with fewer where compiling has found them to
+    be faster: nobody has asked for a number then.
+    """
 
     path: Path
     threads: int | None
     options: Mapping[str, object] = field(default_factory=dict)
+    own_threads: bool = False
 
     def imports(self) -> None:
         """See `edgekit.runtime.worker.Contender`."""
@@ -50,7 +56,8 @@ class BundleContender:
     def open(self) -> Measurable:
         """See `edgekit.runtime.worker.Contender`."""
         bundle = with_options(open_bundle(self.path), self.options)
-        watch = Stopwatch(open_sessions(bundle, threads=_threads(bundle, self.threads)))
+        threads = _threads(bundle, self.threads) if self.own_threads else self.threads
+        watch = Stopwatch(open_sessions(bundle, threads=threads))
         return OpenBundle(Model(bundle, watch), watch)
 
 
@@ -84,11 +91,18 @@ class OpenBundle:
         return self.start(workload)
 
     def stages(self, workload: Workload, *, seconds: float) -> Mapping[str, float]:
-        """See `edgekit.runtime.worker.Staged`: nothing for a workload without texts or pictures."""
+        """See `edgekit.runtime.worker.Staged`: nothing for a workload without texts or pictures.
+
+        Nor for one whose inputs come of no picture that is here: stages of another prediction than
+        the one that was measured would stand beside its time.
+        """
         opener = getattr(self.model.predictor, "processor", None)
         kind = (self.model.manifest.processor or {}).get("kind")
-        if kind == "image" and isinstance(opener, Decoding):
-            return measure_stages(self.watch, self._looks(workload), seconds=seconds, opener=opener)
+        if kind == "image" and isinstance(opener, PictureProcessor):
+            looks = self._looks(workload, opener)
+            if not looks:
+                return {}
+            return measure_stages(self.watch, looks, seconds=seconds, opener=opener)
         if workload.texts is None or kind is None:
             return {}
         predictions = [
@@ -99,17 +113,42 @@ class OpenBundle:
         ]
         return measure_stages(self.watch, predictions, seconds=seconds)
 
-    def _looks(self, workload: Workload) -> list[Callable[[], object]]:
+    def _looks(self, workload: Workload, processor: PictureProcessor) -> list[Callable[[], object]]:
         """Predictions of the workload's pictures, or of one that is drawn for it."""
         size = workload.batch
         pictures: Sequence[object] = [Path(one) for one in workload.pictures or ()]
-        pictures = pictures or [drawn_picture()] * size
+        if not pictures:
+            drawn = _drawn(workload, processor) if workload.pictures is None else None
+            if drawn is None:
+                return []
+            pictures = [drawn] * size
         return [
             partial(self.model, list(pictures[start : start + size]), batch_size=size)
             if size > 1
             else partial(self.model, pictures[start])
             for start in range(0, len(pictures) - size + 1, size)
         ]
+
+
+def _drawn(workload: Workload, processor: PictureProcessor) -> bytes | None:
+    """A picture that is prepared to the shapes of a workload; None where none is found.
+
+    As large as a camera's where a processor resizes, else as large as the tensor.
+    """
+    pixels = workload.feeds.get(processor.rules.inputs[0])
+    if pixels is None or pixels.ndim != 4:
+        return None
+    height, width = pixels.shape[2:] if processor.rules.layout == "chw" else pixels.shape[1:3]
+    for size in (camera_size(height, width), (width, height)):
+        picture = drawn_picture(size)
+        try:
+            made = processor.encode(picture)
+        except EdgekitError:
+            # It may be too large for a graph of fixed sizes.
+            continue
+        if made.pixels.shape == pixels.shape[1:]:
+            return picture
+    return None
 
 
 def _threads(bundle: Bundle, most: int | None) -> int | None:
@@ -134,21 +173,34 @@ def with_options(bundle: Bundle, options: Mapping[str, object]) -> Bundle:
     return Bundle(bundle.path, replace(bundle.manifest, runtime=runtime))
 
 
-def make_contender(path: Path, threads: int | None, options: Mapping[str, object]) -> Contender:
+def make_contender(
+    path: Path,
+    threads: int | None,
+    options: Mapping[str, object],
+    *,
+    own_threads: bool = False,
+) -> Contender:
     """The contender at a path: a bare graph by its ending, else a bundle."""
     if is_raw(path):
         return RawContender(path, threads, options)
-    return BundleContender(path, threads, options)
+    return BundleContender(path, threads, options, own_threads)
 
 
 def worker_command(
-    path: Path, inputs: Path, threads: int, options: Mapping[str, object] | None = None
+    path: Path,
+    inputs: Path,
+    threads: int,
+    options: Mapping[str, object] | None = None,
+    *,
+    own_threads: bool = False,
 ) -> tuple[str, ...]:
     """The command of one measuring process of a bundle, or of a bare ``.onnx`` or ``.xml``.
 
-    `options` are runtime options as manifests hold them; they stand over the bundle's own.
+    `options` are runtime options as manifests hold them; they stand over the bundle's own. For
+    `own_threads` see `BundleContender`.
     """
     words = [str(path), "--worker", str(inputs), "--threads", str(threads)]
+    words += ["--own-threads"] if own_threads else []
     words += ["--options", json.dumps(dict(options))] if options else []
     return python_command("edgekit.runtime.bench", *words)
 

@@ -317,7 +317,7 @@ class Record:
             processes=len(processes),
             cpu_ms=self._cpu_ms(index),
             peak_pss_bytes=max(self.pss_peaks, default=None),
-            stages=self._stages(index),
+            stages=self._stages(index, workload.batch),
             ecdf=Ecdf(*timing.ecdf(processes)),
             offered_qps=self.scenario.qps,
             reached_qps=self.reached_qps(index),
@@ -350,16 +350,20 @@ class Record:
             ]
         )
 
-    def _stages(self, index: int) -> Stages | None:
+    def _stages(self, index: int, batch: int) -> Stages | None:
         found = self.stages.get(index)
         if not found:
             return None
-        return Stages(
+        made = Stages(
             preprocess_ms=float(np.median([stages.preprocess_ms for stages in found])),
             engine_ms=float(np.median([stages.engine_ms for stages in found])),
             postprocess_ms=float(np.median([stages.postprocess_ms for stages in found])),
             decode_ms=_median([one.decode_ms for one in found if one.decode_ms is not None]),
         )
+        if made.decode_ms is None:
+            return made
+        whole = made.decode_ms + made.preprocess_ms + made.engine_ms + made.postprocess_ms
+        return replace(made, pictures_per_second=batch * 1e3 / whole if whole > 0 else None)
 
 
 def _number(value: object) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -35,8 +35,9 @@ class Workload:
 
     It is None for models without text. ``variants`` are all the arrays that inferences go round,
     call by call, ``feeds`` being the first of them. ``texts`` are what tokenizes to their rows, in
-    order, None where nothing does. ``pictures`` are the files that are prepared to them, likewise.
-    ``seconds`` are those of a sound, where rows are sounds, on average.
+    order, None where nothing does. ``pictures`` are the files that are prepared to them, likewise;
+    none of them where rows are somebody's data and no files. ``seconds`` are those of a sound,
+    where rows are sounds, on average. ``kept`` lets go of temporary files when nobody holds it.
     """
 
     batch: int
@@ -46,6 +47,7 @@ class Workload:
     texts: tuple[Text, ...] | None = None
     pictures: tuple[str, ...] | None = None
     seconds: float | None = None
+    kept: object = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.variants:
@@ -361,7 +363,7 @@ def load_workloads(path: Path) -> tuple[Workload, ...]:
                 made[0],
                 tuple(made),
                 _texts(head["texts"]),
-                tuple(head["pictures"]) if head.get("pictures") else None,
+                None if head.get("pictures") is None else tuple(head["pictures"]),
                 head["seconds"],
             )
             for head, made in zip(heads, feeds, strict=True)

@@ -250,6 +250,7 @@ def read_samples(
     path = None if folders is not None else find_data(spec)
     known = Labels(tuple(labels) if labels else None, None, _problem(problem))
     notes: list[str] = []
+    told: list[str] = []
     if path is not None and path.suffix.lower() == ".npz":
         # Whatever the graph's input is called, DATA calls it image, or audio.
         wanted = held[:1] or inputs
@@ -262,8 +263,10 @@ def read_samples(
         table, mapping = _table(spec, path, folders, task, held, columns or {})
         chosen = choose_columns(table, read, mapping, known, labels_wanted=labels_wanted)
         notes += chosen.notes
+        told = table.told
         rows = table_rows(table, read, chosen, known)
-    return _collect(rows, task, spec, role, limit, seed, frozenset(exclude), known, notes)
+    samples = _collect(rows, task, spec, role, limit, seed, frozenset(exclude), known, notes)
+    return replace(samples, notes=(*samples.notes, *told)) if told else samples
 
 
 def check_data(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeGuard
 
 from edgekit.core.errors import ConfigError
-from edgekit.sources.data_files import Row, Table, column_not_found
+from edgekit.sources.data_files import CLASS_COLUMNS, Row, Table, column_not_found
 
 if TYPE_CHECKING:
     from edgekit.sources.data_columns import Labels
@@ -19,7 +19,6 @@ OBJECTS = "objects"
 # What the objects of a picture may be called where each fact has a column, or a list, of its own:
 # corners, or a corner with width and height; then the class; then whether it is a crowd.
 _CORNERS, _SIZES = ("boxes", "box"), ("bbox", "bboxes")
-_CLASSES = ("labels", "label", "category", "categories", "category_id", "category_ids")
 _CROWDS = ("iscrowd", "is_crowd")
 # No picture has more, and a file that says so is broken.
 _MOST = 100_000
@@ -54,7 +53,7 @@ def boxes_label(value: object, labels: Labels) -> Boxes:
     size: tuple[int, int] | None = None
     if isinstance(value, Mapping):
         size = _size(value.get("size"))
-        facts = [_listed(value, names) for names in (_CORNERS, _SIZES, _CLASSES, _CROWDS)]
+        facts = [_listed(value, names) for names in (_CORNERS, _SIZES, CLASS_COLUMNS, _CROWDS)]
     elif _is_list(value):
         facts = _turned(value)
     else:
@@ -93,7 +92,7 @@ def with_objects(table: Table, mapping: Mapping[str, str]) -> tuple[Table, dict[
     if rest == mapping and (OBJECTS in mapping or OBJECTS in table.columns):
         return table, rest
     boxes = mapping.get("boxes") or _first(table, (*_CORNERS, *_SIZES))
-    classes = mapping.get("labels") or _first(table, _CLASSES)
+    classes = mapping.get("labels") or _first(table, CLASS_COLUMNS)
     for column, name in ((mapping.get("boxes"), "boxes"), (mapping.get("labels"), "labels")):
         if column is not None and column not in table.columns:
             raise column_not_found(table, column, f"Check --columns {name}=….")
@@ -145,7 +144,7 @@ def _turned(value: Sequence[object]) -> list[list[object] | None]:
     if len(objects) != len(value):
         raise _no_boxes(value)
     found: list[list[object] | None] = []
-    for names in (_CORNERS, _SIZES, _CLASSES):
+    for names in (_CORNERS, _SIZES, CLASS_COLUMNS):
         name = next((name for name in names if objects and name in objects[0]), None)
         if name is None:
             found.append(None if objects else [])

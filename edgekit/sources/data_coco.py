@@ -26,6 +26,10 @@ _PIECE = 1 << 20
 _LONGEST = 1 << 26
 _BLANK = re.compile(r"[ \t\r\n]*")
 _PARTS = ("images", "annotations", "categories")
+# What the folder of pictures is called where it has the name of no split.
+_USUAL = "images"
+# Pictures that a folder is known by.
+_LOOKED_FOR = 10
 # Names that a message quotes.
 _TOLD = 5
 
@@ -45,9 +49,10 @@ def open_coco(path: Path) -> Table | None:
     def rows(columns: Sequence[str]) -> Iterator[Row]:
         if not kept:
             kept.append(_read(path))
-        yield from _rows(path, kept[0])
+        yield from _rows(path, kept[0], told)
 
-    return Table(str(path), ("image", OBJECTS), rows, {})
+    told: list[str] = []
+    return Table(str(path), ("image", OBJECTS), rows, {}, told)
 
 
 @dataclass
@@ -142,7 +147,7 @@ def _category(made: _Coco, one: Mapping[str, object], path: Path) -> None:
     made.categories[number] = name
 
 
-def _rows(path: Path, made: _Coco) -> Iterator[Row]:
+def _rows(path: Path, made: _Coco, told: list[str]) -> Iterator[Row]:
     owners = np.array(made.owners, dtype=np.int64)
     boxes = np.array(made.boxes, dtype=np.float64).reshape(-1, 6)
     strange = sorted(set(np.unique(owners).tolist()) - set(made.pictures))
@@ -158,6 +163,9 @@ def _rows(path: Path, made: _Coco) -> Iterator[Row]:
             hint="Check its categories.",
         )
     folder = _folder(path, made)
+    if folder != path.parent and not told:
+        place = Path(os.path.relpath(folder.resolve(), path.parent.resolve())).as_posix()
+        told.append(f"The pictures of {path.name} are those of {place} beside it.")
     order = np.argsort(owners, kind="stable")
     begins = np.searchsorted(owners[order], [*made.pictures])
     ends = np.searchsorted(owners[order], [*made.pictures], side="right")
@@ -178,19 +186,30 @@ def _rows(path: Path, made: _Coco) -> Iterator[Row]:
 def _folder(path: Path, made: _Coco) -> Path:
     """Where the pictures lie: beside the file, or in a folder beside it or beside its folder.
 
-    Told by the first picture. Of several folders that have it, the one that the file is called by.
+    Told by some of the pictures, the first and the last among them. Of several folders that have
+    them, the one that the file is called by; beside the file's own folder no other one counts but
+    that of the usual name, for splits of one data set may use the same names of files.
     """
-    first = next(iter(made.pictures.values()))[0]
+    names = [name for name, _ in made.pictures.values()]
+    first = names[0]
+    some = [names[at] for at in sorted({len(names) * n // _LOOKED_FOR for n in range(_LOOKED_FOR)})]
+    some.append(names[-1])
+
+    def holds(folder: Path) -> bool:
+        return all(os.path.isfile(folder / name) for name in some)  # noqa: PTH113
+
     here = path.parent
-    if os.path.isfile(here / first):  # noqa: PTH113
+    if holds(here):
         return here
     for root in (here, here.resolve().parent):
         try:
             folders = [one for one in sorted(root.iterdir()) if one.is_dir()]
         except OSError:
             continue
-        held = [one for one in folders if os.path.isfile(one / first)]  # noqa: PTH113
-        named = [one for one in held if path.stem.endswith(one.name)] or held
+        held = [one for one in folders if holds(one)]
+        named = [one for one in held if path.stem.endswith(one.name)]
+        if not named:
+            named = held if root == here else [one for one in held if one.name == _USUAL]
         if len(named) > 1:
             raise ConfigError(
                 f"{path} names the picture {first!r}, which is in"
@@ -200,8 +219,9 @@ def _folder(path: Path, made: _Coco) -> Path:
         if named:
             return named[0]
     raise ConfigError(
-        f"{path} names the picture {first!r}, which is neither in its folder nor in one beside it.",
-        hint="Put the pictures into a folder beside the file.",
+        f"{path} names the picture {first!r}, and there is no folder beside it that holds this one"
+        " and the others.",
+        hint="Put the file into the folder of its pictures.",
     )
 
 

@@ -10,7 +10,7 @@ import csv
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from types import ModuleType
@@ -22,6 +22,9 @@ from edgekit.core.profiles import nearest
 from edgekit.sources.data_paths import KINDS
 
 Row = Mapping[str, object]
+
+#: What the class of a thing may be called, the surest first.
+CLASS_COLUMNS = ("labels", "label", "category", "categories", "category_id", "category_ids")
 
 _ENCODING = "Save the file as UTF-8, for example: iconv -f latin1 -t utf-8 OLD > NEW"
 # A parquet row group can hold a million rows; so many at a time are made into Python values.
@@ -42,13 +45,15 @@ class Table:
     """Rows with named columns.
 
     ``rows`` starts a fresh reading of the named columns, or of all when given none. ``names`` maps
-    a column to the names behind its integers, where the data set declares them.
+    a column to the names behind its integers, where the data set declares them. ``told`` are
+    sentences that a person should see, which only reading brings to light.
     """
 
     origin: str
     columns: tuple[str, ...]
     rows: Callable[[Sequence[str]], Iterator[Row]]
     names: Mapping[str, tuple[str, ...]]
+    told: list[str] = field(default_factory=list)
 
 
 def open_table(spec: str, path: Path | None) -> Table:
@@ -320,8 +325,12 @@ def _class_names(feature: object) -> tuple[str, ...]:
     inside = held("feature", None)
     if inside is not None:
         return _class_names(inside)
-    parts = feature.values() if isinstance(feature, Mapping) else ()
-    return next((found for one in parts if (found := _class_names(one))), ())
+    parts = feature if isinstance(feature, Mapping) else {}
+    for name in CLASS_COLUMNS:
+        # What is read as the class of an object; others may have names as well.
+        if name in parts:
+            return _class_names(parts[name])
+    return next((found for one in parts.values() if (found := _class_names(one))), ())
 
 
 def require_datasets(spec: str) -> ModuleType:

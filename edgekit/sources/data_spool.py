@@ -63,6 +63,13 @@ class Spool:
         self._held[name] += 1
         return path
 
+    def told(self, path: object) -> str | None:
+        """What to call a file that `keep` gave, which is gone later; None for anything else."""
+        if not isinstance(path, Path) or path.parent != self._folder:
+            return None
+        digest, _, name = path.name.partition("-")
+        return f"{name or 'a picture'} (SHA-256 {digest}…)"
+
     def drop(self, path: object) -> None:
         """Let a file go that `keep` gave; anything else is left alone."""
         if not isinstance(path, Path) or path.parent != self._folder or not self._held[path.name]:

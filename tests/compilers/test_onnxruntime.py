@@ -341,32 +341,72 @@ def test_spinning_is_measured_where_it_matters(
     assert found[0].options.get("allow_spinning") in (None, False, True)
 
 
-def test_layout_and_threads_of_convolutions_are_measured(build: Builder, out: Path) -> None:
-    """With blocks of channels and without, on all threads and on fewer; not of a transformer."""
+def test_layout_of_convolutions_is_measured_first(build: Builder, out: Path) -> None:
+    """With blocks of channels and without; for the better one fewer threads, and spinning."""
     made = compile_for(build(conv_model()), out, "host")
     assert not made.requires.cpu_features
     found = compiler.candidates(load_profile("host"), made.options, 4)
-    assert found[0].name == "allow_spinning off"
-    assert found[0].options["graph_optimization"] == "all"
-    assert "threads" not in found[0].options
-    assert {one.options["graph_optimization"] for one in found} == {"all", "extended"}
-    assert {one.options.get("threads") for one in found} == {None, 1, 2}
-    assert len({one.name for one in found}) == len(found) == 10
-    alone = [one for one in found if one.options.get("threads") == 1]
-    assert all("allow_spinning" not in one.options for one in alone)
-    fixed = compiler.candidates(load_profile("host"), {**made.options, "threads": 4}, 4)
-    assert {one.options["threads"] for one in fixed} == {4}
+    assert [one.name for one in found] == ["allow_spinning off", "allow_spinning off, no blocks"]
+    assert [one.options["graph_optimization"] for one in found] == ["all", "extended"]
+    assert found[1].least_gain >= 1.03
+    for first in found:
+        assert "threads" not in first.options
+        layout = {one.options["graph_optimization"] for one in (first, *first.then)}
+        assert len(layout) == 1
+        assert [one.options.get("threads") for one in first.then] == [None, 1, 2, 2]
+        assert all(one.least_gain >= 1.03 for one in first.then)
+        alone = first.then[1]
+        assert alone.options["allow_spinning"] is False
+    names = [one.name for first in found for one in (first, *first.then)]
+    assert len(set(names)) == len(names)
 
 
-def test_no_layout_is_measured_where_it_is_written_down(build: Builder, out: Path) -> None:
-    """Nor of a graph without convolutions."""
-    laid_out = "options.onnxruntime.offline_optimization=all"
-    made = compile_for(build(conv_model()), out, "host", laid_out)
-    if made.requires.cpu_features:
-        assert "graph_optimization" not in made.options
-    (out / "other").mkdir()
-    plain = compile_for(build(attention_model(), name="other"), out / "other", "host")
-    assert "graph_optimization" not in plain.options
+def test_what_is_decided_is_not_measured(build: Builder, out: Path) -> None:
+    """Threads and waiting of the profile stay; what is left is the layout."""
+    made = compile_for(build(conv_model()), out, "host")
+    decided = {**made.options, "threads": 4, "allow_spinning": True}
+    found = compiler.candidates(load_profile("host"), decided, 4)
+    assert [one.name for one in found] == ["as compiled", "no blocks"]
+    assert not any(one.then for one in found)
+    assert {one.options["threads"] for one in found} == {4}
+    assert {one.options["allow_spinning"] for one in found} == {True}
+
+
+def test_few_counts_of_threads_on_a_large_machine(build: Builder, out: Path) -> None:
+    """Three below all of 64: every candidate is a session in memory and a turn in every round."""
+    made = compile_for(build(conv_model()), out, "host")
+    first, _ = compiler.candidates(load_profile("host"), made.options, 64)
+    assert {one.options.get("threads") for one in first.then} == {None, 1, 8, 32}
+
+
+def test_no_layout_is_measured_where_nothing_convolves(build: Builder, out: Path) -> None:
+    """Of a transformer, nor of one with a single convolution among its products."""
+    assert "graph_optimization" not in compile_for(build(attention_model()), out, "host").options
+    (out / "patches").mkdir()
+    made = compile_for(build(few_convolutions(), name="patches"), out / "patches", "host")
+    assert "graph_optimization" not in made.options
+    # Laid out at load all the same, and not written down for this processor.
+    assert made.facts["offline_optimization"] == "extended"
+    assert not made.requires.cpu_features
+
+
+def few_convolutions() -> tuple[onnx.ModelProto, Component]:
+    """A convolution and ten products of matrices."""
+    random = np.random.default_rng(0)
+    shapes = {"patches": (16, 1, 3, 3), **{f"w{number}": (12, 12) for number in range(10)}}
+    weights = [
+        numpy_helper.from_array(random.standard_normal(shape).astype(np.float32) / 4, name)
+        for name, shape in shapes.items()
+    ]
+    nodes = [helper.make_node("Conv", ["x", "patches"], ["p0"], pads=[1, 1, 1, 1])]
+    for number in range(10):
+        after = "y" if number == 9 else f"p{number + 1}"
+        nodes.append(helper.make_node("MatMul", [f"p{number}", f"w{number}"], [after]))
+    component = Component(
+        "onnx", ("model.onnx",), (TensorSpec("x", "float32", ("batch", 1, 12, 12)),),
+        (TensorSpec("y", "float32", ("batch", 16, 12, 12)),),
+    )  # fmt: skip
+    return make_model(nodes, weights, component), component
 
 
 @pytest.mark.parametrize(("behind", "left"), [("a", 0), ("b", 1)])

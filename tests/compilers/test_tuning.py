@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -43,12 +44,15 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.opened: list[FakeSession] = []
+        self.turns = 0
         self.options: list[dict[str, object]] = []
+        self.threads: list[int | None] = []
 
     def open_session(self, bundle_dir, component, *, options, device, threads) -> FakeSession:
         if options.get("missing"):
             raise EngineUnavailable("Not on this machine.")
         self.options.append(dict(options))
+        self.threads.append(threads)
         self.opened.append(FakeSession(float(options["seconds"])))
         return self.opened[-1]
 
@@ -62,6 +66,7 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     def take_turn(run: partial, **settings: object) -> Turn:
         run()
         noise = 1 + 0.02 * random.standard_normal()
+        fake.turns += 1
         return Turn((int(run.func.__self__.seconds * noise * 1e9),), 0.0, 0.0, 0.0, 1, None)
 
     monkeypatch.setattr(tuning, "find_engine", lambda name: fake)
@@ -70,10 +75,10 @@ def engine(monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     return fake
 
 
-def choose(*candidates: Candidate) -> tuning.Choice:
+def choose(*candidates: Candidate, folder: Path = Path("nowhere")) -> tuning.Choice:
     """The choice among some candidates."""
     return tuning.tune(
-        Path(),
+        folder,
         PART,
         {},
         candidates,
@@ -109,6 +114,67 @@ def test_preferred_candidate_stays_when_nothing_is_gained(engine: FakeEngine) ->
     little = choose(preferred, candidate("second", 0.003, least_gain=3.0))
     assert little.options == preferred.options
     assert little.chosen_by["ratio"] < 1
+
+
+def test_a_gain_must_come_again(engine: FakeEngine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faster in the rounds that chose it and not in fresh ones: the first stays, and it is told."""
+    taken = tuning.take_turn
+
+    def lucky(run: partial, **settings: object) -> Turn:
+        turn = taken(run, **settings)
+        # Two candidates in six rounds choose; what comes after them confirms.
+        slower = 3 if engine.turns > 12 and run.func.__self__.seconds < 0.004 else 1
+        return replace(turn, nanoseconds=tuple(slower * one for one in turn.nanoseconds))
+
+    monkeypatch.setattr(tuning, "take_turn", lucky)
+    choice = choose(candidate("first", 0.004), candidate("lucky", 0.002))
+    assert choice.chosen_by["what"] == "first"
+    assert choice.chosen_by["ratio"] == pytest.approx(0.5, rel=0.1)
+    assert choice.chosen_by["again"]["high"] < 1
+
+
+def test_what_follows_is_tried_for_the_chosen_one_alone(engine: FakeEngine) -> None:
+    """Its alternatives are measured against it; those of the other candidate never run."""
+    mine, theirs = candidate("mine", 0.001), candidate("theirs", 0.001)
+    choice = choose(
+        candidate("slow", 0.008, then=(theirs,)), candidate("fast", 0.002, then=(mine,))
+    )
+    assert choice.chosen_by["what"] == "mine"
+    assert choice.chosen_by["against"] == "fast"
+    assert choice.chosen_by["before"]["what"] == "fast"
+    assert choice.chosen_by["before"]["against"] == "slow"
+    assert len(engine.opened) == 4
+    # Nothing gained: what was chosen first stays.
+    kept = choose(candidate("slow", 0.008), candidate("fast", 0.002, then=(candidate("x", 0.003),)))
+    assert kept.options == {"seconds": 0.002}
+
+
+def test_the_only_one_is_measured_against_what_follows(engine: FakeEngine) -> None:
+    """One candidate with alternatives is a choice among them."""
+    choice = choose(candidate("only", 0.004, then=(candidate("other", 0.001),)))
+    assert choice.chosen_by["what"] == "other"
+    assert "before" not in choice.chosen_by
+
+
+def test_candidates_have_their_own_threads(engine: FakeEngine) -> None:
+    """A number among the options is what the session is opened with; else that of the run."""
+    own = Candidate("alone", {"seconds": 0.001, "threads": 3})
+    choose(candidate("all", 0.002), own)
+    assert engine.threads == [1, 3]
+
+
+def test_no_more_sessions_than_fit(
+    engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Of a large model two at a time, and it is told what was not tried."""
+    (tmp_path / "model.onnx").write_bytes(bytes(100))
+    monkeypatch.setattr(tuning, "_MOST_BYTES", 250)
+    three = [candidate(name, 0.002) for name in "abc"]
+    choice = choose(*three, folder=tmp_path)
+    assert [row["name"] for row in choice.chosen_by["measured"]] == ["a", "b"]
+    assert choice.chosen_by["left_out"] == ["c"]
+    monkeypatch.setattr(tuning, "_MOST_BYTES", 300)
+    assert "left_out" not in choose(*three, folder=tmp_path).chosen_by
 
 
 def test_candidate_for_the_record_is_never_chosen(engine: FakeEngine) -> None:
@@ -168,6 +234,7 @@ def test_real_sessions_are_measured(build: Builder) -> None:
         (
             Candidate("first", {"device": "cpu", "allow_spinning": False}, least_gain=9.0),
             Candidate("second", {"device": "cpu", "allow_spinning": True}, least_gain=9.0),
+            Candidate("alone", {"device": "cpu", "threads": 1}, least_gain=9.0),
         ),
         engine="onnxruntime",
         device="cpu",
@@ -177,3 +244,5 @@ def test_real_sessions_are_measured(build: Builder) -> None:
     )
     assert choice.options == {"device": "cpu", "allow_spinning": False}
     assert all(row["p50_ms"] > 0 for row in choice.chosen_by["measured"])
+    # As the sessions say themselves.
+    assert [row["threads"] for row in choice.chosen_by["measured"]] == [2, 2, 1]

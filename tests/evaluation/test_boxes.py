@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from edgekit.core.errors import ConfigError
 from edgekit.evaluation.metrics import METRICS, boxes, find_metric
+from edgekit.evaluation.statistics import Budget, Drop, judge, paired_drop
 
 Boxes = Sequence[Sequence[float]]
 CAT, DOG = 0.0, 1.0
@@ -203,13 +204,104 @@ def test_what_matters_of_a_change() -> None:
     assert 0 < changed <= 3
 
 
-def test_influence_is_what_a_picture_can_cost() -> None:
-    """Of four pictures with an object each, every one is a quarter of the recall."""
+def test_an_order_among_pictures_is_a_change() -> None:
+    """Boxes that are found as before, and surer ones of other pictures that are not objects."""
+    true = [[there(CAT, 0, 0, 10, 10)]] * 40
+    wrong = found(0.5, CAT, 40, 40, 10, 10)
+    said = [[found(0.9, CAT, 0, 0, 10, 10), wrong]] * 40
+    lowered = [
+        [[box[0] - 0.45 * (number % 2), *box[1:]] for box in one] for number, one in enumerate(said)
+    ]
+    assert value(said, true) == 1.0
+    assert value(lowered, true) < 0.9
+    rows = [METRICS["map"].rows([np.array(one) for one in each], true) for each in (said, lowered)]
+    assert boxes.matched_otherwise(*rows) == 20
+    drop = judge_rows("map", *rows)
+    assert (drop.method, drop.disagreeing) == ("bootstrap", 20)
+    assert judge(drop, Budget(0.01, "relative"))[0] == "fail"
+
+
+def test_one_picture_out_of_order_is_one() -> None:
+    """Though every detection behind it has another place among all."""
+    true = [[there(CAT, 0, 0, 10, 10)]] * 20
+    said = [
+        [found(0.9 - n / 100, CAT, 0, 0, 10, 10), found(0.895 - n / 100, CAT, 40, 40, 5, 5)]
+        for n in range(20)
+    ]
+    said[0] = said[0][:1]
+    late = [[[0.01, *box[1:]] for box in said[0]], *said[1:]]
+    rows = [METRICS["map"].rows([np.array(one) for one in each], true) for each in (said, late)]
+    assert value(said, true) != value(late, true)
+    assert boxes.matched_otherwise(*rows) == 1
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=25, deadline=None)
+def test_where_nothing_moved_no_draw_changes(seed: int) -> None:
+    """However the scores are shaken: any draw has the value it had, or a picture moved."""
+    said, true = random_case(seed, 6)
+    random = np.random.default_rng(seed)
+    scores = iter(random.permutation(6 * 30) / 200)
+    for one in said:
+        one[:, 0] = [next(scores) for _ in one]
+    shaken = [one.copy() for one in said]
+    for one in shaken:
+        # Neighbours come to change places now and then.
+        one[:, 0] += random.normal(0, random.choice([1e-4, 1.5e-3]), len(one))
+    first, second = (METRICS["map"].rows(each, true) for each in (said, shaken))
+    draws = random.integers(0, 4, (50, 6)).astype(np.float64)
+    with np.errstate(all="ignore"):
+        before, after = (METRICS["map"].aggregate(rows, draws) for rows in (first, second))
+    if boxes.matched_otherwise(first, second) == 0:
+        np.testing.assert_allclose(after, before)
+    assert boxes.matched_otherwise(first, first) == 0
+
+
+def judge_rows(name: str, before: np.ndarray, after: np.ndarray) -> Drop:
+    """The drop as an evaluation has it."""
+    metric = METRICS[name]
+    assert metric.influence is not None
+    assert metric.moved is not None
+    return paired_drop(
+        before, after, metric.aggregate, higher_is_better=True, unit="relative",
+        influence=metric.influence(before, after), moved=metric.moved(before, after), resamples=200,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["map", "map-50"])
+def test_no_picture_costs_more_than_its_influence(name: str) -> None:
+    """Not one that finds nothing, nor one that is sure of many boxes that are wrong."""
+    true = [[there(CAT, 0, 0, 10, 10)]] * 40
+    # Nine tenths overlap: right at .50, wrong at .95.
+    said = [[found(0.9 - n / 100, CAT, 0, 0, 10, 9)] for n in range(40)]
+    wrong = [found(0.99, CAT, 50, 50, 5, 5)] * 99
+    for answer in ([], wrong):
+        other = [*said[:7], answer, *said[8:]]
+        most = max(len(one) for one in (*said, *other))
+        before, after = (
+            METRICS[name].rows([pad(one, most) for one in each], true) for each in (said, other)
+        )
+        influence = METRICS[name].influence
+        assert influence is not None
+        lost = value(said, true, name) - value(other, true, name)
+        assert 0 < lost <= influence(before, after) / len(said) + 1e-12
+
+
+def test_influence_is_of_the_metric_itself() -> None:
+    """Boxes that are right at .50 alone count for map-50 and hardly for map."""
     true = [[there(CAT, 0, 0, 10, 10)]] * 4
-    said = [[found(0.9 - n / 10, CAT, 0, 0, 10, 10)] for n in range(4)]
-    rows = METRICS["map"].rows([np.array(one) for one in said], [np.array(one) for one in true])
-    lost = 1 - value([[], *said[1:]], true)
-    assert boxes.lost_pictures(rows, rows) == pytest.approx(4 * lost)
+    said = [[found(0.9 - n / 10, CAT, 0, 0, 10, 5.5)] for n in range(4)]
+    rows = METRICS["map"].rows([np.array(one) for one in said], true)
+    whole, half = (METRICS[name].influence for name in ("map", "map-50"))
+    assert whole is not None
+    assert half is not None
+    assert half(rows, rows) > 4 * whole(rows, rows) > 0
+
+
+def pad(answer: Boxes, most: int) -> np.ndarray:
+    """As many queries as a model has, the rest of a class that there is none of."""
+    rest = [found(0.0, 50, 0, 0, 1, 1)] * (most - len(answer))
+    return np.array([*answer, *rest])
 
 
 def test_metrics_of_detection() -> None:

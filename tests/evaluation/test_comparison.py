@@ -132,6 +132,13 @@ def test_every_row_of_the_reference_says_what_it_ran_with(
     assert comparison.row(record("bundle", 5), 0, WORKLOAD, 7, 0).settings is None
 
 
+def test_other_threads_than_the_runs_are_said() -> None:
+    """Of a bundle that has chosen fewer."""
+    made = record("bundle", 5, threads=1)
+    assert comparison.row(made, 0, WORKLOAD, 7, 0, threads=2).settings == "1 thread"
+    assert comparison.row(made, 0, WORKLOAD, 7, 0, threads=1).settings is None
+
+
 def test_callers_at_a_time_are_said() -> None:
     """Of the offline scenario, where they make the difference."""
     made = record("bundle", 5)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError
+from edgekit.evaluation.comparison import make_notes
 from edgekit.evaluation.contenders import (
     ReferenceSource,
     contender_names,
@@ -23,7 +27,7 @@ from edgekit.evaluation.contenders import (
 )
 from edgekit.evaluation.measuring import Measuring
 from edgekit.evaluation.natural import data_workloads
-from edgekit.runtime.workloads import Workload, load_workloads
+from edgekit.runtime.workloads import Workload, load_workloads, save_workloads
 from tests.tiny_pictures import album, picture_bundle
 
 Make = Callable[..., Bundle]
@@ -174,6 +178,35 @@ def test_a_model_of_pictures_takes_them_from_data(
     monkeypatch.setattr("edgekit.evaluation.natural._MOST_PICTURES", 10 * 192)
     few, _ = plan_workloads(artifacts, measuring)
     assert 4 <= len(few.variants) <= 11
+
+
+def test_pictures_of_a_table_are_files_while_they_are_measured(tmp_path: Path) -> None:
+    """Children decode them; they go with the workload. Arrays are no files, and are told so."""
+    made = picture_bundle(tmp_path / "b", "image-classification")
+    files = sorted(album(tmp_path / "album", 64).rglob("*.png"))
+    rows = [{"image": path.read_bytes(), "label": 0} for path in files]
+    parquet.write_table(pa.Table.from_pylist(rows), tmp_path / "d.parquet")
+    (workload,) = data_workloads(made, Measuring(data=str(tmp_path / "d.parquet")))
+    gc.collect()
+    paths = [Path(one) for one in workload.pictures or ()]
+    assert len(paths) == 64
+    assert all(path.is_file() for path in paths)
+    del workload
+    gc.collect()
+    assert not paths[0].exists()
+    np.savez(tmp_path / "d.npz", image=np.zeros((64, 5, 6, 3), np.uint8) + files_apart(64))
+    (workload,) = data_workloads(made, Measuring(data=str(tmp_path / "d.npz")))
+    assert workload.pictures == ()
+    save_workloads([workload], tmp_path / "w")
+    assert load_workloads(tmp_path / "w")[0].pictures == ()
+    (artifact,) = open_artifacts([made.path])
+    assert any("no pictures" in note for note in make_notes([], [workload], [artifact]))
+    assert make_notes([], [replace(workload, pictures=None)], [artifact]) == []
+
+
+def files_apart(count: int) -> np.ndarray:
+    """Something to tell so many pictures apart."""
+    return np.arange(count, dtype=np.uint8).reshape(count, 1, 1, 1)
 
 
 def test_batch_larger_than_the_data(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -16,7 +17,7 @@ from edgekit.evaluation import picture_truths
 from edgekit.evaluation.accuracy import evaluate
 from edgekit.evaluation.media import prepared_feeds
 from edgekit.evaluation.metrics import METRICS
-from edgekit.evaluation.picture_truths import MaskTruths, check_truths, read_mask
+from edgekit.evaluation.picture_truths import MaskTruths, check_truths, masks_notes, read_mask
 from edgekit.evaluation.pictures import _Reader
 from edgekit.runtime import load
 from edgekit.sources.data import Samples, read_samples
@@ -60,6 +61,19 @@ def test_feeds_of_pictures_without_labels(kind: str, tmp_path: Path) -> None:
         assert samples.labels is None
         feeds = prepared_feeds(made.manifest, samples, 2)
         assert [one["pixel_values"].shape for one in feeds] == [(1, 3, 4, 4)] * 2
+
+
+def test_masks_that_are_reduced_are_told(tmp_path: Path) -> None:
+    """Somebody may have done so before; without labels, or reducing, there is nothing to tell."""
+    Image.new("L", (8, 6)).save(tmp_path / "m.png")
+    samples = masked(tmp_path, tmp_path / "m.png")
+    manifest = picture_bundle(tmp_path / "b", "segmentation").manifest
+    assert masks_notes(samples, manifest) == []
+    post = {"kind": "segmentation", "reduce_labels": True}
+    reduces = replace(manifest, processor={**(manifest.processor or {}), "post": post})
+    (told,) = masks_notes(samples, reduces)
+    assert "not reduced yet" in told
+    assert masks_notes(replace(samples, labels=None), reduces) == []
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP", "GIF"])
@@ -178,6 +192,26 @@ def test_masks_are_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert (before.tolist(), after.tolist()) == ([48.0, 48.0], [40.0, 48.0])
     assert told == ("pixel-accuracy 1.0000", "pixel-accuracy 0.8333, 16.67% of pixels differ")
     assert len(read) == 1
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "told"),
+    [
+        ([3], ("a", "b", "c"), "The label 3 is unknown to the model, which has 3 classes"),
+        ([1_000_000_000], (), "no more than 100000 classes"),
+        ([], ("a",), "No picture has a box to be found"),
+    ],
+)
+def test_boxes_of_no_class(
+    labels: list[int], classes: tuple[str, ...], told: str, tmp_path: Path
+) -> None:
+    """And none at all: before anything runs."""
+    Image.new("RGB", (8, 6)).save(tmp_path / "p.png")
+    boxes = {"boxes": [[0, 0, 3, 3]] * len(labels), "labels": labels}
+    (tmp_path / "d.jsonl").write_text(json.dumps({"image": "p.png", "objects": boxes}))
+    samples = read_samples(str(tmp_path / "d.jsonl"), "object-detection")
+    with pytest.raises(ConfigError, match=told):
+        check_truths(samples, classes)
 
 
 def test_boxes_of_another_picture(tmp_path: Path) -> None:

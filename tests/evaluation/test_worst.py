@@ -14,6 +14,7 @@ from edgekit.evaluation.pairs import Pairs
 from edgekit.evaluation.worst import worst_samples
 from edgekit.sources.data import Inputs, Samples
 from edgekit.sources.data_columns import Label
+from edgekit.sources.data_spool import Spool, Stored
 
 LABELS = ("no", "yes")
 
@@ -40,6 +41,17 @@ def found(
     )  # fmt: skip
     pairs = Pairs(list(before), list(after), list(gaps), decode=lambda ids: f"decoded {ids}")
     return worst_samples(samples, pairs, problem, labels=names, metric=metric, count=count)
+
+
+def test_a_picture_of_a_table_is_told_by_name() -> None:
+    """Its file is gone with the samples."""
+    spool = Spool()
+    path = spool.keep(Stored(b"picture", "a/cat.png"))
+    samples = Samples("custom", ({"image": path},), None, ("",), spool=spool)
+    pairs = Pairs([np.zeros(2)], [np.ones(2)], [1.0])
+    (worst,) = worst_samples(samples, pairs, None, labels=(), metric="", count=1)
+    assert str(path.parent) not in worst.input
+    assert worst.input.startswith("image: cat.png (SHA-256 ")
 
 
 def test_flips_come_before_distance() -> None:

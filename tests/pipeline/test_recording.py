@@ -102,6 +102,17 @@ def test_what_ran_elsewhere_was_not_run_on_its_target(
     assert evidence(linear)["run_on"] is None
 
 
+def test_threads_are_those_it_ran_with(linear: Path) -> None:
+    """A bundle that has fewer of its own is not recorded with those of the run."""
+    result = timed_elsewhere()
+    assert result.timing is not None
+    protocol = {"threads": 2, "facts": {"b": {"threads": 1}}}
+    record_evidence(
+        open_bundle(linear), replace(result, timing=replace(result.timing, protocol=protocol))
+    )
+    assert evidence(linear)["workload"] == {"batch": 1, "length": 16, "threads": 1}
+
+
 def test_a_record_is_of_one_run(linear: Path) -> None:
     """A speed of the board is never shown as that of the workstation."""
     record_evidence(open_bundle(linear), timed_elsewhere())
@@ -197,12 +208,15 @@ def test_the_hash_of_data(tmp_path: Path, data: str) -> None:
     (tmp_path / "copy" / "train.csv").write_text("x")
     assert data_hash(f"{tmp_path / 'copy'}#train") == found
     assert data_hash("org/set#test") is None
+    # Rows name pictures, which are elsewhere.
+    assert data_hash(data, media=True) is None
     for name in ("cat", "dog"):
         (tmp_path / "pictures" / name).mkdir(parents=True)
         (tmp_path / "pictures" / name / "1.png").write_bytes(PNG + name.encode())
     pictures = data_hash(str(tmp_path / "pictures"))
     (tmp_path / "pictures" / "cat" / "1.png").write_bytes(PNG + b"another")
     assert pictures not in (None, data_hash(str(tmp_path / "pictures")))
+    assert data_hash(str(tmp_path / "pictures"), media=True) is not None
 
 
 def test_a_whole_result_gives_way_to_a_later_record(linear: Path, tmp_path: Path) -> None:

@@ -124,6 +124,8 @@ def test_options_stand_over_the_manifests(text_bundle: Make) -> None:
 def test_options_travel_on_the_command_line(tmp_path: Path) -> None:
     """As JSON, and only when there are some."""
     assert "--options" not in worker_command(tmp_path, tmp_path, 1)
+    assert "--own-threads" not in worker_command(tmp_path, tmp_path, 1)
+    assert "--own-threads" in worker_command(tmp_path, tmp_path, 1, own_threads=True)
     command = worker_command(tmp_path, tmp_path, 1, {"allow_spinning": False})
     assert read_options(command[-1]) == {"allow_spinning": False}
     assert read_options(None) == {}

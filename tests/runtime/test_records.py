@@ -231,6 +231,15 @@ def test_stages_are_medians_of_processes() -> None:
     assert set(found.stages) == {0}
 
 
+def test_pictures_per_second_are_of_the_whole_batch() -> None:
+    """From files to answers; of what decodes nothing there is no such number."""
+    found = Record("a", times={0: {0: [1.0]}})
+    child = Told(preprocess_ms=2.0, engine_ms=5.0, postprocess_ms=1.0, decode_ms=2.0)
+    found.measure_stages(child, 0, seconds=0.1, timeout=1.0)  # type: ignore[arg-type]
+    row = found.row(0, Workload(3, None, {}), artifact_bytes=None)
+    assert row.stages == Stages(2.0, 5.0, 1.0, 2.0, 300.0)
+
+
 def test_the_largest_is_run_before_the_end() -> None:
     """So that the peaks cover it; what the system does not tell is left out."""
     found = Record("a")

@@ -143,6 +143,36 @@ def test_pictures_have_four_stages(batch: int, tmp_path: Path) -> None:
     assert "open" not in vars(opened.model.predictor.processor)  # type: ignore[attr-defined]
 
 
+def test_a_drawn_picture_gives_the_arrays_that_were_measured(tmp_path: Path) -> None:
+    """Of any size that a graph takes; where none does there are no stages, and no failure."""
+    made = picture_bundle(tmp_path / "b", "image-classification", varies=True)
+    opened = BundleContender(made.path, 1).open()
+    assert isinstance(opened, OpenBundle)
+    sizes: list[tuple[int, ...]] = []
+    run = opened.watch.run
+
+    def noted(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        sizes.append(feeds["pixel_values"].shape)
+        return run(feeds)
+
+    opened.watch._session.run = noted  # type: ignore[method-assign]
+    workload = Workload(1, None, {"pixel_values": np.ones((1, 3, 20, 30), np.float32)})
+    assert opened.stages(workload, seconds=0.0)
+    assert set(sizes) == {(1, 3, 20, 30)}
+    fixed = BundleContender(picture_bundle(tmp_path / "f", "image-classification").path, 1).open()
+    assert isinstance(fixed, OpenBundle)
+    assert fixed.stages(workload, seconds=0.0) == {}
+
+
+def test_data_without_pictures_has_no_stages(tmp_path: Path) -> None:
+    """Decoding something else would be told as the data's own."""
+    made = picture_bundle(tmp_path / "b", "image-classification")
+    opened = BundleContender(made.path, 1).open()
+    assert isinstance(opened, OpenBundle)
+    (workload,) = make_workloads(made)
+    assert opened.stages(replace(workload, pictures=()), seconds=0.0) == {}
+
+
 def test_fewer_threads_where_compiling_found_them_faster(tmp_path: Path) -> None:
     """They are the bundle's own; what a profile wrote down gives way to who measures."""
     made = picture_bundle(tmp_path / "b", "image-classification")
@@ -156,3 +186,14 @@ def test_fewer_threads_where_compiling_found_them_faster(tmp_path: Path) -> None
     assert _threads(of(), 4) == 4
     assert _threads(made, 4) == 4
     assert _threads(of(threads=2), None) is None
+
+
+def test_a_number_that_is_asked_for_is_kept(tmp_path: Path) -> None:
+    """As `edgekit.load` has it: the bundle's own counts where nobody gives one."""
+    made = picture_bundle(tmp_path / "b", "image-classification")
+    chosen = RuntimeChoice({"threads": 1}, {"threads": 2})
+    manifest = replace(made.manifest, runtime=chosen)
+    (made.path / "edgekit.json").write_bytes(manifest.to_json())
+    asked = BundleContender(made.path, 2).open()
+    own = BundleContender(made.path, 2, own_threads=True).open()
+    assert (asked.facts()["threads"], own.facts()["threads"]) == (2, 1)

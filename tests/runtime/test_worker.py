@@ -254,6 +254,20 @@ def test_stages_are_told_by_those_who_know(inputs: Path) -> None:
     assert (stages["preprocess_ms"], stages["engine_ms"]) == (0.5, 2.0)
 
 
+def test_peaks_are_those_before_the_stages(inputs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What decoding takes is no part of a model's peak, on whatever contender it is run."""
+    contender = Staged()
+    peaks = iter([1 << 40, 1 << 50])
+    monkeypatch.setattr(timing, "peak_bytes", lambda: next(peaks))
+    command = {"do": "stages", "workload": 0, "seconds": 0.5}
+    answers = talk(contender, inputs, OPEN, command, {"do": "largest"}, {"do": "stop"})[1]
+    stopped = answers[-1]["peak_rss_bytes"]
+    assert isinstance(stopped, int)
+    assert stopped < 1 << 40
+    # What is largest was run before the peak was read, and not again.
+    assert len(contender.ran) == 3
+
+
 def test_the_largest_arrays_are_run_at_the_end(tmp_path: Path) -> None:
     """Twice, whichever workload and variant they belong to."""
     feeds = sized(3, 7)

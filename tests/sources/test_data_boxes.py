@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from edgekit.core.errors import ConfigError
-from edgekit.sources import data_coco
+from edgekit.sources import data_coco, data_files
 from edgekit.sources.data import Samples, check_data, read_samples
 from edgekit.sources.data_boxes import Boxes
 
@@ -89,9 +89,48 @@ def test_the_folder_that_the_file_is_called_by(tmp_path: Path) -> None:
     pictures(tmp_path / "train2017", "a.png", "b.png")
     pictures(tmp_path / "val2017", "a.png", "b.png")
     assert Path(str(read(path).inputs[0]["image"])).parent.name == "val2017"
-    path.rename(path.with_name("boxes.json"))
+    path = path.rename(tmp_path / "boxes.json")
     with pytest.raises(ConfigError, match=r"a\.png', which is in .*train2017 and in .*val2017"):
-        read(path.with_name("boxes.json"))
+        read(path)
+
+
+def test_a_folder_has_all_of_the_pictures(tmp_path: Path) -> None:
+    """Not only one of the same name, as another split may have; which one was read is told."""
+    path = coco(tmp_path / "boxes.json")
+    pictures(tmp_path / "train", "a.png")
+    pictures(tmp_path / "val", "a.png", "b.png")
+    samples = read(path)
+    assert {Path(str(row["image"])).parent.name for row in samples.inputs} == {"val"}
+    assert samples.notes == ("The pictures of boxes.json are those of val beside it.",)
+    (tmp_path / "val" / "b.png").unlink()
+    with pytest.raises(ConfigError, match="no folder beside it that holds"):
+        read(path)
+
+
+def test_folders_further_off_are_known_by_name(tmp_path: Path) -> None:
+    """Beside the folder of annotations: the one the file is called by, or images."""
+    path = coco(tmp_path / "annotations" / "boxes.json")
+    folder = pictures(tmp_path / "train2017", "a.png", "b.png")
+    with pytest.raises(ConfigError, match="no folder beside it that holds"):
+        read(path)
+    folder.rename(tmp_path / "images")
+    samples = read(path)
+    assert {Path(str(row["image"])).parent.name for row in samples.inputs} == {"images"}
+    assert samples.notes == ("The pictures of boxes.json are those of ../images beside it.",)
+
+
+@pytest.mark.parametrize(
+    ("names", "wanted"),
+    [
+        ({"bbox": {}, "colour": {"names": ["red"]}, "category": {"names": ["cat"]}}, ("cat",)),
+        ({"feature": {"colour": {"names": ["red"]}, "label": {"names": ["cat"]}}}, ("cat",)),
+        ({"label": {"dtype": "int64"}, "colour": {"names": ["red"]}}, ()),
+        ({"thing": {"names": ["cat"]}}, ("cat",)),
+    ],
+)
+def test_names_are_those_of_the_class(names: dict[str, object], wanted: tuple[str, ...]) -> None:
+    """Other facts of an object may have names, too."""
+    assert data_files._class_names(names) == wanted
 
 
 @pytest.mark.parametrize(
@@ -106,7 +145,7 @@ def test_the_folder_that_the_file_is_called_by(tmp_path: Path) -> None:
         ({"images": [1]}, "list of objects, got 1"),
         ({"images": [{"id": 7, "file_name": "a.png"}] * 2}, "two images of the id 7"),
         ({"images": [{"id": 7, "file_name": "none.png"}], "annotations": []},
-         "neither in its folder nor"),
+         "no folder beside it that holds"),
         ({"annotations": [{"image_id": 7, "category_id": 17, "bbox": [1, 2, 3]}]},
          "no image_id, category_id and bbox"),
         ({"annotations": [{"image_id": 7, "category_id": 17, "bbox": [1, 2, -3, 1]}]},

@@ -97,7 +97,7 @@ def _stages(contenders: Sequence[Contender]) -> list[str]:
         (_workload(row.batch, row.length), _short(row.name),
          *([_ms(stages.decode_ms)] if pictures else []), _ms(stages.preprocess_ms),
          _ms(stages.engine_ms), _ms(stages.postprocess_ms),
-         *([_per_second(row, stages)] if pictures else []))
+         *([_per_second(stages)] if pictures else []))
         for row, stages in told
     ]  # fmt: skip
     decode, rate = (["decode ms"], ["pictures/s"]) if pictures else ([], [])
@@ -105,12 +105,10 @@ def _stages(contenders: Sequence[Contender]) -> list[str]:
     return [table(header, rows)] if rows else []
 
 
-def _per_second(row: Contender, stages: Stages) -> str | None:
+def _per_second(stages: Stages) -> str | None:
     """Pictures per second from files to answers, one call after the other."""
-    if stages.decode_ms is None:
-        return None
-    whole = stages.decode_ms + stages.preprocess_ms + stages.engine_ms + stages.postprocess_ms
-    return f"{row.batch * 1e3 / whole:.1f}" if whole > 0 else None
+    rate = stages.pictures_per_second
+    return None if rate is None else f"{rate:.1f}"
 
 
 def _stopped(protocol: Mapping[str, object]) -> list[str]:

@@ -11,6 +11,7 @@ detections of a class in a picture, crowds neither found nor missed.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +26,8 @@ from edgekit.evaluation.statistics import Aggregate, Floats
 OVERLAPS = np.linspace(0.5, 0.95, 10)
 #: Of one class in one picture no more are looked at.
 MOST_BOXES = 100
+#: Of a model that does not name its classes: every row has a number for each.
+MOST_CLASSES = 100_000
 _RECALLS = np.linspace(0.0, 1.0, 101)
 # Columns of a detection in a row: its class, its score, and what it matches (see `_codes`).
 _WIDTH = 3
@@ -49,10 +52,7 @@ def matches(predictions: Sequence[Prediction], truths: Sequence[Truth]) -> Float
     counted = [rows[rows[:, 5] == 0, 0].astype(np.int64) for rows in wanted]
     classes = 1 + max((int(rows.max()) for rows in counted if len(rows)), default=-1)
     if not classes:
-        raise ConfigError(
-            "No picture has a box to be found, so there is no average precision.",
-            hint="Give annotated pictures, or leave --data out.",
-        )
+        raise no_boxes()
     said = [np.asarray(one, dtype=np.float64).reshape(-1, 6) for one in predictions]
     most = max((len(rows) for rows in said), default=0)
     made = np.zeros((len(said), 1 + classes + _WIDTH * most))
@@ -64,6 +64,14 @@ def matches(predictions: Sequence[Prediction], truths: Sequence[Truth]) -> Float
         found = _found(boxes, objects, classes)
         slots[: len(found)] = found
     return made
+
+
+def no_boxes() -> ConfigError:
+    """What to say of pictures without any object."""
+    return ConfigError(
+        "No picture has a box to be found, so there is no average precision.",
+        hint="Give annotated pictures, or leave --data out.",
+    )
 
 
 def _found(boxes: Floats, objects: Floats, classes: int) -> Floats:
@@ -223,34 +231,91 @@ def _area(
     return np.asarray((best * new).sum(axis=1) / len(_RECALLS))
 
 
-def lost_pictures(before: Floats, after: Floats) -> float:
-    """A picture that is answered otherwise is counted as one in which nothing is found any more.
+def lost_pictures(before: Floats, after: Floats, *, steps: slice = slice(None)) -> float:
+    """The most that a picture costs whose objects are lost and whose boxes are all wrong.
 
-    It moves the value by what it holds of the rarest classes: of the pictures that hold most, the
-    largest loss that comes of leaving all answers to one of them out.
+    Nothing bounds how many wrong boxes a model may be sure of. Assumed is that a picture which is
+    answered otherwise is answered no worse than with the boxes of any picture of these, of either
+    model: those that harm most stand, as wrong ones, in the place of its own. Of the pictures that
+    hold most of the rarest classes it is the one whose loss is largest.
     """
     count = len(before)
     objects, _ = _parts(before)
     totals = objects.sum(axis=0)
-    held = (objects / np.where(totals > 0, totals, 1)).sum(axis=1)
-    tried = np.argsort(-held, kind="stable")[:_TRIED]
-    table = _Table(before, slice(None))
-    ones = np.ones((1, count))
-    whole = float(table.draw(ones, ones)[0])
-    said = np.ones((len(tried), count))
+    rare = 1 / np.where(totals > 0, totals, 1)
+    tried = np.argsort(-(objects @ rare), kind="stable")[:_TRIED]
+    wrong = np.concatenate([_worst_boxes(rows, np.where(totals > 0, rare, 0))
+                            for rows in (before, after)])  # fmt: skip
+    table = _Table(np.concatenate([before, wrong]), steps)
+    ones = np.concatenate([np.ones(count), np.zeros(len(wrong))])
+    added = np.tile(ones, (len(wrong), 1))
+    added[np.arange(len(wrong)), count + np.arange(len(wrong))] = 1
+    harm = table.draw(added, np.tile(ones, (len(wrong), 1)))
+    said = np.tile(ones, (len(tried), 1))
     said[np.arange(len(tried)), tried] = 0
-    without = table.draw(said, np.ones_like(said))
+    said[:, count + int(np.argmin(harm))] = 1
+    without = table.draw(said, np.tile(ones, (len(tried), 1)))
+    whole = float(table.draw(ones[None], ones[None])[0])
     return count * max(0.0, whole - float(without.min()))
 
 
-def matched_otherwise(before: Floats, after: Floats) -> int:
-    """The pictures whose detections, class by class in order of their scores, match otherwise.
+def _worst_boxes(rows: Floats, rare: Floats) -> Floats:
+    """The rows whose boxes are surest in the rarest classes, all wrong and without any object."""
+    objects, slots = _parts(rows)
+    there = slots[:, :, 0] != _NOBODY
+    classes = np.where(there, slots[:, :, 0], 0).astype(np.int64)
+    # Scores are above 0; their order is all that counts here.
+    sure = (there * slots[:, :, 1] * rare[classes]).sum(axis=1)
+    chosen: Floats = rows[np.argsort(-sure, kind="stable")[:_TRIED]].copy()
+    width = 1 + objects.shape[1]
+    chosen[:, 1:width] = 0
+    chosen[:, width:].reshape(len(chosen), -1, _WIDTH)[:, :, 2] = 0
+    return chosen
 
-    Scores differ everywhere, and alone they say nothing: average precision knows their order.
+
+def matched_otherwise(before: Floats, after: Floats) -> int:
+    """The pictures whose detections match otherwise, or come in another order among all.
+
+    Scores differ everywhere, and alone they say nothing. What counts is the order that they give
+    all detections of a class: besides the pictures in which others are found, or the same in
+    another order, these are the fewest without which the order would be as before.
     """
-    first, second = (np.delete(_parts(rows)[1], 1, axis=2) for rows in (before, after))
-    differing: NDArray[np.bool_] = (first != second).any(axis=(1, 2))
-    return int(np.count_nonzero(differing))
+    first, second = (_parts(rows)[1] for rows in (before, after))
+    moved: NDArray[np.bool_] = (first[:, :, [0, 2]] != second[:, :, [0, 2]]).any(axis=(1, 2))
+    pictures, places = np.nonzero((first[:, :, 0] != _NOBODY) & ~moved[:, None])
+    numbers, scores, codes = first[pictures, places].T
+    others = second[pictures, places, 1]
+    for number in np.unique(numbers):
+        own = np.flatnonzero(numbers == number)
+        own = own[np.argsort(-scores[own], kind="stable")]
+        # Among neighbours that match alike no order changes anything: they share a number.
+        runs = np.concatenate([[0], np.cumsum(np.diff(codes[own]) != 0)])
+        # Of equal scores the first picture's comes first, on both sides.
+        again = np.lexsort((own, -others[own]))
+        moved[pictures[own[again[_out_of_order(runs[again])]]]] = True
+    return int(np.count_nonzero(moved))
+
+
+def _out_of_order(values: NDArray[np.int64]) -> NDArray[np.intp]:
+    """The fewest places without which the values do not fall.
+
+    The rest is a longest subsequence that does not fall, found by its ends (C. Schensted: Longest
+    increasing and decreasing subsequences, Canadian Journal of Mathematics 13, 1961).
+    """
+    ends: list[int] = []
+    places: list[int] = []
+    before: list[int] = []
+    for place, value in enumerate(values.tolist()):
+        length = bisect_right(ends, value)
+        before.append(places[length - 1] if length else -1)
+        ends[length : length + 1] = [value]
+        places[length : length + 1] = [place]
+    kept = np.zeros(len(values), dtype=bool)
+    place = places[-1] if places else -1
+    while place >= 0:
+        kept[place] = True
+        place = before[place]
+    return np.flatnonzero(~kept)
 
 
 def _parts(rows: Floats) -> tuple[Floats, Floats]:

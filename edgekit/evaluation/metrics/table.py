@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 from edgekit.core.errors import ConfigError
 from edgekit.core.profiles import nearest
@@ -36,7 +37,8 @@ def _boxes(name: str, steps: slice) -> Metric:
     """A mean average precision over some of the overlaps."""
     return Metric(
         name, True, boxes.matches, boxes.average_precision(steps),
-        influence=boxes.lost_pictures, moved=boxes.matched_otherwise, resamples=_FEW,
+        influence=partial(boxes.lost_pictures, steps=steps), moved=boxes.matched_otherwise,
+        resamples=_FEW,
     )  # fmt: skip
 
 

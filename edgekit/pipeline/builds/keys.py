@@ -12,6 +12,7 @@ from edgekit.core.hashing import canonical_json, file_hashes, sha256_bytes, sha2
 from edgekit.core.onnx_file import model_hash, names_onnx
 from edgekit.pipeline.importing import license_files
 from edgekit.pipeline.provenance import LIBRARIES, versions
+from edgekit.pipeline.recording import names_files
 from edgekit.sources.data_pictures import class_folders
 
 Json = dict[str, object]
@@ -45,7 +46,7 @@ def data_key(data: str | None, *, pictures: bool = False) -> object:
     name, _, split = data.partition("#")
     path = Path(name).expanduser()
     if path.is_file():
-        if pictures and path.suffix.lower() != ".npz":
+        if pictures and names_files(path):
             return None
         with disk_errors(StepError, f"reading {path}"):
             return [sha256_file(path), split]

@@ -11,15 +11,24 @@ from edgekit.core.lazy import require
 
 #: (width, height).
 SIZE = (640, 480)
+# How much longer than wide a picture of a camera is at most.
+_LONGEST = 4.0
+
+
+def camera_size(height: int, width: int) -> tuple[int, int]:
+    """The (width, height) of a camera's picture in the proportions of a tensor."""
+    shape = min(max(width / height, 1 / _LONGEST), _LONGEST)
+    area = SIZE[0] * SIZE[1]
+    return round((area * shape) ** 0.5), round((area / shape) ** 0.5)
 
 
 @cache
-def drawn_picture() -> bytes:
-    """A JPEG of smooth colours, edges and noise. Raises MissingDependency."""
+def drawn_picture(size: tuple[int, int] = SIZE) -> bytes:
+    """A JPEG of smooth colours, edges and noise, (width, height). Raises MissingDependency."""
     require("PIL", "vision")
     from PIL import Image
 
-    width, height = SIZE
+    width, height = size
     random = np.random.default_rng(0)
     down, right = np.mgrid[0:height, 0:width].astype(np.float32)
     waves = np.stack([down / 31 + right / 53, down / 67 - right / 23, (down + right) / 11], axis=-1)
