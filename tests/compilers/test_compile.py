@@ -91,7 +91,7 @@ def test_cut_texts_that_answer_differently_are_refused(
     """The source bundle's answers bind as PyTorch's do."""
     bundle = with_golden(build(attention_model()))
 
-    def other(job: object, inputs: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    def other(job: object, inputs: Mapping[str, np.ndarray], whose: str) -> dict[str, np.ndarray]:
         return {"last_hidden_state": np.zeros((2, 4, 16), dtype=np.float32)}
 
     monkeypatch.setattr(compiling._Job, "_source_answers", other)

@@ -265,6 +265,10 @@ def test_quantized_within_a_budget(engine: str, imported: Path, tmp_path: Path) 
     assert result.accuracy is not None
     assert result.accuracy.reference == 1.0
     assert result.verdict == "pass"
+    # What the import recorded, and no four bytes a parameter.
+    size = open_bundle(imported).manifest.steps[0].facts["bytes"]
+    assert evidence_result(open_bundle(tmp_path / "q")).size.reference_bytes == size
+    assert "PyTorch" not in describe(open_bundle(tmp_path / "q"))
     judged = edgekit.validate(
         tmp_path / "q", reference=str(imported), data=str(tmp_path / "d.npz"), max_drop="5%",
         latency=False,
