@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -92,10 +92,13 @@ def convert(
             f"OpenVINO does not take {source.name}: {short_reason(error)}",
             hint="Compile for an onnxruntime target, or export the model with an older --opset.",
         ) from error
-    # Where no input varies, what OpenVINO finds of an output is no freezing.
-    varying = not sizes and any(isinstance(dim, str) for spec in inputs for dim in spec.shape)
-    new_inputs = _measured(model.inputs, inputs, source, varying=varying)
-    new_outputs = _measured(model.outputs, outputs, source, varying=varying)
+    # What OpenVINO finds of an output's own axis, which no input shares, is no freezing.
+    varying = frozenset(dim for spec in inputs for dim in spec.shape if isinstance(dim, str))
+    if sizes:
+        # An axis that no size was given for may depend on one that was.
+        varying = frozenset()
+    new_inputs = _measured(model.inputs, inputs, source, varying)
+    new_outputs = _measured(model.outputs, outputs, source, varying)
     with disk_errors(CompileError, f"writing {xml.name}"):
         try:
             openvino.save_model(model, str(xml), compress_to_fp16=compress_to_fp16)
@@ -205,8 +208,7 @@ def _measured(
     ports: Iterable[ov.Output],
     specs: Sequence[TensorSpec],
     source: Path,
-    *,
-    varying: bool,
+    varying: Collection[str],
 ) -> tuple[TensorSpec, ...]:
     """The specs with the sizes that the model has now, in the manifest's order."""
     shapes = {name: port.get_partial_shape() for port in ports for name in port.get_names()}
@@ -219,8 +221,7 @@ def _measured(
             if isinstance(dim, int) or not static:
                 dims.append(dim)
                 continue
-            # An axis that no size was given for may depend on one that was.
-            if varying:
+            if dim in varying:
                 raise CompileError(
                     f"OpenVINO froze the axis {dim} of {spec.name} in {source.name} at"
                     f" {shape[axis].get_length()}.",

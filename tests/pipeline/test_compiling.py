@@ -199,4 +199,4 @@ def test_sizes_that_would_shift_masks_are_refused() -> None:
                    "ops": [{"op": "resize", "size": {"shortest_edge": 8}}]},
     )  # fmt: skip
     with pytest.raises(BundleCorrupt, match="no resize to it"):
-        compiling._check_pictures(made)
+        compiling._check_media(made)
