@@ -36,12 +36,14 @@ exported = OnnxExporter().export(model, sample, config=config)
 exported.save_pretrained(sys.argv[2])
 """
 
+# Two arguments: the folder that it is written to, and its number of layers.
 LARGE = """
 import sys
 from transformers import BertConfig, BertForSequenceClassification
 from tests.models import tokenizer_for
 config = BertConfig(
-    hidden_size=1024, num_hidden_layers=24, num_attention_heads=16, intermediate_size=4096
+    hidden_size=1024, num_hidden_layers=int(sys.argv[2]), num_attention_heads=16,
+    intermediate_size=4096,
 )
 BertForSequenceClassification(config).save_pretrained(sys.argv[1])
 tokenizer_for("bert", 512).save_pretrained(sys.argv[1])
@@ -96,7 +98,7 @@ def main() -> None:
         ]
         if "--large" in sys.argv:
             large = folder / "large"
-            run_peak([python, "-c", LARGE, str(large)])
+            run_peak([python, "-c", LARGE, str(large), "24"])
             size = weights(large)
             above = run_peak(ours(large, folder / "large-bundle")) - peaks["import torch"]
             figures["large"] = {"weights_bytes": size, "peak_above_torch_bytes": above}

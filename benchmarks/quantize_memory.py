@@ -15,22 +15,12 @@ import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from benchmarks.export import MB, weights
+from benchmarks.export import LARGE, MB, weights
 from benchmarks.measure import report
 
 CONSTANT = 350 * MB
 _SECONDS = 0.2
 IMPORT = "import torch, edgekit.cli, edgekit.pipeline.quantizing, onnxruntime, openvino, nncf"
-MODEL = """
-import sys
-from transformers import BertConfig, BertForSequenceClassification
-from tests.models import tokenizer_for
-config = BertConfig(
-    hidden_size=1024, num_hidden_layers=12, num_attention_heads=16, intermediate_size=4096
-)
-BertForSequenceClassification(config).save_pretrained(sys.argv[1])
-tokenizer_for("bert", 512).save_pretrained(sys.argv[1])
-"""
 # A model without a training answers anything: what is asked here is memory, not accuracy.
 _ANY = [f'--set=tolerance.{name}={{kind="cosine",minimum=0.0}}' for name in ("int8", "int4")]
 WAYS = {
@@ -103,7 +93,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="edgekit-memory-") as name:
         folder = Path(name)
         model, exported = folder / "model", folder / "exported"
-        subprocess.run([python, "-c", MODEL, str(model)], check=True)
+        subprocess.run([python, "-c", LARGE, str(model), "12"], check=True)
         size = weights(model)
         edgekit = [python, "-m", "edgekit"]
         subprocess.run([*edgekit, "export", str(model), "-o", str(exported), "-q"], check=True)
