@@ -117,12 +117,14 @@ def _picture_workload(bundle: Bundle, samples: Samples, batch: int) -> Workload:
     _check_batch(bundle.manifest.components["model"].inputs, batch)
     variants: list[dict[str, Array]] = []
     held = 0
-    for feeds in prepared_batches(bundle.manifest, samples, batch):
+    lasting: list[float | None] = []
+    for feeds, seconds in prepared_batches(bundle.manifest, samples, batch):
+        lasting.append(seconds)
         variants.append(feeds)
         held += sum(array.nbytes for array in feeds.values())
         if held > _MOST_PICTURES and len(variants) >= _LEAST_VARIANTS:
             break
-    workload = arrays_workload(bundle, batch, variants)
+    workload = arrays_workload(bundle, batch, variants, seconds=_average(lasting))
     rows = samples.inputs[: batch * len(variants)]
     paths = tuple(str(row["image"]) for row in rows if isinstance(row.get("image"), Path))
     # Those that stood in a table are files for as long as the spool is held.
@@ -137,3 +139,9 @@ def _check_batch(specs: Sequence[TensorSpec], batch: int) -> None:
                 f"The bundle's input {spec} is fixed to {size} there, got --batch {batch}.",
                 hint=f"Pass --batch {size}.",
             )
+
+
+def _average(seconds: Sequence[float | None]) -> float | None:
+    """How long the sounds of all batches last, None where rows are no sounds."""
+    known = [one for one in seconds if one is not None]
+    return float(np.mean(known)) if known else None

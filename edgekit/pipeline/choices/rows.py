@@ -173,7 +173,7 @@ def _sizes(source: Bundle, samples: Samples) -> Iterator[int]:
         )
         yield from repeat(each, len(samples))
         return
-    for feeds in prepared_batches(manifest, samples, 1):
+    for feeds, _ in prepared_batches(manifest, samples, 1):
         yield sum(array.nbytes for array in feeds.values())
 
 
