@@ -18,10 +18,10 @@ from tests.sound_models import LABELS
 from tests.test_sounds import RATE, exported
 
 
-def recordings(folder: Path, count: int = 60) -> list[Path]:
+def recordings(folder: Path, count: int = 60, *, start: int = 0) -> list[Path]:
     """Sounds of several rates and formats in folders that are called as classes."""
     found = []
-    for number in range(count):
+    for number in range(start, start + count):
         path = folder / LABELS[number % 5] / f"{number}.{('wav', 'flac')[number % 2]}"
         path.parent.mkdir(parents=True, exist_ok=True)
         rate = (RATE, 44_100, 8_000)[number % 3]

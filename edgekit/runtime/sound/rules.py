@@ -207,7 +207,7 @@ def read_sound_rules(processor: Mapping[str, object]) -> SoundRules:
     if processor.get("kind") != "audio":
         raise BundleVersion(f"The processor is of kind {processor.get('kind')!r}, not 'audio'.")
     only(processor, "processor", tuple(sorted(PROCESSOR_KEYS["audio"])))
-    listed = processor.get("ops", [])
+    listed = processor.get("ops")
     if not isinstance(listed, list | tuple) or len(listed) > len(_OPS):
         raise BundleCorrupt(
             f"processor.ops should be a list of up to {len(_OPS)} operations, got {short(listed)}."

@@ -63,6 +63,7 @@ def test_unknown_words(changes: dict[str, Any]) -> None:
     "changes",
     [
         {"ops": {}},
+        {"ops": None},
         {"ops": ["fill"]},
         {"post": []},
         {"sampling_rate": 10},
