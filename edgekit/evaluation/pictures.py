@@ -105,9 +105,7 @@ def picture_batches(manifest: Manifest, samples: Samples, batch: int) -> Iterato
 
 
 def _unreadable(row: int, error: InputMismatch) -> ConfigError:
-    return ConfigError(
-        f"Row {row} of DATA cannot be read: {error.message}", hint=error.hint
-    )
+    return ConfigError(f"Row {row} of DATA cannot be read: {error.message}", hint=error.hint)
 
 
 class _Reader:
