@@ -97,8 +97,8 @@ def built(source: Path, folder: Path) -> BuildResult:
     """A build on recordings, whatever its verdict."""
     try:
         return build(
-            str(source), folder / "out", target=str(folder / "far.toml"), data=str(folder / "calls"),
-            max_drop="90pt", force=True,
+            str(source), folder / "out", target=str(folder / "far.toml"),
+            data=str(folder / "calls"), max_drop="90pt", force=True,
         )  # fmt: skip
     except BudgetNotMet as error:
         result = error.result

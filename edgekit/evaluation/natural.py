@@ -19,7 +19,7 @@ from edgekit.runtime.tasks import Context, make_text_task
 from edgekit.runtime.text import Text, TextProcessor
 from edgekit.runtime.workloads import Workload, arrays_workload, text_workload
 from edgekit.sources.data import Samples, parse_columns, read_samples
-from edgekit.sources.data_pictures import reads_pictures
+from edgekit.sources.data_pictures import reads_files
 
 # Fewer would not have the lengths of the data, but those of a few of its rows.
 LEAST_ROWS = 64
@@ -45,7 +45,7 @@ def data_workloads(bundle: Bundle, measuring: Measuring) -> tuple[Workload, ...]
             " bundles of one.",
             hint="Leave --data out: both are measured together on the golden inputs.",
         )
-    pictures = reads_pictures(manifest)
+    pictures = reads_files(manifest)
     samples = read_samples(
         measuring.data or "",
         manifest.task,

@@ -31,9 +31,9 @@ from edgekit.sources.data_columns import (
 from edgekit.sources.data_files import Table, open_table, require_datasets
 from edgekit.sources.data_paths import find_data
 from edgekit.sources.data_pictures import (
-    PICTURE_COLUMNS,
+    FILE_COLUMNS,
     class_folders,
-    picture_columns,
+    file_columns,
     picture_table,
     with_paths,
 )
@@ -250,7 +250,7 @@ def read_samples(
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit should be at least 1, got {limit}.")
-    held = picture_columns(task, pictures)
+    held = file_columns(task, pictures)
     folders = class_folders(spec, held[0]) if held else None
     path = None if folders is not None else find_data(spec)
     known = Labels(tuple(labels) if labels else None, None, _problem(problem))
@@ -261,9 +261,7 @@ def read_samples(
         wanted = held[:1] or inputs
         own = _columns_of(spec, task, pictures) if held else None
         other = _no_class(own)
-        notes += check_arrays(
-            path, columns or {}, wanted, labels_wanted=labels_wanted, other=other
-        )
+        notes += check_arrays(path, columns or {}, wanted, labels_wanted=labels_wanted, other=other)
         rows: Iterator[_Row] = array_rows(path, columns or {}, wanted)
         if other is not None or own is ONLY_PICTURES:
             # Numbers of classes would be taken for texts, masks or boxes.
@@ -294,7 +292,7 @@ def check_data(
     For the time before an original model is loaded; of a data set id only whether something could
     read it. Raises as `read_samples` does.
     """
-    held = picture_columns(task, pictures)
+    held = file_columns(task, pictures)
     folders = class_folders(spec, held[0]) if held else None
     path = None if folders is not None else find_data(spec)
     if path is not None and path.suffix.lower() == ".npz":
@@ -351,9 +349,9 @@ def _table(
 
 
 def _columns_of(spec: str, task: str, pictures: bool | None) -> TaskColumns:
-    if pictures and task not in PICTURE_COLUMNS:
+    if pictures and task not in FILE_COLUMNS:
         return ONLY_PICTURES
-    if task not in TASK_COLUMNS or (pictures is False and task in PICTURE_COLUMNS):
+    if task not in TASK_COLUMNS or (pictures is False and task in FILE_COLUMNS):
         raise ConfigError(
             f"The task {task} reads arrays, got {spec}.",
             hint="Write an .npz with one array per input, first axis = samples.",

@@ -19,7 +19,7 @@ from edgekit.sources.data_paths import data_files
 from edgekit.sources.data_spool import Stored
 
 #: The tasks whose rows are pictures or sounds, and the columns of theirs that hold paths.
-PICTURE_COLUMNS: Mapping[str, tuple[str, ...]] = {
+FILE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image-classification": ("image",),
     "image-segmentation": ("image", "mask"),
     "object-detection": ("image",),
@@ -34,12 +34,12 @@ _FILE_NAME = "file_name"
 _SHOWN = 80
 
 
-def reads_pictures(manifest: Manifest) -> bool:
+def reads_files(manifest: Manifest) -> bool:
     """Whether a bundle prepares pictures or sounds itself, so that rows of DATA name files."""
     return (manifest.processor or {}).get("kind") in ("image", "audio")
 
 
-def picture_columns(task: str, pictures: bool | None) -> tuple[str, ...]:
+def file_columns(task: str, pictures: bool | None) -> tuple[str, ...]:
     """The columns of DATA that name files, none where rows are something else.
 
     `pictures` is whether the bundle reads such, for features are taken of texts, too; None is
@@ -47,7 +47,7 @@ def picture_columns(task: str, pictures: bool | None) -> tuple[str, ...]:
     """
     if pictures is False:
         return ()
-    return PICTURE_COLUMNS.get(task, ("image",) if pictures else ())
+    return FILE_COLUMNS.get(task, ("image",) if pictures else ())
 
 
 def class_folders(spec: str, column: str | None = None) -> Table | None:

@@ -33,7 +33,7 @@ from edgekit.pipeline.exporting import export
 from edgekit.pipeline.importing import import_onnx
 from edgekit.pipeline.quantizing import quantize
 from edgekit.quantization.emulating import find_emulator
-from edgekit.sources.data_pictures import picture_columns, reads_pictures
+from edgekit.sources.data_pictures import file_columns, reads_files
 
 _QUANTIZED = ("int8", "int4")
 # From the most exact to the least: what is not faster than the one before it is not worth it.
@@ -204,7 +204,7 @@ def _quantized(
     reference = options.source if options.data is not None else None
     key = None
     manifest = exported.manifest
-    column = next(iter(picture_columns(manifest.task, reads_pictures(manifest))), None)
+    column = next(iter(file_columns(manifest.task, reads_files(manifest))), None)
     known = (
         data_key(options.data, column=column),
         data_key(options.calibration, column=column),
