@@ -18,10 +18,10 @@ from tests.sound_models import LABELS
 from tests.test_sounds import RATE, exported
 
 
-def recordings(folder: Path, count: int = 60) -> list[Path]:
+def recordings(folder: Path, count: int = 60, *, start: int = 0) -> list[Path]:
     """Sounds of several rates and formats in folders that are called as classes."""
     found = []
-    for number in range(count):
+    for number in range(start, start + count):
         path = folder / LABELS[number % 5] / f"{number}.{('wav', 'flac')[number % 2]}"
         path.parent.mkdir(parents=True, exist_ok=True)
         rate = (RATE, 44_100, 8_000)[number % 3]
@@ -102,6 +102,30 @@ def test_fixed_sizes(shared: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_what_fixed_sizes_cost_is_found_out(shared: Path, tmp_path: Path) -> None:
+    """A model without a mask hears what fills it up: equal feeds are answered alike, speech not."""
+    source, _ = exported(shared, "wav2vec2-ctc")
+    fixed = edgekit.export(
+        str(source), tmp_path / "fixed", static={"batch": 1, "samples": 2 * RATE}
+    ).output
+    paths = recordings(tmp_path / "calls")
+    data = tmp_path / "calls.csv"
+    data.write_text("\n".join(["audio", *(str(path.relative_to(tmp_path)) for path in paths)]))
+    with pytest.raises(edgekit.BudgetNotMet) as caught:
+        edgekit.validate(
+            fixed, reference=str(source), data=str(data), latency=False, max_drop="5pt"
+        )
+    found = caught.value.result
+    assert isinstance(found, ValidateResult)
+    assert found.verdict == "fail"
+    assert found.accuracy is not None
+    assert found.accuracy.metric == "word-agreement"
+    assert found.accuracy.candidate < 0.9
+    assert found.numerics["logits"].max_abs < 1e-3
+    assert any("hears what fills it up" in note for note in found.notes)
+
+
+@pytest.mark.slow
 def test_compiled_and_benched(shared: Path, tmp_path: Path) -> None:
     """For both engines; a bench tells how long the sounds are, and the real-time factor."""
     _, bundle = exported(shared, "wav2vec2-ctc")
@@ -131,6 +155,6 @@ def test_workloads_of_data(shared: Path, tmp_path: Path) -> None:
         )
         batches = list(prepared_batches(manifest, samples, 4))
         assert len(batches) == 2
-        assert all(len(feeds["input_values"]) == 4 for feeds in batches)
-        masks = [feeds.get("attention_mask") for feeds in batches]
+        assert all(len(feeds["input_values"]) == 4 for feeds, _ in batches)
+        masks = [feeds.get("attention_mask") for feeds, _ in batches]
         assert all(mask is None for mask in masks) == alike

@@ -72,6 +72,16 @@ class _Conditions:
             threads=own if isinstance(own, int) else self.threads,
         )
 
+    def opened(self, candidate: Candidate) -> Session:
+        """The same, run once: lengths that a graph counts in bf16 break it only then."""
+        session = self.open(candidate)
+        try:
+            session.run(self.feeds)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
     def affordable(self, candidates: Sequence[Candidate]) -> Sequence[Candidate]:
         """As many of the first ones as may be in memory together, and two in any case."""
         files = [self.bundle_dir / file for file in self.component.files]
@@ -97,9 +107,9 @@ def tune(
     The first one stays unless another is resolved faster (its whole interval above 1) by at least
     its ``least_gain``, and is so again in fresh rounds: the best of several looks faster than it
     is. What follows from the chosen one is then measured against it in the same way. One that this
-    machine does not open is left out and named. ``chosen_by`` says ``what`` was chosen ``against``
-    the best alternative and the ``ratio`` of their times (above 1, the choice is the faster one),
-    and with ``before`` the same of the choice that this one followed from.
+    machine does not open or run is left out and named. ``chosen_by`` says ``what`` was chosen
+    ``against`` the best alternative and the ``ratio`` of their times (above 1, the choice is the
+    faster one), and with ``before`` the same of the choice that this one followed from.
 
     Raises SessionError or BundleError when the first one does not open or run.
     """
@@ -132,13 +142,11 @@ def _step(
     try:
         for candidate in candidates:
             try:
-                session = conditions.open(candidate)
+                sessions.append((candidate, conditions.opened(candidate)))
             except (SessionError, BundleError) as error:
                 if candidate is candidates[0]:
                     raise
                 refused[candidate.name] = error.message
-            else:
-                sessions.append((candidate, session))
         timed = _interleave(sessions, conditions.feeds, conditions.seconds, random)
         best = _best(timed, conditions.seed)
         again: RatioEstimate | None = None
@@ -171,8 +179,6 @@ def _interleave(
 ) -> list[_Timed]:
     """All candidates once a round, in a new order each; a slow model gets the fewest rounds."""
     runs = [partial(session.run, feeds) for _, session in sessions]
-    for run in runs:
-        run()
     medians: list[list[float]] = [[] for _ in runs]
     deadline = time.perf_counter() + seconds
     for done in range(_MOST_ROUNDS):

@@ -14,6 +14,8 @@ from edgekit.core.errors import MissingDependency
 
 # The distribution's name; `edgekit` on PyPI is an unrelated project.
 DISTRIBUTION = "edgekit-ml"
+# What Debian calls the libraries that packages find in the system where pip brings none.
+_LIBRARIES = {"soundfile": "libsndfile1"}
 
 
 def install_line(*extras: str, options: str = "") -> str:
@@ -60,14 +62,16 @@ def require(module: str, extra: str) -> ModuleType:
     """The imported module, or MissingDependency with the pip line of the extra that holds it.
 
     An ImportError raised *inside* an installed module keeps its traceback as the cause: the
-    package is there but broken, and installing it again is still the best first remedy.
+    package is there but broken, and installing it again is still the best first remedy. So does an
+    OSError, which is how a package says that a library of the system is not there.
     """
     try:
         return importlib.import_module(module)
-    except ImportError as error:
+    except (ImportError, OSError) as error:
         top = module.partition(".")[0]
         missing = isinstance(error, ModuleNotFoundError) and error.name in (top, module)
         fact = "is not installed" if missing else f"does not import ({error})"
-        raise MissingDependency(
-            f"The package {top} {fact}.", hint=f"Run: {install_line(extra)}"
-        ) from error
+        hint = f"Run: {install_line(extra)}"
+        if isinstance(error, OSError) and top in _LIBRARIES:
+            hint = f"Install the system's library: apt-get install {_LIBRARIES[top]}"
+        raise MissingDependency(f"The package {top} {fact}.", hint=hint) from error

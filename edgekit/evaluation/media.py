@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
+from typing import NamedTuple
 
 from edgekit.core.manifest import Manifest
 from edgekit.evaluation.pictures import picture_batches
@@ -12,18 +13,24 @@ from edgekit.runtime.session import Array
 from edgekit.sources.data import Samples
 
 
-def prepared_batches(
-    manifest: Manifest, samples: Samples, batch: int
-) -> Iterator[dict[str, Array]]:
-    """The graph's inputs for `batch` pictures or sounds after the other, whole batches only.
+class Prepared(NamedTuple):
+    """The graph's inputs for a batch; of sounds with how many seconds they last on average."""
+
+    feeds: dict[str, Array]
+    seconds: float | None = None
+
+
+def prepared_batches(manifest: Manifest, samples: Samples, batch: int) -> Iterator[Prepared]:
+    """`batch` pictures or sounds after the other, whole batches only.
 
     Raises ConfigError for one that cannot be read.
     """
     if (manifest.processor or {}).get("kind") == "audio":
-        return sound_batches(manifest, samples, batch)
-    return picture_batches(manifest, samples, batch)
+        yield from (Prepared(*made) for made in sound_batches(manifest, samples, batch))
+    else:
+        yield from (Prepared(feeds) for feeds in picture_batches(manifest, samples, batch))
 
 
 def prepared_feeds(manifest: Manifest, samples: Samples, count: int) -> list[dict[str, Array]]:
     """The graph's inputs for each of the first `count` pictures or sounds of the samples."""
-    return [*islice(prepared_batches(manifest, samples, 1), count)]
+    return [made.feeds for made in islice(prepared_batches(manifest, samples, 1), count)]

@@ -19,7 +19,7 @@ from edgekit.runtime.tasks import Context, make_text_task
 from edgekit.runtime.text import Text, TextProcessor
 from edgekit.runtime.workloads import Workload, arrays_workload, text_workload
 from edgekit.sources.data import Samples, parse_columns, read_samples
-from edgekit.sources.data_pictures import reads_pictures
+from edgekit.sources.data_pictures import reads_files
 
 # Fewer would not have the lengths of the data, but those of a few of its rows.
 LEAST_ROWS = 64
@@ -45,7 +45,7 @@ def data_workloads(bundle: Bundle, measuring: Measuring) -> tuple[Workload, ...]
             " bundles of one.",
             hint="Leave --data out: both are measured together on the golden inputs.",
         )
-    pictures = reads_pictures(manifest)
+    pictures = reads_files(manifest)
     samples = read_samples(
         measuring.data or "",
         manifest.task,
@@ -117,12 +117,14 @@ def _picture_workload(bundle: Bundle, samples: Samples, batch: int) -> Workload:
     _check_batch(bundle.manifest.components["model"].inputs, batch)
     variants: list[dict[str, Array]] = []
     held = 0
-    for feeds in prepared_batches(bundle.manifest, samples, batch):
+    lasting: list[float | None] = []
+    for feeds, seconds in prepared_batches(bundle.manifest, samples, batch):
+        lasting.append(seconds)
         variants.append(feeds)
         held += sum(array.nbytes for array in feeds.values())
         if held > _MOST_PICTURES and len(variants) >= _LEAST_VARIANTS:
             break
-    workload = arrays_workload(bundle, batch, variants)
+    workload = arrays_workload(bundle, batch, variants, seconds=_average(lasting))
     rows = samples.inputs[: batch * len(variants)]
     paths = tuple(str(row["image"]) for row in rows if isinstance(row.get("image"), Path))
     # Those that stood in a table are files for as long as the spool is held.
@@ -137,3 +139,9 @@ def _check_batch(specs: Sequence[TensorSpec], batch: int) -> None:
                 f"The bundle's input {spec} is fixed to {size} there, got --batch {batch}.",
                 hint=f"Pass --batch {size}.",
             )
+
+
+def _average(seconds: Sequence[float | None]) -> float | None:
+    """How long the sounds of all batches last, None where rows are no sounds."""
+    known = [one for one in seconds if one is not None]
+    return float(np.mean(known)) if known else None

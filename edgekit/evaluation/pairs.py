@@ -24,7 +24,7 @@ from edgekit.runtime.session import Array
 from edgekit.runtime.text import Encoding
 from edgekit.runtime.worker import not_finite
 from edgekit.sources.data import Samples
-from edgekit.sources.data_pictures import reads_pictures
+from edgekit.sources.data_pictures import reads_files
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
@@ -320,7 +320,7 @@ def sample_feeds(model: Model, samples: Samples, count: int) -> list[dict[str, A
             }
             for row in samples.inputs[:count]
         ]
-    if reads_pictures(model.manifest):
+    if reads_files(model.manifest):
         return prepared_feeds(model.manifest, samples, count)
     side = CandidateText(model)
     units = read_units(samples.take(range(min(count, len(samples)))), side.task)[:count]

@@ -60,7 +60,7 @@ def run_pictures(
     counted = Counted(progress, len(samples))
     for start in range(0, len(samples), size):
         part = [row["image"] for row in samples.inputs[start : start + size]]
-        ours = [reader.encode(item, start + index) for index, item in enumerate(part)]
+        ours = [reader.encode(item, samples.row(start + at)) for at, item in enumerate(part)]
         found = reader.first_rows(model.run(reader.feeds(ours)), len(part))
         expected = reference.run(reader.reference_feeds(part, ours))
         add_outputs(pairs.distances, model.task, expected, found, problem=problem)
@@ -88,7 +88,7 @@ def _check_size(samples: Samples, index: int, encoded: Encoded) -> None:
     label = None if samples.labels is None else samples.labels[index]
     size = label.size if isinstance(label, Boxes) else None
     if size is not None and size != encoded.size:
-        raise wrong_size(f"The boxes of sample {index + 1} were", size, encoded.size)
+        raise wrong_size(f"The boxes of sample {samples.row(index)} were", size, encoded.size)
 
 
 def picture_batches(manifest: Manifest, samples: Samples, batch: int) -> Iterator[dict[str, Array]]:
@@ -99,13 +99,13 @@ def picture_batches(manifest: Manifest, samples: Samples, batch: int) -> Iterato
     reader = _Reader(manifest, None)
     for start in range(0, len(samples) - batch + 1, batch):
         part = samples.inputs[start : start + batch]
-        yield reader.feeds([reader.encode(row["image"], start + at) for at, row in enumerate(part)])
+        numbers = [samples.row(start + at) for at in range(len(part))]
+        ours = [reader.encode(row["image"], n) for n, row in zip(numbers, part, strict=True)]
+        yield reader.feeds(ours)
 
 
-def _unreadable(index: int, error: InputMismatch) -> ConfigError:
-    return ConfigError(
-        f"Sample {index + 1} of DATA cannot be read: {error.message}", hint=error.hint
-    )
+def _unreadable(row: int, error: InputMismatch) -> ConfigError:
+    return ConfigError(f"Row {row} of DATA cannot be read: {error.message}", hint=error.hint)
 
 
 class _Reader:
@@ -126,12 +126,12 @@ class _Reader:
         self._dtypes = {spec.name: np.dtype(spec.dtype) for spec in component.inputs}
         self._source = source
 
-    def encode(self, item: object, index: int) -> Encoded:
-        """A picture of DATA prepared as the bundle does it. Raises ConfigError, naming it."""
+    def encode(self, item: object, row: int) -> Encoded:
+        """A picture of DATA prepared as the bundle does it. Raises ConfigError, naming its row."""
         try:
             return self.processor.encode(item)
         except InputMismatch as error:
-            raise _unreadable(index, error) from error
+            raise _unreadable(row, error) from error
 
     def feeds(self, pictures: Sequence[Encoded]) -> dict[str, Array]:
         """The graph's inputs; a graph of a fixed batch gets the last picture several times."""

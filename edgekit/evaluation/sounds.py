@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +14,7 @@ from edgekit.core.manifest import Manifest
 from edgekit.evaluation.counting import Counted
 from edgekit.evaluation.metrics import Prediction
 from edgekit.evaluation.numerics import add_outputs, larger, largest_gap
-from edgekit.evaluation.pairs import Pairs
+from edgekit.evaluation.pairs import Pairs, comparable
 from edgekit.evaluation.reference import Reference
 from edgekit.runtime.model import Model
 from edgekit.runtime.session import Array
@@ -37,56 +38,74 @@ def run_sounds(
 ) -> Pairs:
     """What both say to sounds: the bundle with its processor, the origin with transformers'.
 
-    Decoding and resampling are the bundle's for both. A module of one's own has no processing but
-    the declared one, which then prepares for both.
+    Decoding and resampling are the bundle's for both, and so is the rest for a reference that has
+    no extractor. Outputs are compared on equal feeds. Where the graph has a fixed size the
+    predictions are not: the reference hears a sound as long as it is, in pieces of its own length,
+    so that what filling up and cutting cost is part of the verdict.
 
     Raises:
         ConfigError: a sound that cannot be read.
         InputMismatch: a model does not take the sounds.
     """
     reader = _reader(model.manifest)
-    output = reader.task.outputs[0]
+    free = _unfixed(model.manifest, reader)
     if source.feature_extractor is None:
         notes.append("The reference has no sound processing of its own: the bundle's is used.")
+    if free is not None:
+        notes.append(_told_size(reader))
     reference = Reference(source)
+    output = reader.task.outputs[0]
     pairs = Pairs([], [], [0.0] * len(samples))
     counted = Counted(progress, len(samples))
     for index, row in enumerate(samples.inputs):
         before: list[Array] = []
         after: list[Array] = []
-        for piece in _heard(reader, row["audio"], index):
+        for piece in _heard(reader, row["audio"], samples.row(index)):
             encoded = reader.processor.prepare(piece)
             found = {name: array[:1] for name, array in model.run(reader.feeds([encoded])).items()}
             expected = reference.run(_theirs(source, reader, piece, encoded))
             add_outputs(pairs.distances, model.task, expected, found, problem=problem)
-            if not_finite(found) is not None:
+            alike = comparable(found, expected)
+            if not_finite(alike) is not None:
                 pairs.broken.add(index)
-            pairs.gaps[index] = larger(pairs.gaps[index], largest_gap(expected, found))
-            before.append(reader.task.keep(expected[output][0], encoded))
-            after.append(reader.task.keep(found[output][0], encoded))
+            pairs.gaps[index] = larger(pairs.gaps[index], largest_gap(expected, alike))
+            if free is None:
+                before.append(reader.task.keep(expected[output][0], encoded))
+            after.append(reader.task.keep(alike[output][0], encoded))
+        if free is not None:
+            for piece in _heard(free, row["audio"], samples.row(index)):
+                encoded = free.processor.prepare(piece)
+                expected = reference.run(_theirs(source, free, piece, encoded))
+                before.append(free.task.keep(expected[output][0], encoded))
         pairs.reference.append(_prediction(reader, before))
         pairs.candidate.append(_prediction(reader, after))
         counted.tell(f"Evaluated {index + 1:,} of {len(samples):,} sounds", index + 1)
     return pairs
 
 
-def sound_batches(manifest: Manifest, samples: Samples, batch: int) -> Iterator[dict[str, Array]]:
+def sound_batches(
+    manifest: Manifest, samples: Samples, batch: int
+) -> Iterator[tuple[dict[str, Array], float]]:
     """The graph's inputs for `batch` sounds of the samples after the other, whole batches only.
 
-    Of a sound that is read in pieces it is the first. Waves of a batch that has no mask are cut to
-    the shortest of them. Raises ConfigError for a sound that cannot be read.
+    With each how many seconds of sound it holds on average, what fills it up left out. Of a sound
+    that is read in pieces it is the first. Waves of a batch that has no mask are cut to the
+    shortest of them. Raises ConfigError for a sound that cannot be read.
     """
     reader = _reader(manifest)
-    masked = len(reader.processor.rules.inputs) == 2
+    rules = reader.processor.rules
     for start in range(0, len(samples) - batch + 1, batch):
         part = samples.inputs[start : start + batch]
         heard = [
-            next(iter(_heard(reader, row["audio"], start + at))) for at, row in enumerate(part)
+            next(iter(_heard(reader, row["audio"], samples.row(start + at))))
+            for at, row in enumerate(part)
         ]
-        if not masked:
+        if len(rules.inputs) < 2:
             least = min(len(piece.samples) for piece in heard)
             heard = [Piece(piece.samples[:least]) for piece in heard]
-        yield reader.feeds([reader.processor.prepare(piece) for piece in heard])
+        prepared = [reader.processor.prepare(piece) for piece in heard]
+        seconds = sum(one.samples for one in prepared) / len(prepared) / rules.sampling_rate
+        yield reader.feeds(prepared), seconds
 
 
 def _reader(manifest: Manifest) -> SoundReader:
@@ -96,16 +115,42 @@ def _reader(manifest: Manifest) -> SoundReader:
     )
 
 
-def _heard(reader: SoundReader, item: object, index: int) -> Iterator[Piece]:
-    """The pieces of a sound of DATA. Raises ConfigError, naming it."""
+def _unfixed(manifest: Manifest, reader: SoundReader) -> SoundReader | None:
+    """How the origin reads sounds where the bundle's graph takes so many samples and no others."""
+    component = manifest.components["model"]
+    inputs = tuple(
+        replace(spec, shape=(spec.shape[0], "samples", *spec.shape[2:]))
+        for spec in component.inputs
+    )
+    # What the graph takes at once the origin takes, too.
+    own = reader.processor.rules.longest
+    longest = (manifest.processor or {}).get("longest")
+    longest = max(own, longest) if isinstance(longest, int) else own
+    processor = {**(manifest.processor or {}), "longest": longest}
+    return SoundReader(processor, inputs, component.outputs, manifest.labels)
+
+
+def _told_size(reader: SoundReader) -> str:
+    """What a fixed size costs, as a sentence."""
+    rules = reader.processor.rules
+    size = (reader.processor.size or 0) / rules.sampling_rate
+    filled = "" if len(rules.inputs) == 2 else " and hears what fills it up, for it has no mask"
+    return (
+        f"The graph takes {size:g} seconds{filled}; the reference hears sounds as long as they"
+        " are. Outputs are compared on equal inputs."
+    )
+
+
+def _heard(reader: SoundReader, item: object, row: int) -> Iterator[Piece]:
+    """The pieces of a sound of DATA. Raises ConfigError, naming its row."""
     if not isinstance(item, Path):
         # Arrays of an .npz tell no rate: they are at the model's.
-        item = (np.asarray(item, dtype=np.float32), reader.processor.rules.sampling_rate)
+        item = (item, reader.processor.rules.sampling_rate)
     try:
         yield from reader.hear(item)
     except InputMismatch as error:
         raise ConfigError(
-            f"Sample {index + 1} of DATA cannot be read: {error.message}", hint=error.hint
+            f"Row {row} of DATA cannot be read: {error.message}", hint=error.hint
         ) from error
 
 
@@ -118,16 +163,17 @@ def _theirs(
         return reader.processor.collate([encoded])
     from edgekit.sources.sounds import MASK, extract
 
-    options: dict[str, object] = {}
+    size = reader.processor.size
     masked = MASK in source.sample_inputs
-    if reader.processor.size is not None:
-        options = {"padding": "max_length", "max_length": reader.processor.size}
+    if size is not None and not masked:
+        # What is filled up counts as sound to transformers, as long as it has no mask.
+        return reader.processor.collate([encoded])
+    options: dict[str, object] = {}
+    if size is not None:
+        options = {"padding": "max_length", "max_length": size}
     if masked:
         options["return_attention_mask"] = True
     made = extract(extractor, [piece.samples], **options)
-    if reader.processor.size is not None and not masked:
-        # What is filled up counts as sound to transformers, as long as it has no mask.
-        return reader.processor.collate([encoded])
     return {name: made[name] for name in source.sample_inputs}
 
 

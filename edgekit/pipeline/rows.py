@@ -16,7 +16,7 @@ from edgekit.evaluation.statistics import DEFAULT_DROP, Budget, parse_drop
 from edgekit.reporting import words
 from edgekit.runtime.workloads import input_specs
 from edgekit.sources.data import Samples, check_data, parse_columns, read_samples
-from edgekit.sources.data_pictures import reads_pictures
+from edgekit.sources.data_pictures import reads_files
 
 # Metrics that hold the bundle to the reference's own answers: no labels are missed.
 _WITHOUT_LABELS = frozenset().union(*UNLABELLED.values()) - frozenset().union(*LABELLED.values())
@@ -93,7 +93,7 @@ def check_rows(
         labels=manifest.labels,
         inputs=[spec.name for spec in input_specs(bundle)],
         labels_wanted=labels_wanted,
-        pictures=reads_pictures(manifest),
+        pictures=reads_files(manifest),
     )
 
 
@@ -121,7 +121,7 @@ def read_verdict_rows(
         seed=seed,
         exclude=used_rows(manifest),
         labels_wanted=labels_wanted,
-        pictures=reads_pictures(manifest),
+        pictures=reads_files(manifest),
     )
 
 

@@ -133,12 +133,19 @@ def make_workloads(
 
 
 def arrays_workload(
-    bundle: Bundle, batch: int, variants: Sequence[Mapping[str, Array]]
+    bundle: Bundle,
+    batch: int,
+    variants: Sequence[Mapping[str, Array]],
+    *,
+    seconds: float | None = None,
 ) -> Workload:
-    """A workload of arrays as the graph takes them; of sounds with how long they are."""
+    """A workload of arrays as the graph takes them; of sounds with how long they are.
+
+    `seconds` are those of the sounds that the arrays were made of, where somebody knows: what fills
+    up a tensor of a fixed size is none of them. Without, all of it is sound.
+    """
     processor = bundle.manifest.processor
-    seconds = None
-    if processor is not None and processor.get("kind") == "audio":
+    if seconds is None and processor is not None and processor.get("kind") == "audio":
         # A bundle of texts need not wait for the import.
         from edgekit.runtime.sound.processor import seconds_of
         from edgekit.runtime.sound.rules import read_sound_rules

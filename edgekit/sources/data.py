@@ -26,13 +26,14 @@ from edgekit.sources.data_columns import (
     Problem,
     TaskColumns,
     Value,
+    class_label,
 )
 from edgekit.sources.data_files import Table, open_table, require_datasets
 from edgekit.sources.data_paths import find_data
 from edgekit.sources.data_pictures import (
-    PICTURE_COLUMNS,
+    FILE_COLUMNS,
     class_folders,
-    picture_columns,
+    file_columns,
     picture_table,
     with_paths,
 )
@@ -75,6 +76,10 @@ class Samples:
 
     def __len__(self) -> int:
         return len(self.inputs)
+
+    def row(self, index: int) -> int:
+        """The place in DATA, from 1, of the sample at a position."""
+        return self.rows[index] if self.rows else index + 1
 
     @property
     def row_hashes(self) -> tuple[str, ...]:
@@ -245,7 +250,7 @@ def read_samples(
     """
     if limit is not None and limit < 1:
         raise ConfigError(f"--limit should be at least 1, got {limit}.")
-    held = picture_columns(task, pictures)
+    held = file_columns(task, pictures)
     folders = class_folders(spec, held[0]) if held else None
     path = None if folders is not None else find_data(spec)
     known = Labels(tuple(labels) if labels else None, None, _problem(problem))
@@ -254,9 +259,12 @@ def read_samples(
     if path is not None and path.suffix.lower() == ".npz":
         # Whatever the graph's input is called, DATA calls it image, or audio.
         wanted = held[:1] or inputs
-        notes += check_arrays(path, columns or {}, wanted, labels_wanted=labels_wanted)
+        own = _columns_of(spec, task, pictures) if held else None
+        other = _no_class(own)
+        notes += check_arrays(path, columns or {}, wanted, labels_wanted=labels_wanted, other=other)
         rows: Iterator[_Row] = array_rows(path, columns or {}, wanted)
-        if pictures and (task not in PICTURE_COLUMNS or task == "object-detection"):
+        if other is not None or own is ONLY_PICTURES:
+            # Numbers of classes would be taken for texts, masks or boxes.
             rows = ((row, None, None) for row, _, _ in rows)
     else:
         read = _columns_of(spec, task, pictures)
@@ -284,11 +292,18 @@ def check_data(
     For the time before an original model is loaded; of a data set id only whether something could
     read it. Raises as `read_samples` does.
     """
-    held = picture_columns(task, pictures)
+    held = file_columns(task, pictures)
     folders = class_folders(spec, held[0]) if held else None
     path = None if folders is not None else find_data(spec)
     if path is not None and path.suffix.lower() == ".npz":
-        check_arrays(path, columns or {}, held[:1] or inputs, labels_wanted=labels_wanted)
+        own = _columns_of(spec, task, pictures) if held else None
+        check_arrays(
+            path,
+            columns or {},
+            held[:1] or inputs,
+            labels_wanted=labels_wanted,
+            other=_no_class(own),
+        )
         return
     read = _columns_of(spec, task, pictures)
     if path is None and folders is None:
@@ -334,14 +349,19 @@ def _table(
 
 
 def _columns_of(spec: str, task: str, pictures: bool | None) -> TaskColumns:
-    if pictures and task not in PICTURE_COLUMNS:
+    if pictures and task not in FILE_COLUMNS:
         return ONLY_PICTURES
-    if task not in TASK_COLUMNS or (pictures is False and task in PICTURE_COLUMNS):
+    if task not in TASK_COLUMNS or (pictures is False and task in FILE_COLUMNS):
         raise ConfigError(
             f"The task {task} reads arrays, got {spec}.",
             hint="Write an .npz with one array per input, first axis = samples.",
         )
     return TASK_COLUMNS[task]
+
+
+def _no_class(read: TaskColumns | None) -> str | None:
+    """The label of a task of files that reads no numbers of classes; None for any other."""
+    return None if read is None or read.read_label is class_label else read.label
 
 
 def _problem(text: str | None) -> Problem | None:

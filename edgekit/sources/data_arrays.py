@@ -66,12 +66,18 @@ def array_rows(path: Path, mapping: Mapping[str, str], wanted: Sequence[str]) ->
 
 
 def check_arrays(
-    path: Path, mapping: Mapping[str, str], wanted: Sequence[str], *, labels_wanted: bool
+    path: Path,
+    mapping: Mapping[str, str],
+    wanted: Sequence[str],
+    *,
+    labels_wanted: bool,
+    other: str | None = None,
 ) -> list[str]:
     """Look at the names, shapes and types of an archive's arrays; sentences for a person.
 
-    Raises as `array_rows` does, and for labels under a name that nobody mapped where they are
-    wanted.
+    `other` is what a task is judged by that reads no numbers of classes, which are all that arrays
+    can say. Raises as `array_rows` does, and for labels under a name that nobody mapped, or of that
+    other kind, where they are wanted.
     """
     with _reading(path), zipfile.ZipFile(path) as archive:
         stored, label, names = _named(archive, path, mapping, wanted)
@@ -79,7 +85,7 @@ def check_arrays(
     if not samples:
         raise ConfigError(f"{path} has no rows.", hint="Check how it was written.")
     if label is not None:
-        return []
+        return [] if other is None else [_no_classes(path, other, refused=labels_wanted)]
     others = [name for name in stored if name not in names.values()]
     fact = f"{path} has no array 'label'"
     like = [
@@ -91,6 +97,18 @@ def check_arrays(
     if labels_wanted and like:
         raise labels_not_mapped(fact, "label", like[0])
     return [no_labels(f"{fact} ({', '.join(others)} not read)" if others else fact)]
+
+
+def _no_classes(path: Path, other: str, *, refused: bool) -> str:
+    """That labels are not read, as a sentence, or as a ConfigError where they are wanted."""
+    fact = f"{path} has an array of labels, and the task is judged by {other}, not by classes"
+    if refused:
+        raise ConfigError(
+            f"{fact}: without labels --max-drop would be a budget of agreement with the reference.",
+            hint=f"Give a table that names files and has {other}, or choose agreement with"
+            " --metric.",
+        )
+    return no_labels(f"{fact}, so it is not read")
 
 
 def _named(

@@ -38,10 +38,12 @@ LABEL_NAMES = frozenset(
     {
         "answer", "answers", "category", "class", "classes", "gold", "intent", "label", "labels",
         "ner_tags", "output", "polarity", "pos_tags", "rating", "score", "sentiment", "similarity",
-        "sentence", "stars", "tag", "tags", "target", "topic", "transcript", "transcription",
+        "stars", "tag", "tags", "target", "topic", "transcript", "transcription",
         "truth", "y",
     }
 )  # fmt: skip
+# What is the input of other tasks, and what was said in the data sets of speech.
+_SAID = frozenset({"sentence", "text"})
 
 
 @dataclass(frozen=True)
@@ -222,6 +224,12 @@ def read_inputs(row: Row, actual: Mapping[str, str]) -> dict[str, Value]:
         else:
             raise ConfigError(f"{column} should be a text, got {_shown(value)}.")
     return found
+
+
+def names_label(column: str, label: str) -> bool:
+    """Whether a column is called as one of a task's labels would be; `label` is the task's own."""
+    name = column.strip().casefold()
+    return name in LABEL_NAMES or (label == "transcription" and name in _SAID)
 
 
 def words(value: object) -> tuple[str, ...]:

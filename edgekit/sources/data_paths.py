@@ -41,13 +41,18 @@ def find_data(spec: str) -> Path | None:
     return None
 
 
-def _of_folder(folder: Path, split: str) -> Path:
-    files = sorted(
+def data_files(folder: Path) -> list[Path]:
+    """The files of DATA that lie in a folder itself. Raises OSError."""
+    return sorted(
         path
         for path in folder.iterdir()
         # What begins with a dot is some tool's own, not DATA.
         if path.is_file() and path.suffix.lower() in KINDS and not path.name.startswith(".")
     )
+
+
+def _of_folder(folder: Path, split: str) -> Path:
+    files = data_files(folder)
     chosen = _called(files, split) if split else files
     if len(chosen) == 1:
         return chosen[0]

@@ -15,10 +15,11 @@ from edgekit.runtime.sound.decoding import looks_like_sound
 from edgekit.sources.data_boxes import with_objects
 from edgekit.sources.data_coco import open_coco
 from edgekit.sources.data_files import Row, Table, open_table
+from edgekit.sources.data_paths import data_files
 from edgekit.sources.data_spool import Stored
 
 #: The tasks whose rows are pictures or sounds, and the columns of theirs that hold paths.
-PICTURE_COLUMNS: Mapping[str, tuple[str, ...]] = {
+FILE_COLUMNS: Mapping[str, tuple[str, ...]] = {
     "image-classification": ("image",),
     "image-segmentation": ("image", "mask"),
     "object-detection": ("image",),
@@ -27,18 +28,18 @@ PICTURE_COLUMNS: Mapping[str, tuple[str, ...]] = {
 }
 # What messages call that stands in files of their own, by the column that names them.
 _MEDIA: Mapping[str, str] = {"image": "picture", "audio": "sound"}
-# What the data sets of folders call the file of a picture (`datasets`, imagefolder).
+# What the data sets of folders call the file of a row (`datasets`, imagefolder and audiofolder).
 _FILE_NAME = "file_name"
 # Characters of a cell that a message quotes: some hold the picture itself.
 _SHOWN = 80
 
 
-def reads_pictures(manifest: Manifest) -> bool:
+def reads_files(manifest: Manifest) -> bool:
     """Whether a bundle prepares pictures or sounds itself, so that rows of DATA name files."""
     return (manifest.processor or {}).get("kind") in ("image", "audio")
 
 
-def picture_columns(task: str, pictures: bool | None) -> tuple[str, ...]:
+def file_columns(task: str, pictures: bool | None) -> tuple[str, ...]:
     """The columns of DATA that name files, none where rows are something else.
 
     `pictures` is whether the bundle reads such, for features are taken of texts, too; None is
@@ -46,14 +47,15 @@ def picture_columns(task: str, pictures: bool | None) -> tuple[str, ...]:
     """
     if pictures is False:
         return ()
-    return PICTURE_COLUMNS.get(task, ("image",) if pictures else ())
+    return FILE_COLUMNS.get(task, ("image",) if pictures else ())
 
 
 def class_folders(spec: str, column: str | None = None) -> Table | None:
     """A folder with one folder of files for each class, as a table of image or audio, and label.
 
-    ``path#split`` is the folder of that name inside. None where the spec is no such folder.
-    `column` says of which files, None leaves it to what is there.
+    ``path#split`` is the folder of that name inside. None where the spec is no such folder, or
+    holds a table: the folders beside it are no classes, but where its files lie. `column` says of
+    which files, None leaves it to what is there.
     Raises ConfigError for folders and files that cannot be read.
     """
     name, _, split = spec.partition("#")
@@ -67,6 +69,8 @@ def class_folders(spec: str, column: str | None = None) -> Table | None:
             return None
         root = root / split
     try:
+        if data_files(root):
+            return None
         classes = [one for one in sorted(root.iterdir()) if _visible(one) and os.path.isdir(one)]  # noqa: PTH112
     except OSError as error:
         _refuse(error)
@@ -104,11 +108,11 @@ def picture_table(
 
 
 def _with_file_names(table: Table, held: Sequence[str], mapping: Mapping[str, str]) -> Table:
-    """The table with ``file_name`` called image, and ``mask_file_name`` mask, where they lack."""
+    """The table with ``file_name`` called image or audio, ``mask_file_name`` mask, if they lack."""
     others = {
         column: name
         for name in held
-        for column in (_FILE_NAME if name == "image" else f"{name}_{_FILE_NAME}",)
+        for column in (_FILE_NAME if name == held[0] else f"{name}_{_FILE_NAME}",)
         if name not in mapping and name not in table.columns and column in table.columns
     }
     if not others:

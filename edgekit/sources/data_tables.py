@@ -9,12 +9,12 @@ from itertools import islice
 from edgekit.core.errors import ConfigError
 from edgekit.core.profiles import nearest
 from edgekit.sources.data_columns import (
-    LABEL_NAMES,
     Label,
     Labels,
     Problem,
     TaskColumns,
     Value,
+    names_label,
     problem_of,
     read_inputs,
 )
@@ -109,7 +109,7 @@ def labels_not_mapped(fact: str, name: str, like: str) -> ConfigError:
 
 def _like_labels(table: Table, column: str, task: TaskColumns, labels: Labels) -> bool:
     """Whether a column is called, or filled, as one of labels would be."""
-    if column.strip().casefold() in LABEL_NAMES:
+    if names_label(column, task.label or ""):
         return True
     if task.label != "label" or labels.model is None or len(labels.model) < 2:
         # Any number may be a score: only classes are known by their names.

@@ -193,6 +193,14 @@ def test_candidate_that_does_not_open_is_named(engine: FakeEngine) -> None:
     assert choice.chosen_by["what"] == "first"
 
 
+def test_candidate_that_does_not_run_is_named(engine: FakeEngine) -> None:
+    """As one in bf16 that counts a length too coarsely to index with."""
+    choice = choose(candidate("first", 0.001), candidate("broken", -1.0))
+    assert choice.chosen_by["refused"] == {"broken": "This one does not run."}
+    assert choice.chosen_by["what"] == "first"
+    assert all(session.closed for session in engine.opened)
+
+
 def test_preferred_candidate_must_open(engine: FakeEngine) -> None:
     """Without the first there is nothing to ship, and nothing is hidden."""
     with pytest.raises(EngineUnavailable):
@@ -208,10 +216,10 @@ def test_one_candidate_is_not_measured(engine: FakeEngine) -> None:
 
 
 def test_sessions_are_closed(engine: FakeEngine) -> None:
-    """Every session is closed, also when one of them fails to run."""
+    """Every session is closed, also when the first of them fails to run."""
     choose(candidate("first", 0.001), candidate("second", 0.002))
     with pytest.raises(SessionError):
-        choose(candidate("first", 0.001), candidate("broken", -1.0))
+        choose(candidate("broken", -1.0), candidate("second", 0.001))
     assert engine.opened
     assert all(session.closed for session in engine.opened)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from edgekit.core import lazy
 from edgekit.core.errors import MissingDependency
 from edgekit.core.lazy import install_line, require
 
@@ -76,3 +77,21 @@ def test_missing_module_has_its_line() -> None:
     with pytest.raises(MissingDependency) as caught:
         require("no_such_package", "ort")
     assert caught.value.hint == f"Run: {install_line('ort')}"
+
+
+@pytest.mark.parametrize(
+    ("module", "told"), [("soundfile", "apt-get install libsndfile1"), ("other", "edgekit-ml")]
+)
+def test_a_library_of_the_system_is_missing(
+    module: str, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A package that opens one when it is imported says so with an OSError."""
+
+    def refuse(name: str) -> object:
+        raise OSError(f"library of {name} not found")
+
+    installed(monkeypatch, None)
+    monkeypatch.setattr(lazy.importlib, "import_module", refuse)
+    with pytest.raises(MissingDependency, match=f"library of {module} not found") as caught:
+        require(module, "audio")
+    assert told in (caught.value.hint or "")

@@ -91,3 +91,41 @@ def test_arrays(tmp_path: Path) -> None:
     )
     assert samples.labels == (0, 1, 1)
     assert np.shape(samples.inputs[0]["audio"]) == (100,)
+
+
+@pytest.mark.parametrize("column", ["audio", "file_name"])
+def test_a_table_beside_its_clips(column: str, calls: Path, tmp_path: Path) -> None:
+    """The folder of the files that it names is no class."""
+    lines = [f"{column},transcription", *(f"calls/no/{n}.wav,number {n}" for n in range(3))]
+    (tmp_path / "data.csv").write_text("\n".join(lines))
+    check_data(str(tmp_path), SPEECH, labels_wanted=True)
+    samples = read_samples(str(tmp_path), SPEECH)
+    assert samples.labels == ("number 0", "number 1", "number 2")
+    assert [Path(str(row["audio"])).name for row in samples.inputs] == ["0.wav", "1.wav", "2.wav"]
+
+
+def test_classes_of_arrays_are_no_transcripts(tmp_path: Path) -> None:
+    """They are not read, which is said; and refused where labels are asked for."""
+    data = tmp_path / "d.npz"
+    np.savez(data, audio=np.zeros((3, 100), np.float32), label=np.array([0, 1, 1]))
+    samples = read_samples(str(data), SPEECH, pictures=True)
+    assert samples.labels is None
+    assert any("judged by transcription, not by classes" in note for note in samples.notes)
+    check_data(str(data), SPEECH, pictures=True)
+    for ask in (read_samples, check_data):
+        with pytest.raises(ConfigError, match="judged by transcription, not by classes"):
+            ask(str(data), SPEECH, pictures=True, labels_wanted=True)
+
+
+@pytest.mark.parametrize("column", ["sentence", "text", "transcript"])
+def test_transcripts_under_another_name(column: str, calls: Path, tmp_path: Path) -> None:
+    """Somebody who asks for a budget has forgotten to map them."""
+    (tmp_path / "t.csv").write_text(f"audio,{column}\ncalls/no/0.wav,hello\n")
+    with pytest.raises(ConfigError, match=r"looks like labels|no column 'transcription'"):
+        check_data(str(tmp_path / "t.csv"), SPEECH, labels_wanted=True)
+
+
+def test_a_sentence_is_no_label_of_other_tasks(tmp_path: Path) -> None:
+    """It is what they read, or would."""
+    (tmp_path / "t.csv").write_text("text,sentence\na,b\n")
+    check_data(str(tmp_path / "t.csv"), "text-classification", labels=("x",), labels_wanted=True)

@@ -35,10 +35,11 @@ def source_key(source: str, revision: str | None) -> Json | None:
     return {"source": _tree(folder), "revision": revision}
 
 
-def data_key(data: str | None, *, pictures: bool = False) -> object:
+def data_key(data: str | None, *, column: str | None = None) -> object:
     """The content of a DATA file or folder ("" where none is given).
 
-    None for a data set id, and for a table that only names `pictures`, in a folder or not: their
+    `column` is what the task calls files of its rows, image or audio, None where rows name none.
+    None for a data set id, and for a table that only names such files, in a folder or not: their
     content is elsewhere.
     """
     if data is None:
@@ -46,12 +47,12 @@ def data_key(data: str | None, *, pictures: bool = False) -> object:
     name, _, split = data.partition("#")
     path = Path(name).expanduser()
     if path.is_file():
-        if pictures and names_files(path):
+        if column is not None and names_files(path):
             return None
         with disk_errors(StepError, f"reading {path}"):
             return [sha256_file(path), split]
-    if pictures:
-        return _album(f"{path}#{split}" if split else str(path))
+    if column is not None:
+        return _album(f"{path}#{split}" if split else str(path), column)
     return [_tree(path), split] if path.is_dir() else None
 
 
@@ -95,9 +96,9 @@ def host_key() -> Json:
     }
 
 
-def _album(spec: str) -> object:
-    """The pictures of every class, exactly those that are read; None for another kind of DATA."""
-    table = class_folders(spec)
+def _album(spec: str, column: str) -> object:
+    """The files of every class, exactly those that are read; None for another kind of DATA."""
+    table = class_folders(spec, column)
     if table is None:
         return None
     root = Path(table.origin)

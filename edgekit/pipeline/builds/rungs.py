@@ -33,7 +33,7 @@ from edgekit.pipeline.exporting import export
 from edgekit.pipeline.importing import import_onnx
 from edgekit.pipeline.quantizing import quantize
 from edgekit.quantization.emulating import find_emulator
-from edgekit.sources.data_pictures import reads_pictures
+from edgekit.sources.data_pictures import file_columns, reads_files
 
 _QUANTIZED = ("int8", "int4")
 # From the most exact to the least: what is not faster than the one before it is not worth it.
@@ -203,10 +203,11 @@ def _quantized(
     bits = {"int8": 8, "int4": 4}[precision]
     reference = options.source if options.data is not None else None
     key = None
-    named = reads_pictures(exported.manifest)
+    manifest = exported.manifest
+    column = next(iter(file_columns(manifest.task, reads_files(manifest))), None)
     known = (
-        data_key(options.data, pictures=named),
-        data_key(options.calibration, pictures=named),
+        data_key(options.data, column=column),
+        data_key(options.calibration, column=column),
         metric_key(options.metric),
     )
     if None not in known:

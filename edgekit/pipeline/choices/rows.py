@@ -20,7 +20,7 @@ from edgekit.runtime import load
 from edgekit.runtime.golden import read
 from edgekit.runtime.worker import not_finite
 from edgekit.sources.data import Role, Samples, parse_columns, read_samples
-from edgekit.sources.data_pictures import reads_pictures
+from edgekit.sources.data_pictures import reads_files
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
@@ -67,7 +67,7 @@ def read_rows(
     names = parse_columns(columns)
     inputs = [spec.name for spec in manifest.components["model"].inputs]
     problem = None if loaded is None else loaded.problem_type
-    pictures = reads_pictures(manifest)
+    pictures = reads_files(manifest)
     notes: list[str] = []
     own = None
     if calibration is not None:
@@ -159,7 +159,7 @@ def _within_memory(source: Bundle, samples: Samples) -> Samples:
 def _sizes(source: Bundle, samples: Samples) -> Iterator[int]:
     """Bytes of each sample, prepared; nothing of a text, which is small."""
     manifest = source.manifest
-    if not reads_pictures(manifest):
+    if not reads_files(manifest):
         for row in samples.inputs:
             yield sum(value.nbytes for value in row.values() if isinstance(value, np.ndarray))
         return
@@ -173,7 +173,7 @@ def _sizes(source: Bundle, samples: Samples) -> Iterator[int]:
         )
         yield from repeat(each, len(samples))
         return
-    for feeds in prepared_batches(manifest, samples, 1):
+    for feeds, _ in prepared_batches(manifest, samples, 1):
         yield sum(array.nbytes for array in feeds.values())
 
 

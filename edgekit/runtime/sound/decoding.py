@@ -57,14 +57,15 @@ _OTHERS: Beginnings = (
 )
 _READABLE = "WAV, FLAC, OGG, MP3 or AIFF"
 _REMEDY = f"Give a {_READABLE} file; ffmpeg -i FILE sound.wav makes one of nearly any other."
-# Numbers that are decoded at a time, all channels together: 4 MB.
+# Numbers that are decoded at a time, all channels together, or resampled: 4 MB.
 _BLOCK = 1 << 20
 # The heads of chunks, and the one that holds the samples.
 _CHUNKS: Mapping[str, tuple[str, bytes]] = {"WAV": ("<4sI", b"data"), "AIFF": (">4sI", b"SSND")}
 # libsndfile's word for a length that the file does not tell.
 _UNKNOWN = 1 << 62
-# A WAV that was written to a pipe holds such a length of its data, or none.
-_OPEN_ENDED = 0xFFFF_F000
+# A WAV that was written to a pipe holds such a length of its data or a larger one, or none: what
+# its writer could not go back to correct.
+_OPEN_ENDED = 0x7FFF_0000
 # What soundfile raises for files that are broken: its own errors are RuntimeErrors.
 _BROKEN = (RuntimeError, OSError, ValueError, TypeError, MemoryError, EOFError)
 
@@ -102,7 +103,8 @@ def opened_sound(item: object, rate: int) -> Iterator[Recording]:
         yield from _of_stream(io.BytesIO(item), "The sound", rate)
         return
     array, source = _of_array(item)
-    blocks = (array[start : start + _BLOCK] for start in range(0, len(array), _BLOCK))
+    step = _step(1, source, rate)
+    blocks = (array[start : start + step] for start in range(0, len(array), step))
     yield _recording("The sound", len(array), blocks, source, rate)
 
 
@@ -186,10 +188,13 @@ def _of_stream(stream: BinaryIO, name: str, rate: int) -> Iterator[Recording]:
     kind = kind_of(head, _BEGINNINGS)
     if kind is None:
         raise InputMismatch(f"{name} is not a sound: {told(head, _OTHERS)}.", hint=_REMEDY)
+    held: BinaryIO | _Mended = stream
     if kind in _CHUNKS:
-        _refuse_cut_off(stream, name, *_CHUNKS[kind])
+        held = _whole(stream, name, *_CHUNKS[kind])
     with _decoding(name):
-        file = soundfile.SoundFile(stream)
+        file = soundfile.SoundFile(held)
+    # Otherwise every block is sought once more, which a FLAC of unknown length cannot bear.
+    file.seekable = _never
     with file:
         source = int(file.samplerate)
         if source not in RATES:
@@ -199,17 +204,19 @@ def _of_stream(stream: BinaryIO, name: str, rate: int) -> Iterator[Recording]:
                 hint="Record it anew, or correct the file's header.",
             )
         # An MP3's length is an estimate, as a stream's may be.
-        count = int(file.frames) if kind != "MP3" and file.frames < _UNKNOWN else None
-        yield _recording(name, count, _decoded(file, name, count), source, rate)
+        known = kind != "MP3" and 0 < file.frames < _UNKNOWN
+        count = int(file.frames) if known else None
+        step = _step(file.channels, source, rate)
+        yield _recording(name, count, _decoded(file, name, count, step), source, rate)
 
 
-def _decoded(file: SoundFile, name: str, count: int | None) -> Iterator[Samples]:
-    """The file's samples, its channels averaged. Raises InputMismatch."""
-    size = max(1, _BLOCK // file.channels)
+def _decoded(file: SoundFile, name: str, count: int | None, size: int) -> Iterator[Samples]:
+    """The file's samples, so many at a time, its channels averaged. Raises InputMismatch."""
     read = 0
     while True:
         with _decoding(name):
-            block = file.read(frames=size, dtype="float32", always_2d=True)
+            wanted = size if count is None else min(size, count - read)
+            block = file.read(frames=wanted, dtype="float32", always_2d=True)
         if not len(block):
             break
         read += len(block)
@@ -224,26 +231,74 @@ def _decoded(file: SoundFile, name: str, count: int | None) -> Iterator[Samples]
         )
 
 
-def _refuse_cut_off(stream: BinaryIO, name: str, form: str, data: bytes) -> None:
-    """Raise InputMismatch for a file of chunks whose data end before its header says.
+def _never() -> bool:
+    return False
 
-    libsndfile reads what is there and says nothing.
+
+def _step(channels: int, source: int, rate: int) -> int:
+    """Frames that are read at a time: neither their channels nor what is resampled are much."""
+    return max(1, _BLOCK // max(channels, math.ceil(rate / source)))
+
+
+class _Mended:
+    """A file of which four bytes are others: libsndfile reads what its header says, no more."""
+
+    def __init__(self, stream: BinaryIO, place: int, content: bytes) -> None:
+        self._stream = stream
+        self._place = place
+        self._content = content
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    def read(self, size: int = -1) -> bytes:
+        start = self._stream.tell()
+        data = self._stream.read(size)
+        if start >= self._place + len(self._content) or start + len(data) <= self._place:
+            return data
+        held = bytearray(data)
+        for at, byte in enumerate(self._content, self._place - start):
+            if 0 <= at < len(held):
+                held[at] = byte
+        return bytes(held)
+
+
+def _whole(stream: BinaryIO, name: str, form: str, data: bytes) -> BinaryIO | _Mended:
+    """A file of chunks, wound back; of a streamed one with the length that it really has.
+
+    libsndfile reads what is there and says nothing. Raises InputMismatch where the data end before
+    the header says so.
     """
     end = stream.seek(0, os.SEEK_END)
-    stream.seek(12)
+    stream.seek(0)
+    start = stream.read(12)
     while len(head := stream.read(8)) == 8:
         mark, size = struct.unpack(form, head)
         place = stream.tell()
         if mark == data:
+            stream.seek(0)
             if size < _OPEN_ENDED and place + size > end:
                 raise InputMismatch(
                     f"{name} is cut off: it holds {end - place:,} of {size:,} bytes of sound.",
                     hint="Get the file again.",
                 )
-            break
+            if start[:4] == b"RIFF" and (place + size > end or (not size and _open(start, end))):
+                held = struct.pack("<I", min(end - place, 0xFFFF_FFFF))
+                return _Mended(stream, place - len(held), held)
+            return stream
         # Chunks begin at even places.
         stream.seek(place + size + size % 2)
     stream.seek(0)
+    return stream
+
+
+def _open(start: bytes, end: int) -> bool:
+    """Whether a WAV's own length was never filled in: a closed one ends where the file ends."""
+    told: int = struct.unpack("<I", start[4:8])[0]
+    return told + 8 not in (end, end - 1)
 
 
 def _finite(blocks: Iterable[Samples], name: str) -> Iterator[Samples]:

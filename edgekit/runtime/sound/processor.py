@@ -65,7 +65,7 @@ class SoundProcessor:
                     f" {rules.shortest}.",
                     hint=f"Export with --static samples={rules.shortest} or more.",
                 )
-            rules = replace(rules, longest=min(size, rules.longest))
+            rules = replace(rules, longest=size)
         self.rules = rules
         self.size = size
         self._features = Features(rules)
@@ -101,8 +101,8 @@ class SoundProcessor:
         short.
         """
         with opened_sound(item, self.rules.sampling_rate) as recording:
-            for piece in _cut(recording, most, stride):
-                if piece.left and len(piece.samples) < self.rules.shortest:
+            for place, piece in enumerate(_cut(recording, most, stride)):
+                if place and len(piece.samples) < self.rules.shortest:
                     # What is left at the end is less than the model hears at all.
                     return
                 self._refuse_short(piece.samples, recording.name)
@@ -158,7 +158,7 @@ class SoundProcessor:
 
 
 def seconds_of(rules: SoundRules, feeds: Mapping[str, Array]) -> float:
-    """How long the sounds of a batch last on average, padding left out."""
+    """How long the sounds of a batch may last on average: nothing but a mask tells padding."""
     values = feeds[rules.inputs[0]]
     if rules.window is not None:
         return rules.window / rules.sampling_rate

@@ -74,7 +74,8 @@ class SoundReader:
         if chunk is None and side is None:
             # What a graph of few samples cannot keep, or would hear for the sake of the rest alone.
             own = most // _STRIDE_PART // rules.ratio * rules.ratio
-            return most, stride if 3 * stride <= most else own
+            shared = stride - stride % rules.ratio
+            return most, shared if 3 * shared <= most else own
         if chunk is not None:
             most = self._aligned("chunk_length_s", chunk, most)
             assert isinstance(chunk, int | float)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeAlias
 
@@ -28,6 +28,14 @@ MOST_NUMBERS = 1 << 26
 _LONGEST_FRAME = 1 << 16
 _MOST_BINS = 1024
 _MOST_CONVOLUTIONS = 32
+# The most weights of filters: a power of two of samples by bins.
+_MOST_FILTERS = 1 << 22
+# The narrowest band that still has bins, in Hz, and the least that numbers are divided by; what is
+# taken from them is at most its inverse.
+_NARROWEST = 1.0
+_LEAST = 1e-6
+# What is added before a root is taken: less is nothing in float32.
+_LEAST_EPSILON = 1e-30
 
 
 @dataclass(frozen=True)
@@ -80,9 +88,10 @@ class LogMel:
     @property
     def shortest(self) -> int:
         """The fewest samples of which there is a frame, and enough to reflect."""
+        needed = self.frame + self.hop * self.drop_last
         if not self.center:
-            return self.frame
-        return max(self.frame // 2 + 1, self.hop * self.drop_last)
+            return needed
+        return max(self.frame // 2 + 1, needed - 2 * (self.frame // 2))
 
 
 @dataclass(frozen=True)
@@ -198,17 +207,21 @@ def read_sound_rules(processor: Mapping[str, object]) -> SoundRules:
     if processor.get("kind") != "audio":
         raise BundleVersion(f"The processor is of kind {processor.get('kind')!r}, not 'audio'.")
     only(processor, "processor", tuple(sorted(PROCESSOR_KEYS["audio"])))
-    listed = processor.get("ops", [])
-    if not isinstance(listed, list | tuple):
-        raise BundleCorrupt(f"processor.ops should be a list, got {short(listed)}.")
+    listed = processor.get("ops")
+    if not isinstance(listed, list | tuple) or len(listed) > len(_OPS):
+        raise BundleCorrupt(
+            f"processor.ops should be a list of up to {len(_OPS)} operations, got {short(listed)}."
+        )
     ops = tuple(_op(value, f"processor.ops[{place}]") for place, value in enumerate(listed))
+    order = "fill and standardize come first, then log_mel, then clamp, frames and normalize."
     for earlier, later in pairwise(ops):
-        if _STAGES[type(earlier)] > _STAGES[type(later)] or type(earlier) is type(later):
+        if _STAGES[type(earlier)] > _STAGES[type(later)]:
             raise BundleCorrupt(
-                f"processor.ops has {_name(later)} behind {_name(earlier)}.",
-                hint="fill and standardize come first, then log_mel, then clamp, frames and"
-                " normalize, each once.",
+                f"processor.ops has {_name(later)} behind {_name(earlier)}.", hint=order
             )
+    twice = next((op for at, op in enumerate(ops) if type(op) in map(type, ops[:at])), None)
+    if twice is not None:
+        raise BundleCorrupt(f"processor.ops has {_name(twice)} twice.", hint=f"{order} Each once.")
     if ops and _STAGES[type(ops[-1])] == 2 and not any(isinstance(op, LogMel) for op in ops):
         raise BundleCorrupt(f"processor.ops has {_name(ops[-1])} without log_mel.")
     post = processor.get("post", {})
@@ -230,11 +243,18 @@ def _check_sizes(rules: SoundRules) -> None:
     """Refuse tensors that no memory holds, and frequencies that the rate does not have."""
     mel = rules.log_mel
     if mel is not None:
-        if mel.frame > mel.fft or not 0 <= mel.low < mel.high <= rules.sampling_rate / 2:
+        band = 0 <= mel.low <= mel.high - _NARROWEST and mel.high <= rules.sampling_rate / 2
+        if mel.frame > mel.fft or not band:
             raise BundleCorrupt(
                 f"processor.ops has a log_mel of frames of {mel.frame} in {mel.fft} samples, from"
                 f" {mel.low:g} to {mel.high:g} Hz at {rules.sampling_rate} Hz.",
-                hint="A frame is no longer than its fft, a frequency at most half of the rate.",
+                hint="A frame is no longer than its fft, a frequency at most half of the rate, and"
+                f" a band at least {_NARROWEST:g} Hz wide.",
+            )
+        if (mel.fft // 2 + 1) * mel.bins > _MOST_FILTERS:
+            raise BundleCorrupt(
+                f"processor.ops has a log_mel of {mel.bins} bins of {mel.fft // 2 + 1} frequencies;"
+                f" the limit is {_MOST_FILTERS:,} weights."
             )
         if len(rules.inputs) > 1 or rules.convolutions:
             raise BundleCorrupt(
@@ -247,10 +267,19 @@ def _check_sizes(rules: SoundRules) -> None:
             f" takes has {rules.shortest}."
         )
     longest = rules.window or rules.longest
-    if max(longest, math.prod(rules.shape(longest))) > MOST_NUMBERS:
+    for step in range(len(rules.ops) + 1):
+        # Also what is made on the way, and cut later.
+        shape = replace(rules, ops=rules.ops[:step]).shape(longest)
+        if max(longest, math.prod(shape)) > MOST_NUMBERS:
+            raise BundleCorrupt(
+                f"The processor makes tensors of {list(shape)} of {longest:,} samples; the limit is"
+                f" {MOST_NUMBERS // 10**6} million numbers."
+            )
+    filled = next((op.samples for op in rules.ops if isinstance(op, Fill)), None)
+    if mel is not None and filled is not None and filled < mel.shortest:
         raise BundleCorrupt(
-            f"The processor makes tensors of {list(rules.shape(longest))} of {longest:,} samples;"
-            f" the limit is {MOST_NUMBERS // 10**6} million numbers."
+            f"processor.ops fills sounds up to {filled} samples, of which log_mel makes no frame:"
+            f" it takes at least {mel.shortest}."
         )
 
 
@@ -305,6 +334,9 @@ def _op(value: object, where: str) -> Op:
 
 def _log_mel(value: Mapping[str, object], where: str) -> Op:
     floor = number(value, "floor", where, 1e-10)
+    preemphasis = number(value, "preemphasis", where, 0.0)
+    if not 0 <= preemphasis <= 1:
+        raise BundleCorrupt(f"{where}.preemphasis is from 0 to 1, got {preemphasis:g}.")
     if floor <= 0:
         raise BundleCorrupt(f"{where}.floor should be above 0, got {floor:g}.")
     return LogMel(
@@ -317,7 +349,7 @@ def _log_mel(value: Mapping[str, object], where: str) -> Op:
         window=word_of(value, "window", WINDOWS, WINDOWS[0], where),
         center=flag(value, "center", where),
         remove_mean=flag(value, "remove_mean", where),
-        preemphasis=number(value, "preemphasis", where, 0.0),
+        preemphasis=preemphasis,
         scale=word_of(value, "scale", SCALES, SCALES[0], where),
         unit_area=flag(value, "unit_area", where),
         floor=floor,
@@ -329,8 +361,10 @@ def _log_mel(value: Mapping[str, object], where: str) -> Op:
 
 def _standardize(value: Mapping[str, object], where: str) -> Op:
     epsilon = number(value, "epsilon", where, 1e-7)
-    if epsilon <= 0:
-        raise BundleCorrupt(f"{where}.epsilon should be above 0, got {epsilon:g}: of silence.")
+    if epsilon < _LEAST_EPSILON:
+        raise BundleCorrupt(
+            f"{where}.epsilon should be at least {_LEAST_EPSILON:g}, got {epsilon:g}."
+        )
     return Standardize(epsilon)
 
 
@@ -343,8 +377,11 @@ def _clamp(value: Mapping[str, object], where: str) -> Op:
 
 def _normalize(value: Mapping[str, object], where: str) -> Op:
     mean, std = number(value, "mean", where), number(value, "std", where)
-    if std == 0:
-        raise BundleCorrupt(f"{where}.std is zero.")
+    if abs(std) < _LEAST or abs(mean) > 1 / _LEAST:
+        raise BundleCorrupt(
+            f"{where}.std should be at least {_LEAST:g} and mean at most {1 / _LEAST:g}, got"
+            f" {std:g} and {mean:g}."
+        )
     return Normalize(mean, std)
 
 

@@ -6,7 +6,9 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 from edgekit.core import cpu, hashing
 from edgekit.core.bundle import Bundle
@@ -137,9 +139,9 @@ def test_a_table_that_names_pictures_has_no_key(tmp_path: Path) -> None:
     table, archive = tmp_path / "data.csv", tmp_path / "data.npz"
     table.write_text("image,label\na.png,x\n")
     archive.write_bytes(b"pixels")
-    assert keys.data_key(str(table), pictures=True) is None
+    assert keys.data_key(str(table), column="image") is None
     assert keys.data_key(str(table)) is not None
-    assert keys.data_key(str(archive), pictures=True) is not None
+    assert keys.data_key(str(archive), column="image") is not None
 
 
 def test_a_bundle_by_other_steps_has_another_key(tmp_path: Path) -> None:
@@ -163,17 +165,40 @@ def test_albums_are_what_is_read_of_them(tmp_path: Path) -> None:
     data = album(tmp_path / "album", 3)
     shutil.rmtree(data / "red")
     (data / "red").symlink_to(red, target_is_directory=True)
-    before = data_key(str(data), pictures=True)
+    before = data_key(str(data), column="image")
     assert before is not None
     (data / "notes.txt").write_text("not a picture")
-    assert data_key(str(data), pictures=True) == before
+    assert data_key(str(data), column="image") == before
     (red / "0.png").write_bytes((data / "green" / "1.png").read_bytes())
-    assert data_key(str(data), pictures=True) != before
+    assert data_key(str(data), column="image") != before
+
+
+def test_folders_of_pictures_and_sounds(tmp_path: Path) -> None:
+    """A key is of the files that the task reads, whatever lies beside them."""
+    data = album(tmp_path / "genres", 2)
+    for number, genre in enumerate(sorted(data.iterdir())):
+        noise = np.random.default_rng(number).normal(0, 0.1, 50)
+        soundfile.write(genre / "song.wav", noise, 8_000)
+    pictures, sounds = (data_key(str(data), column=name) for name in ("image", "audio"))
+    assert pictures is not None
+    assert sounds is not None
+    soundfile.write(data / "red" / "song.wav", np.zeros(50), 8_000)
+    assert data_key(str(data), column="image") == pictures
+    assert data_key(str(data), column="audio") != sounds
+
+
+def test_a_table_beside_its_sounds_has_no_key(tmp_path: Path) -> None:
+    """The folder of its clips is no class."""
+    (tmp_path / "clips").mkdir()
+    soundfile.write(tmp_path / "clips" / "0.wav", np.zeros(50), 8_000)
+    assert data_key(str(tmp_path), column="audio") is not None
+    (tmp_path / "data.csv").write_text("audio,transcription\nclips/0.wav,hello\n")
+    assert data_key(str(tmp_path), column="audio") is None
 
 
 def test_a_folder_with_a_table_of_pictures_has_no_key(tmp_path: Path) -> None:
     """The pictures that it names may lie anywhere."""
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "train.csv").write_text("image,label\n../a.png,x\n")
-    assert data_key(str(tmp_path / "data"), pictures=True) is None
+    assert data_key(str(tmp_path / "data"), column="image") is None
     assert data_key(str(tmp_path / "data")) is not None

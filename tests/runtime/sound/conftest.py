@@ -81,10 +81,10 @@ def speller(output: Path, *, samples: int | str = "samples", batch: int | str = 
     )
 
 
-def classifier(output: Path) -> Bundle:
+def classifier(output: Path, *, samples: int | str = "samples") -> Bundle:
     """A bundle that says whether a sound is above zero or below, on average."""
     graph = Graph(
-        [TensorSpec("input_values", "float32", ("batch", "samples"))],
+        [TensorSpec("input_values", "float32", ("batch", samples))],
         [TensorSpec("logits", "float32", ("batch", 2))],
     )
     graph.weight("middle", np.array([1], np.int64))

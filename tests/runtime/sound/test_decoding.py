@@ -156,13 +156,56 @@ def test_cut_off_files(format: str) -> None:
             read(data[: int(len(data) * part)], 1_000)
 
 
-def test_wav_of_unknown_length() -> None:
-    """As a program writes it that streams; what is there is all of it."""
+SIZES = (0xFFFFFFFF, 0xFFFFF000, 0x7FFFF000, 0x7FFFFF00, 0x80000000, 0)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("subtype", ["FLOAT", "PCM_16"])
+def test_wav_of_unknown_length(subtype: str, size: int) -> None:
+    """As programs write it that stream; what is there is all of it."""
     array = wave(400)
-    data = bytearray(stored(array, subtype="FLOAT"))
+    data = bytearray(stored(array, subtype=subtype))
     place = data.index(b"data") + 4
-    data[place : place + 4] = struct.pack("<I", 0xFFFFFFFF)
-    assert np.allclose(read(bytes(data), 1_000), array)
+    struct.pack_into("<I", data, place, size)
+    struct.pack_into("<I", data, 4, min(size + place - 4, 0xFFFFFFFF))
+    assert np.allclose(read(bytes(data), 1_000), array, atol=1e-4)
+
+
+def test_wav_of_nothing_is_closed(tmp_path: Path) -> None:
+    """Its own length says so: what stands behind no sound is none."""
+    data = bytearray(stored(np.zeros(0, np.float32), subtype="PCM_16"))
+    data += b"LIST" + struct.pack("<I", 8) + b"INFOabcd"
+    struct.pack_into("<I", data, 4, len(data) - 8)
+    path = tmp_path / "none.wav"
+    path.write_bytes(data)
+    with pytest.raises(InputMismatch, match="holds no samples"):
+        read(path, 1_000)
+
+
+def test_flac_of_unknown_length(tmp_path: Path) -> None:
+    """As an encoder writes it to a pipe: its head tells no number of samples."""
+    array = wave(3 * RATE, rate=RATE)
+    data = bytearray(stored(array, RATE, "FLAC", subtype="PCM_16"))
+    # 36 bits of STREAMINFO, which begins behind eight bytes.
+    data[21] &= 0xF0
+    data[22:26] = bytes(4)
+    path = tmp_path / "streamed.flac"
+    path.write_bytes(data)
+    for item in (bytes(data), path):
+        assert np.allclose(read(item), array, atol=1 / 32768)
+
+
+@pytest.mark.parametrize("kind", ["file", "array"])
+def test_what_is_resampled_is_small(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However far apart the rates are: a block of samples read would be a million here."""
+    monkeypatch.setattr(decoding, "_BLOCK", 10_000)
+    array = wave(20_000)
+    item: Any = (array, 1_000) if kind == "array" else stored(array, 1_000, subtype="FLOAT")
+    with opened_sound(item, 100_000) as recording:
+        blocks = list(recording.blocks)
+    assert sum(map(len, blocks)) == 2_000_000
+    # soxr gives what it has made in pieces of its own, of up to some 80,000 samples.
+    assert max(map(len, blocks)) <= 200_000
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="the system has no named pipes")

@@ -91,6 +91,15 @@ def test_pieces_say_what_the_whole_says(speech: Model, frames: int) -> None:
     assert said(speech, text, **short) == {"text": expected.strip()}
 
 
+@pytest.mark.parametrize("frames", [60, 61, 120, 125])
+def test_pieces_that_share_nothing(frames: int, speech: Model) -> None:
+    """What is left at the end may be shorter than a frame."""
+    text = "ab" * (frames // 2) + "a" * (frames % 2)
+    sound = np.concatenate([spoken(text), np.zeros(3, np.float32)])
+    assert speech((sound, RATE), stride_length_s=0) == {"text": text}
+    assert speech((sound, RATE), chunk_length_s=0.3, stride_length_s=0) == {"text": text}
+
+
 @pytest.mark.parametrize(
     "options",
     [

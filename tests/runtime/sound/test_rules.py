@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgekit.core.errors import BundleCorrupt, BundleVersion
 from edgekit.core.manifest import TensorSpec
+from edgekit.runtime.sound.features import Features
 from edgekit.runtime.sound.reader import SoundReader, check_graph
 from edgekit.runtime.sound.rules import read_sound_rules
-from tests.runtime.sound.conftest import CTC, TOKENS, processor
+from tests.runtime.sound.conftest import CTC, RATE, TOKENS, processor
 
 MEL: dict[str, Any] = {
     "op": "log_mel", "frame": 40, "hop": 16, "fft": 64, "bins": 8, "low": 0.0, "high": 400.0,
@@ -61,6 +63,7 @@ def test_unknown_words(changes: dict[str, Any]) -> None:
     "changes",
     [
         {"ops": {}},
+        {"ops": None},
         {"ops": ["fill"]},
         {"post": []},
         {"sampling_rate": 10},
@@ -97,6 +100,38 @@ def test_unknown_words(changes: dict[str, Any]) -> None:
         {"ops": [MEL, {"op": "clamp", "below": -1}], "convolutions": []},
         {"ops": [MEL, {"op": "frames", "count": 1 << 25}], "convolutions": []},
         {"ops": [{**MEL, "hop": 1, "bins": 1024}], "convolutions": [], "longest": 1 << 20},
+        {"ops": [{**MEL, "low": 399.9}], "convolutions": []},
+        {"ops": [{**MEL, "preemphasis": 2}], "convolutions": []},
+        {"ops": [{**MEL, "fft": 1 << 16, "bins": 1024}], "convolutions": []},
+        {"ops": [MEL, {"op": "normalize", "mean": 0, "std": 1e-300}], "convolutions": []},
+        {"ops": [MEL, {"op": "normalize", "mean": 1e300, "std": 1}], "convolutions": []},
+        {"ops": [{"op": "standardize", "epsilon": 1e-300}]},
+        # Each with another between them, so that they are no neighbours.
+        {"ops": [{"op": "fill", "samples": 50}, {"op": "standardize"}] * 2},
+        {
+            "ops": [
+                MEL,
+                {"op": "frames", "count": 5},
+                {"op": "clamp", "below": 8},
+                {"op": "frames", "count": 3},
+            ],
+            "convolutions": [],
+        },
+        {"ops": [{"op": "standardize"}] * 10_000},
+        # Little is left of what fills the memory on the way.
+        {
+            "ops": [
+                {"op": "fill", "samples": 1 << 26},
+                {**MEL, "frame": 2, "hop": 1, "bins": 1024},
+                {"op": "frames", "count": 1},
+            ],
+            "convolutions": [],
+        },
+        {"ops": [{"op": "fill", "samples": 39}, MEL], "convolutions": []},
+        {
+            "ops": [{"op": "fill", "samples": 40}, {**MEL, "drop_last": True}],
+            "convolutions": [],
+        },
     ],
 )
 def test_wrong_values(changes: dict[str, Any]) -> None:
@@ -161,3 +196,32 @@ def test_fixed_samples_below_the_shortest() -> None:
     spec = TensorSpec("input_values", "float32", ("batch", 9))
     with pytest.raises(BundleCorrupt, match="shortest sound"):
         SoundReader(processor(), (spec,), LOGITS, TOKENS)
+
+
+@pytest.mark.parametrize("center", [False, True])
+@pytest.mark.parametrize("drop_last", [False, True])
+@pytest.mark.parametrize("frame", [40, 41])
+def test_the_shortest_sound_has_a_frame(frame: int, *, center: bool, drop_last: bool) -> None:
+    """And one sample less has none, or nothing to reflect."""
+    op = {**MEL, "frame": frame, "center": center, "drop_last": drop_last}
+    rules = read_sound_rules(processor(ops=[op], convolutions=[]))
+    assert rules.shape(rules.shortest)[0] >= 1
+    made = Features(rules)(np.ones(rules.shortest, np.float32))
+    assert made.shape == rules.shape(rules.shortest)
+    if not center:
+        assert rules.shape(rules.shortest - 1)[0] == 0
+
+
+def test_pieces_begin_at_frames() -> None:
+    """Also where the bundle's own stride is none of them."""
+    reader = SoundReader(processor(post={**CTC, "stride": 57}), WAVES, LOGITS, TOKENS)
+    pieces = list(reader.hear((np.ones(700, np.float32), RATE)))
+    assert [(piece.left, piece.right) for piece in pieces] == [(0, 50), (50, 0)]
+
+
+def test_a_graph_may_take_more_than_the_origin_reads_at_once() -> None:
+    """Its fixed size is filled with sound, and not with zeros alone."""
+    spec = TensorSpec("input_values", "float32", ("batch", 900))
+    reader = SoundReader(processor(), (spec,), LOGITS, TOKENS)
+    (piece,) = reader.hear((np.ones(800, np.float32), RATE))
+    assert len(piece.samples) == 800
