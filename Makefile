@@ -50,7 +50,7 @@ test-bare: $(STAMP)
 check: format lint types layers test test-bare test-slow
 
 bench: $(STAMP)
-	$(BIN)/python -m benchmarks.zoo fetch minilm minilm-sentiment movies efficientnet-lite0 pictures
+	$(BIN)/python -m benchmarks.zoo fetch minilm minilm-sentiment movies digits-cnn digits efficientnet-lite0 pictures
 	$(BIN)/python -m benchmarks.startup
 	$(BIN)/python -m benchmarks.runtime_overhead
 	$(BIN)/python -m benchmarks.export --large
@@ -58,6 +58,7 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.quantization
 	$(BIN)/python -m benchmarks.quantize_memory
 	$(BIN)/python -m benchmarks.vision
+	$(BIN)/python -m benchmarks.sound
 	$(BIN)/python -m benchmarks.readme
 
 # Two hours on a machine with nothing else to do.

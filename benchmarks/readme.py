@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks import vision
+from benchmarks import sound, vision
 from benchmarks.measurement import table
 from edgekit.core.profiles import list_profiles
 from edgekit.sources.families import FAMILIES, TEXT_TASKS
@@ -153,6 +153,11 @@ def main() -> None:
     if seen:
         header = ("model", "run by", "median", "speed over PyTorch eager", "")
         text = between(text, "vision", f"{markdown(header, seen)}\n\n{vision.where()}")
+    heard = figures("sound")
+    if heard:
+        header = ("what", "against", "speed", "")
+        told = "A clip of five seconds on 2 threads; made by `python -m benchmarks.sound`."
+        text = between(text, "sound", f"{markdown(header, sound.rows(heard))}\n\n{told}")
     costs = cost_rows()
     if costs:
         header = ("cost", "measured", "aim", "command")

@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ ROUNDS = 30
 SECONDS = 10
 _LETTERS = ("<pad>", "<s>", "</s>", "<unk>", "|", *"ETAONIHSRDLUCMWFGYPBVKXJQZ'")
 _TARGETS = {"onnxruntime": "host", "openvino": "openvino-cpu"}
+_ENGINE = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,16 @@ def features(folder: Path) -> tuple[dict[str, object], list[str]]:
             times = interleaved_calls(calls, rounds=ROUNDS, each=3, warm=3)
             ratio = compare(times, "transformers", "edgekit")
             waves = "waves" if takes_waves(extractor) else "log-mel"
+            own = median(times, "edgekit")
+            figures[f"{name}, {kind}"] = {
+                "ratio": [ratio.value, ratio.low, ratio.high],
+                "ms": own,
+            }
+            waves = "waves" if takes_waves(extractor) else "log-mel"
             figures[f"{name}, {kind}"] = [ratio.value, ratio.low, ratio.high]
             lines.append(
                 f"{name} ({waves}), {SECONDS} s of {kind}: transformers / edgekit {shown(ratio)}"
-                f" ({median(times, 'edgekit'):.1f} ms)"
+                f" ({own:.1f} ms)"
             )
     return figures, lines
 
@@ -137,14 +144,38 @@ def models(folder: Path, budget: float) -> tuple[dict[str, object], list[str]]:
         ]
         found = edgekit.bench(bundles, reference=str(source), budget=budget)
         for ratio in found.ratios:
-            figures[f"{name}: {ratio.b}"] = [ratio.value, ratio.low, ratio.high]
             row = next(one for one in found.contenders if one.name == ratio.b)
+            figures[f"{name}: {_ENGINE[ratio.b.rpartition('-')[0]]}"] = {
+                "ratio": [ratio.value, ratio.low, ratio.high],
+                "real_time_factor": row.real_time_factor,
+                "seconds": row.audio_seconds,
+                "noise": found.noise.verdict,
+            }
             lines.append(
                 f"{name}, {row.audio_seconds:.0f} s: {ratio.a} / {ratio.b} {ratio.value:.2f}"
                 f" ({ratio.low:.2f}–{ratio.high:.2f}), real-time factor"
                 f" {row.real_time_factor or float('nan'):.3g}, noise {found.noise.verdict}"
             )
     return figures, lines
+
+
+def rows(found: Mapping[str, Any]) -> list[tuple[object, ...]]:
+    """(what, against what, times as fast, what else) of the figures that a run has left."""
+    made: list[tuple[object, ...]] = []
+    for name, one in found["features"].items():
+        told = f"{one['ms']:.1f} ms for {SECONDS} s"
+        made.append((f"features: {name}", "transformers", _times(one["ratio"]), told))
+    for name, one in found["models"].items():
+        factor = one["real_time_factor"]
+        told = "" if factor is None else f"real-time factor {factor:.3f}"
+        noisy = "" if one["noise"] == "quiet" else f", {one['noise']}"
+        made.append((f"{name}, random", "PyTorch eager", _times(one["ratio"]), told + noisy))
+    return made
+
+
+def _times(found: Sequence[float]) -> str:
+    value, low, high = found
+    return f"{value:.2f}× ({low:.2f}–{high:.2f})"
 
 
 def main() -> None:

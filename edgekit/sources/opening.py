@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgekit.core.errors import ConfigError
+from edgekit.core.lazy import rare_collections
 from edgekit.core.onnx_file import names_onnx
 from edgekit.sources.inputs import PROCESSOR_FILES, TEXT_AXES, parse_inputs, symbols
 
@@ -45,6 +46,27 @@ def open_source(
         ConfigError: nothing is there; an unknown task, dtype or revision; wrong declarations.
         SourceError: something is there that cannot be used, with the remedy.
     """
+    # transformers imports the modules of a model only when it is loaded.
+    with rare_collections():
+        return _open(
+            spec,
+            task=task,
+            revision=revision,
+            dtype=dtype,
+            trust_remote_code=trust_remote_code,
+            inputs=inputs,
+        )
+
+
+def _open(
+    spec: str,
+    *,
+    task: str | None,
+    revision: str | None,
+    dtype: str | None,
+    trust_remote_code: bool,
+    inputs: Sequence[str],
+) -> LoadedSource:
     declared = parse_inputs(inputs)
     path = Path(spec).expanduser()
     local = path.exists() or path.suffix == ".pt2" or ":" in spec

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from edgekit.core import lazy
 from edgekit.core.errors import MissingDependency
-from edgekit.core.lazy import install_line, require
+from edgekit.core.lazy import install_line, rare_collections, require
 
 INDEX = "pip install 'edgekit-ml[ort,text]'"
 
@@ -95,3 +97,41 @@ def test_a_library_of_the_system_is_missing(
     with pytest.raises(MissingDependency, match=f"library of {module} not found") as caught:
         require(module, "audio")
     assert told in (caught.value.hint or "")
+
+
+@pytest.fixture
+def threshold() -> Iterator[tuple[int, int, int]]:
+    """A threshold for collections that a program may have set; as it was, afterwards."""
+    before = gc.get_threshold()
+    gc.set_threshold(600, 8, 9)
+    yield (600, 8, 9)
+    gc.set_threshold(*before)
+
+
+def test_garbage_is_collected_rarely_while_anybody_imports(
+    threshold: tuple[int, int, int],
+) -> None:
+    """Whoever ends first leaves it rare for the other; at the end it is as before."""
+    first, second = rare_collections(), rare_collections()
+    first.__enter__()
+    assert gc.get_threshold() == (50_000, 8, 9)
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert gc.get_threshold() == (50_000, 8, 9)
+    second.__exit__(None, None, None)
+    assert gc.get_threshold() == threshold
+
+
+def test_what_is_not_collected_stays_so(threshold: tuple[int, int, int]) -> None:
+    """A program that has turned collections off gets none."""
+    gc.set_threshold(0)
+    with rare_collections():
+        assert gc.get_threshold()[0] == 0
+    assert gc.get_threshold()[0] == 0
+
+
+def test_a_failed_import_leaves_the_threshold(threshold: tuple[int, int, int]) -> None:
+    """Whatever an import does."""
+    with pytest.raises(MissingDependency):
+        require("no_such_package", "ort")
+    assert gc.get_threshold() == threshold
