@@ -8,10 +8,12 @@ that cannot import torch. What is already in ``demo/`` is checked and used again
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -20,11 +22,14 @@ from benchmarks.zoo import fetch
 from edgekit.cli.console import human_bytes, table
 from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.hashing import sha256_file
-from edgekit.core.measurements import Ratio
+from edgekit.core.measurements import BenchResult, Ratio
 from edgekit.core.results import to_json
 from edgekit.evaluation.contenders import REFERENCE
+from edgekit.reporting import write_reports
 
 OUTPUT = Path("demo")
+RESULTS, PAGE = OUTPUT / "results.json", OUTPUT / "report.html"
+BUDGET = 30
 SNIPPETS = 1500
 ENGINES = {"onnxruntime": "cpu-x86", "openvino": "openvino-cpu"}
 SENTENCES = (
@@ -122,13 +127,11 @@ def main() -> None:
     verdicts = {engine: judge(path, model, data) for engine, path in compiled.items()}
     print("4. bench, interleaved, in fresh processes", file=sys.stderr)
     bench = edgekit.bench(
-        list(compiled.values()), reference=str(model), budget=30.0, processes=5, progress=say
+        list(compiled.values()), reference=str(model), budget=BUDGET, processes=5, progress=say
     )
     print("5. embed: classify in a process without torch", file=sys.stderr)
     answers = classify(compiled["onnxruntime"])
-    (OUTPUT / "results.json").write_text(
-        json.dumps({"validate": to_json(verdicts), "bench": to_json(bench)}, indent=2)
-    )
+    leave(bench, list(compiled.values()), model)
     print(summary(exported, compiled, verdicts, bench.ratios))
     for sentence, answer in zip(SENTENCES, answers, strict=True):
         print(f"{sentence!r} → {answer['label']} ({answer['score']:.3f})")
@@ -136,8 +139,32 @@ def main() -> None:
     print(
         f"machine: {bench.device.get('cpu')}, {noise.verdict}"
         f"{': ' + '; '.join(noise.causes) if noise.causes else ''}"
+        f"{'; no speed above is decided' if noise.verdict == 'noisy' else ''}"
     )
-    print(f"took {time.monotonic() - started:.0f} s; results in {OUTPUT / 'results.json'}")
+    print(f"took {time.monotonic() - started:.0f} s")
+    print(next_steps(compiled["onnxruntime"]))
+
+
+def leave(bench: BenchResult, bundles: list[Path], model: Path) -> None:
+    """The comparison as JSON, which `edgekit report` reads, and as a page.
+
+    What was judged lies in the bundles: `edgekit report BUNDLE`.
+    """
+    command = ["edgekit", "bench", *map(str, bundles), "--reference", str(model),
+               "--budget", str(BUDGET)]  # fmt: skip
+    result = replace(bench, command=shlex.join(command))
+    RESULTS.write_text(json.dumps(to_json(result), indent=2))
+    write_reports(result, PAGE, None, force=True)
+
+
+def next_steps(path: Path) -> str:
+    """What to do with what now lies there."""
+    return f"""
+next:
+  look     open {PAGE} in a browser (again: edgekit report {RESULTS} -o page.html);
+           the verdict on a bundle: edgekit report {path} -o verdict.html
+  embed    edgekit.load("{path}")("A warm film.") in an app: numpy, onnxruntime and tokenizers
+  your own edgekit build MODEL -o mine --target host --data ROWS.csv   (MODEL: a folder or an id)"""
 
 
 def summary(

@@ -10,6 +10,10 @@ from typing import Literal
 Verdict = Literal["pass", "fail", "inconclusive"]
 Comparison = Literal["faster", "slower", "not resolved"]
 
+#: Samples below which a percentile is not told: with 99 % confidence the estimate lies on the right
+#: side of the true one (MLPerf Inference rules, "early stopping criterion").
+LEAST_SAMPLES: Mapping[float, int] = {0.5: 1, 0.9: 64, 0.95: 130, 0.99: 662, 0.999: 6636}
+
 
 @dataclass(frozen=True)
 class Accuracy:
@@ -134,6 +138,8 @@ class ValidateResult:
     bundle: Mapping[str, object] = field(default_factory=dict)
     #: What it was judged against: ``id, sha256, architecture, parameters``.
     reference: Mapping[str, object] = field(default_factory=dict)
+    #: What it was judged on: ``name, rows, for_verdicts, used_before, judged``; empty without DATA.
+    data: Mapping[str, object] = field(default_factory=dict)
     worst: tuple[WorstSample, ...] = ()
     layers: tuple[LayerError, ...] = ()
     #: The measurement that ``latency`` sums up.

@@ -11,7 +11,11 @@ from edgekit.evaluation.ratios import RatioEstimate, mean_ratio, quantile_interv
 from edgekit.evaluation.rounds import LEAST_ROUNDS, Plan
 from edgekit.runtime import machine
 from edgekit.runtime.records import Record
+from edgekit.runtime.timing import MOST_SAMPLES
 from edgekit.runtime.workloads import Workload
+
+# Below this share of its budget a run tells where the rest is.
+_WHOLE = 0.95
 
 
 def speed_ratio(a: Record, b: Record, workload: int, *, seed: int) -> RatioEstimate:
@@ -149,8 +153,12 @@ def describe_protocol(
     threads: int,
     precision: float,
     artifacts: Sequence[Artifact],
+    beside: Sequence[Record] = (),
 ) -> dict[str, object]:
-    """How it was measured, to measure it again."""
+    """How it was measured, to measure it again.
+
+    The records `beside` (the twin's, those of options) have no rows, and share in the budget.
+    """
     rounds = max((len(record.loads) for record in records), default=0)
     early = LEAST_ROUNDS <= rounds < plan.processes and any(one.error is None for one in records)
     scenario = plan.scenario.to_json()
@@ -169,7 +177,7 @@ def describe_protocol(
         "stopped": "precision" if early else "budget",
         "precision": precision,
         "budget_seconds": plan.budget,
-        "measured_seconds": sum(record.wall_seconds for record in records),
+        **_timed([*records, *beside], plan),
         "seed": plan.seed,
         "interval_method": "95 %, hierarchical bootstrap (rounds, turns, samples), widened to"
         " Student's t",
@@ -194,6 +202,26 @@ def describe_protocol(
             if record.name in REFERENCE_NAMES.values()
         },
     }
+
+
+def _timed(records: Sequence[Record], plan: Plan) -> dict[str, object]:
+    """The seconds of all timed turns, and why they are less than the budget, where they are."""
+    seconds = sum(record.wall_seconds for record in records)
+    found: dict[str, object] = {"measured_seconds": seconds}
+    if seconds >= _WHOLE * plan.budget:
+        return found
+    why = []
+    if any(record.error is not None for record in records):
+        why.append("who failed leaves its part unused")
+    turns = [
+        turn for record in records for rounds in record.turns.values() for of in rounds.values()
+        for turn in of
+    ]  # fmt: skip
+    if any(turn.samples >= MOST_SAMPLES for turn in turns):
+        why.append(f"a turn ends after {MOST_SAMPLES:,} predictions")
+    if why:
+        found["untimed"] = ", and ".join(why)
+    return found
 
 
 def make_notes(

@@ -138,11 +138,13 @@ def bench(
     tried = _probes(records, field, workloads, asked.seed)
     first, twin = records[field.first.name], records[field.twin]
     sizes = {artifact.name: artifact.bytes for artifact in artifacts}
+    noise = comparison.judge_noise(first, twin, before, after, threads, listed, asked.seed)
     return BenchResult(
         protocol={
             **comparison.describe_protocol(
                 listed, plan, workloads,
                 threads=threads, precision=asked.precision, artifacts=artifacts,
+                beside=[record for name, record in records.items() if name not in listed_names],
             ),
             "data": asked.data,
             "load_average_before": before.load,
@@ -158,11 +160,11 @@ def bench(
             for record in listed
         ),
         ratios=tuple(comparison.make_ratios(listed, workloads, asked.seed)),
-        noise=comparison.judge_noise(first, twin, before, after, threads, listed, asked.seed),
+        noise=noise,
         notes=(
             *comparison.make_notes(listed, workloads, artifacts),
             *check.notes,
-            *_probe_notes(records, field, tried),
+            *_probe_notes(records, field, tried, noisy=noise.verdict == "noisy"),
             *(
                 f"{one.file} was measured elsewhere: no ratio is formed with it."
                 for one in attached
@@ -291,11 +293,15 @@ def _probes(
     )
 
 
-def _probe_notes(records: Mapping[str, Record], field: _Field, tried: Sequence[Probe]) -> list[str]:
+def _probe_notes(
+    records: Mapping[str, Record], field: _Field, tried: Sequence[Probe], *, noisy: bool
+) -> list[str]:
     bundles = {one.name: one.bundle for one in field.artifacts if one.bundle is not None}
     failed = [
         f"{flip.option} was tried on {flip.contender} and failed: {error.rstrip('.')}."
         for flip in field.flips
         if (error := records[flip.name].error) is not None and records[flip.contender].error is None
     ]
+    if noisy and tried:
+        return [*failed, "The machine was noisy: none of the options tried is proposed."]
     return failed + proposals(field.flips, tried, bundles)

@@ -23,6 +23,7 @@ from edgekit.sources.data_paths import find_data
 from edgekit.sources.data_pictures import class_folders
 
 if TYPE_CHECKING:
+    from edgekit.sources.data import Samples
     from edgekit.sources.loaded import LoadedSource
 
 # Characters of a text in a result; the file of worst samples holds all of it.
@@ -50,6 +51,17 @@ def bundle_facts(model: Model) -> dict[str, object]:
         "target": target.get("name"),
         "engine": manifest.requires.engine,
         "precision": model.precision,
+    }
+
+
+def data_facts(data: str, samples: Samples) -> dict[str, object]:
+    """What it was judged on, as ``ValidateResult.data`` tells it."""
+    return {
+        "name": data_name(data),
+        "rows": samples.read,
+        "for_verdicts": samples.eligible,
+        "used_before": samples.excluded,
+        "judged": len(samples),
     }
 
 

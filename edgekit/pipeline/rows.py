@@ -22,6 +22,8 @@ from edgekit.sources.data_pictures import reads_files
 _WITHOUT_LABELS = frozenset().union(*UNLABELLED.values()) - frozenset().union(*LABELLED.values())
 
 
+# Budgets that a person would choose, in per cent or points.
+_BUDGETS = (0.1, 0.2, 0.5, 1, 2, 5, 10, 20)
 # Of ten rows of DATA, those whose role is the verdict.
 _OF_TEN = 7
 
@@ -151,6 +153,30 @@ def told_reach(reach: OutOfReach, budget: Budget) -> str:
     return (
         f"The budget of {budget} cannot be proved on {reach.rows:,} rows: even a bundle that"
         f" answers each of them as the original does may lose up to {least} on others (95 %)."
+    )
+
+
+def foretold(
+    bundle: Bundle, samples: Samples, problem: str | None, metric: str | None, budget: Budget
+) -> str | None:
+    """That these rows cannot prove a budget, before they are judged, and what would; else None."""
+    reach = check_reach(bundle, samples, problem, metric, budget)
+    if reach is None and budget.limit > 0:
+        return None
+    if reach is None:
+        return (
+            f"The budget of {budget} takes a bundle that is proved to be better than its original:"
+            " of one that is as good no number of rows shows it. Allow some with --max-drop."
+        )
+    if reach.needed is not None:
+        return f"{told_reach(reach, budget)} {more_rows(reach.needed)}"
+    # Relative to a metric below 1, and where some samples disagree, the bound is wider than this.
+    enough = next((one for one in _BUDGETS if one >= 200 * reach.upper), _BUDGETS[-1])
+    unit = "%" if budget.unit == "relative" else "pt"
+    return (
+        f"{told_reach(reach, budget)} Nor would more rows prove it: with a budget of 0 a bundle can"
+        " fail, and passes only if it is proved to be better than its original. For one that is as"
+        f" good give, for example, --max-drop {enough:g}{unit}."
     )
 
 

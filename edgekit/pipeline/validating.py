@@ -41,6 +41,7 @@ from edgekit.pipeline.provenance import versions
 from edgekit.pipeline.recording import (
     bundle_facts,
     check_worst_file,
+    data_facts,
     record_evidence,
     reference_facts,
     shortened,
@@ -50,6 +51,7 @@ from edgekit.pipeline.recording import (
 from edgekit.pipeline.rows import (
     ask_budget,
     check_rows,
+    foretold,
     read_verdict_rows,
     told_rows,
     wants_labels,
@@ -147,6 +149,7 @@ def validate(
         data, max_drop=max_drop, metric=metric, columns=columns, limit=limit, worst=worst
     )
     limits = Limits(min_speedup, max_latency_ms, max_size_mb, max_rss_mb)
+    timing_asked = limits.need_timing
     if limits.need_timing and not latency:
         raise ConfigError(
             "A gate on speed or memory needs a measurement.", hint="Leave --no-latency out."
@@ -201,6 +204,9 @@ def validate(
             found = _without_data(model, source, stored=original.spec is None)
         else:
             progress(told_rows(samples))
+            beforehand = foretold(opened, samples, source.problem_type, metric, allowed)
+            if beforehand is not None:
+                progress(beforehand)
             progress(f"Judging {len(samples):,} samples through both models")
             count = max(WORST, worst_count) if worst is not None else WORST
             found = _with_data(model, source, samples, metric, allowed, seed, count, progress)
@@ -213,10 +219,6 @@ def validate(
             inside = layer_errors(baseline, opened, feeds, threads=threads, progress=progress)
             ranked, beside = inside.errors, inside.note(baseline.path)
             notes = notes if beside is None else (*notes, beside)
-    told = () if samples is None else samples.notes
-    for note in (*notes, *found.notes):
-        if note not in told:
-            progress(note)
     reference_bytes = source_bytes(source)
     del source
 
@@ -242,6 +244,7 @@ def validate(
             versions=versions(),
             bundle=what,
             reference=against,
+            data={} if data is None or samples is None else data_facts(data, samples),
             worst=shortened(found.worst[:WORST]),
             layers=ranked[:_LAYERS],
             timing=timed,
@@ -267,7 +270,7 @@ def validate(
     if result.verdict != "pass":
         raise BudgetNotMet(
             reason(result, str(allowed), found.verdict, found.problem),
-            hint=remedy(result, found.verdict),
+            hint=remedy(result, found.verdict, timing_asked=timing_asked),
             result=result,
         )
     return result

@@ -21,7 +21,7 @@ from edgekit.evaluation.numerics import Distance
 from edgekit.evaluation.statistics import Budget
 from edgekit.pipeline.rows import more_rows
 from edgekit.reporting import words
-from edgekit.reporting.headline import DROP_GATE, TOLERANCE_GATE, gate_values
+from edgekit.reporting.headline import DROP_GATE, TOLERANCE_GATE, gate_values, on_time
 
 # The gates that tell what the models' answers came to, which has a verdict of its own.
 _ON_ANSWERS = (DROP_GATE, TOLERANCE_GATE)
@@ -245,19 +245,31 @@ def _told(
     whole = (problem or _about_drop(result, max_drop, failed=failed)) if answers else ""
     if not gates:
         return whole
-    parts = [f"{gate.name} ({_values(gate)})" for gate in gates]
+    parts = [f"{gate.name} ({_values(gate, result)})" for gate in gates]
+    noise = f" {_about_noise(result)}" if _left_by_noise(gates, result) else ""
     if not answers and len(gates) == 1:
-        return f"The gate {gates[0].name} was {word}: {_values(gates[0])}."
+        return f"The gate {gates[0].name} was {word}: {_values(gates[0], result)}.{noise}"
     if not answers:
-        return f"{len(gates)} gates were {word}: {words.listed(parts)}."
+        return f"{len(gates)} gates were {word}: {words.listed(parts)}.{noise}"
     if problem or accuracy is None:
-        return f"{whole} Besides, {word}: {words.listed(parts)}."
+        return f"{whole} Besides, {word}: {words.listed(parts)}.{noise}"
     drop = f"the drop in {accuracy.metric} ({words.drop(accuracy)}; budget {max_drop})"
-    return f"{word.capitalize()}: {words.listed([drop, *parts])}."
+    return f"{word.capitalize()}: {words.listed([drop, *parts])}.{noise}"
 
 
-def _values(gate: Gate) -> str:
-    limit, value = gate_values(gate)
+def _left_by_noise(gates: Sequence[Gate], result: ValidateResult) -> bool:
+    """Whether noise is what kept one of the gates from being decided."""
+    noisy = result.timing is not None and result.timing.noise.verdict == "noisy"
+    return noisy and any(gate.passed is None and on_time(gate) for gate in gates)
+
+
+def _about_noise(result: ValidateResult) -> str:
+    causes = "" if result.timing is None else words.disturbed(result.timing.noise)
+    return f"The machine was noisy while it was timed{causes}."
+
+
+def _values(gate: Gate, result: ValidateResult) -> str:
+    limit, value = gate_values(gate, result)
     return f"limit {limit}, measured {'unknown' if gate.value is None else value}"
 
 
@@ -274,18 +286,38 @@ def _about_drop(result: ValidateResult, max_drop: str, *, failed: bool) -> str:
     )
 
 
-def remedy(result: ValidateResult, verdict: Verdict) -> str:
-    """What a person can do about it; `verdict` as for `reason`."""
+def remedy(result: ValidateResult, verdict: Verdict, *, timing_asked: bool = False) -> str:
+    """What a person can do about it; `verdict` as for `reason`.
+
+    With `timing_asked` a gate that needs a measurement was asked for, so that it cannot be left
+    out.
+    """
     if result.verdict != "inconclusive":
         return "Use a more exact bundle, or allow more with the option of that limit."
     found = [_more_samples(result)] if verdict == "inconclusive" else []
-    if any(gate.passed is None and gate.name not in _ON_ANSWERS for gate in result.gates):
+    if _left_by_noise(result.gates, result):
+        without = "" if timing_asked else ", or judge without speed with --no-latency"
+        found.append(
+            "Quiet the machine (stop what else runs on it) and measure again, for longer with a"
+            f" larger --budget{without}."
+        )
+    elif any(gate.passed is None and gate.name not in _ON_ANSWERS for gate in result.gates):
         found.append("Measure again on a quieter machine, or with a larger --budget.")
     return " ".join(found)
 
 
 def _more_samples(result: ValidateResult) -> str:
-    needed = None if result.accuracy is None else result.accuracy.samples_needed
+    accuracy = result.accuracy
+    needed = None if accuracy is None else accuracy.samples_needed
+    if accuracy is not None and not needed and math.isfinite(accuracy.drop_upper_95):
+        return f"{more_rows(None)} {_provable(accuracy)}"
     if not needed:
         return "Give DATA with more samples of every class, or choose another --metric."
     return f"{more_rows(needed)} A --limit must not be below that."
+
+
+def _provable(accuracy: Accuracy) -> str:
+    """The least budget that these samples would have proved, as an option."""
+    relative = accuracy.drop_unit == "relative"
+    least = math.ceil(max(accuracy.drop_upper_95, 0.0001) * 1e4) / 100
+    return f"On these samples --max-drop {least:g}{'%' if relative else 'pt'} would have held."

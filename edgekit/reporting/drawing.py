@@ -37,6 +37,8 @@ DASHES: tuple[Dash, ...] = ("solid", "dashed", "dotted")
 # Inches at 72 to the inch: the picture is read at this size on a phone, larger on a desk.
 WIDTH = 4.5
 TEXT = 10.5
+# Characters of a label that are surely not wider than the axes.
+_LINE = 50
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,8 @@ class Key:
 class Chart:
     """A picture, what it says in words, and its numbers.
 
-    ``caption`` reads without the picture; ``header`` and ``rows`` hold what it draws.
+    ``caption`` reads without the picture; ``header`` and ``rows`` hold what it draws, ``foot`` what
+    a reader of the numbers should know.
     """
 
     name: str
@@ -62,6 +65,7 @@ class Chart:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     legend: tuple[Key, ...] = ()
+    foot: tuple[str, ...] = ()
 
 
 def colour(series: int) -> str:
@@ -116,6 +120,12 @@ def ratio_ticks(axes: Axes, low: float, high: float, unit: str = "") -> None:
     axes.xaxis.set_major_locator(ticker.FixedLocator(ticks))
     axes.xaxis.set_minor_locator(ticker.NullLocator())
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}{unit}"))
+
+
+def time_label(axes: Axes, counts: str, ends: str = "") -> None:
+    """The name of an axis of times, on two lines where it says more than a picture is wide."""
+    kind = f"(logarithmic){ends}"
+    axes.set_xlabel(f"{counts}{' ' if len(counts) + len(kind) <= _LINE else chr(10)}{kind}")
 
 
 def _round_between(low: float, high: float) -> list[float]:

@@ -5,22 +5,20 @@ from __future__ import annotations
 import math
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 from edgekit.core.measurements import (
     Accuracy,
     BenchResult,
-    Contender,
     Gate,
+    Interval,
     Latency,
-    Ratio,
     ValidateResult,
 )
 from edgekit.reporting import words
+from edgekit.reporting.comparing import compared
+from edgekit.reporting.deciding import noisy
+from edgekit.reporting.figures import Headline, KeyFigure, Tone
 from edgekit.reporting.reading import NOT_RUN
-
-Tone = Literal["good", "bad", "open", "plain"]
 
 #: The gate that stands for ``--max-drop``.
 DROP_GATE = "max_drop"
@@ -33,31 +31,9 @@ _VERDICTS: Mapping[str, tuple[str, Tone]] = {
 }
 
 
-@dataclass(frozen=True)
-class KeyFigure:
-    """One number that a reader takes along."""
-
-    label: str
-    value: str
-    detail: str
-    tone: Tone = "plain"
-
-
-@dataclass(frozen=True)
-class Headline:
-    """The verdict, the sentence under it, what was missed, and the figures it rests on."""
-
-    badge: str
-    tone: Tone
-    title: str
-    sentence: str
-    reasons: tuple[str, ...]
-    figures: tuple[KeyFigure, ...]
-
-
 def headline(result: BenchResult | ValidateResult) -> Headline:
     """What stands on top of the report of a result."""
-    return _compared(result) if isinstance(result, BenchResult) else _judged(result)
+    return compared(result) if isinstance(result, BenchResult) else _judged(result)
 
 
 def allowed_drop(result: ValidateResult) -> float | None:
@@ -87,8 +63,12 @@ def allowed_drop(result: ValidateResult) -> float | None:
         return None
 
 
-def gate_values(gate: Gate, unit: str = "relative") -> tuple[str, str]:
-    """(limit, measured) of a gate, each with its unit."""
+def gate_values(gate: Gate, result: ValidateResult) -> tuple[str, str]:
+    """(limit, measured) of a gate, each with its unit.
+
+    Of what has an interval with the end that is judged: the bad one, of a miss the good one.
+    """
+    unit = "relative" if result.accuracy is None else result.accuracy.drop_unit
 
     def said(value: float | None) -> str:
         if value is None:
@@ -97,11 +77,45 @@ def gate_values(gate: Gate, unit: str = "relative") -> tuple[str, str]:
             return words.hundredths(value, unit)
         if gate.name == TOLERANCE_GATE:
             return words.digits(value)
-        if gate.name in ("not_slower", "min_speedup"):
+        if gate.name in _SPEED_GATES:
             return words.times(value)
         return f"{words.digits(value)} {'ms' if gate.name.endswith('_ms') else 'MB'}"
 
-    return said(gate.limit), said(gate.value)
+    measured = said(gate.value)
+    ends = _ends(gate, result)
+    if ends is None or gate.value is None:
+        return said(gate.limit), measured
+    # Of a speed little is bad, of all else much; that a bundle is not slower takes a good end only.
+    upper = (gate.name == "min_speedup") == (gate.passed is False) or gate.name == "not_slower"
+    end = ends.high if upper else ends.low
+    if not math.isfinite(end):
+        measured += f", {words.OPEN_END}"
+    elif said(end) != measured:
+        measured += f", {'at most' if upper else 'at least'} {said(end)}"
+    return said(gate.limit), measured
+
+
+_SPEED_GATES = ("not_slower", "min_speedup")
+
+
+def _ends(gate: Gate, result: ValidateResult) -> Interval | None:
+    """The interval of what a gate limits; None of what has none."""
+    accuracy, latency = result.accuracy, result.latency
+    if gate.name == DROP_GATE and accuracy is not None:
+        return Interval(accuracy.drop, accuracy.drop_lower_95, accuracy.drop_upper_95)
+    if latency is None:
+        return None
+    if gate.name in _SPEED_GATES:
+        return latency.speedup
+    low, high = latency.candidate_low_ms, latency.candidate_high_ms
+    if gate.name == "max_latency_ms" and low is not None and high is not None:
+        return Interval(latency.candidate_ms, low, high)
+    return None
+
+
+def on_time(gate: Gate) -> bool:
+    """Whether a gate limits what a noisy machine leaves open."""
+    return gate.name in _SPEED_GATES or gate.name == "max_latency_ms"
 
 
 def _judged(result: ValidateResult) -> Headline:
@@ -110,7 +124,7 @@ def _judged(result: ValidateResult) -> Headline:
     accuracy, latency = result.accuracy, result.latency
     parts = [] if accuracy is None else [_about_accuracy(accuracy)]
     if latency is not None:
-        parts.append(_about_speed(latency))
+        parts.append(_about_speed(latency, noisy=_is_noisy(result)))
     ratio = result.size.ratio
     if math.isfinite(ratio):
         parts.append(
@@ -120,7 +134,7 @@ def _judged(result: ValidateResult) -> Headline:
         )
     parts = parts or ["was judged"]
     against = str(result.reference.get("id") or "the original")
-    where = [] if accuracy is None else [words.counted(accuracy.samples, "sample")]
+    where = [] if accuracy is None else [_samples(accuracy, result)]
     where.append(words.processor(result.device.get("cpu")))
     against += f" {words.original(result.reference)}"
     sentence = f"{name} {words.listed(parts)}, against {against}; {', '.join(where)}."
@@ -142,13 +156,25 @@ def _about_accuracy(accuracy: Accuracy) -> str:
     return f"{verb} {words.hundredths(abs(accuracy.drop), unit)} of {accuracy.metric} ({bounds})"
 
 
-def _about_speed(latency: Latency) -> str:
+def _samples(accuracy: Accuracy, result: ValidateResult) -> str:
+    """`1,500 samples of movies.csv`."""
+    name = result.data.get("name")
+    return words.counted(accuracy.samples, "sample") + (f" of {name}" if name else "")
+
+
+def _is_noisy(result: ValidateResult) -> bool:
+    return result.timing is not None and noisy(result.timing.noise)
+
+
+def _about_speed(latency: Latency, *, noisy: bool) -> str:
     speed = latency.speedup
-    if speed.low > 1:
-        return f"is {words.times(speed.value)} as fast ({words.interval(speed)})"
-    if speed.high < 1:
-        return f"is slower, {words.times(speed.value)} as fast ({words.interval(speed)})"
-    return f"is about as fast ({words.interval(speed)}, not resolved)"
+    value, bounds = words.times(speed.value), words.bracketed(speed, noisy=noisy)
+    told = words.comparison(words.resolved(speed), noisy=noisy)
+    if told == "faster":
+        return f"is {value} as fast ({bounds})"
+    if told == "slower":
+        return f"is slower, {value} as fast ({bounds})"
+    return f"was measured at {value} the speed ({bounds})"
 
 
 def _reasons(result: ValidateResult) -> tuple[str, ...]:
@@ -166,15 +192,25 @@ def _reasons(result: ValidateResult) -> tuple[str, ...]:
     for gate in result.gates:
         if gate.passed is True:
             continue
-        said, value = gate_values(gate, unit)
+        said, value = gate_values(gate, result)
         word = "missed" if gate.passed is False else "not decided"
         found.append(f"{gate.name} was {word}: limit {said}, measured {value}.")
     if accuracy is not None and accuracy.samples_needed and result.verdict == "inconclusive":
         found.append(f"About {accuracy.samples_needed:,} samples would settle the accuracy.")
-    if result.timing is not None and result.timing.noise.verdict == "noisy":
-        found.append("The machine was noisy while it was timed.")
+    elif _beyond_samples(result):
+        found.append("No number of samples would settle the accuracy within this budget.")
+    if result.timing is not None and noisy(result.timing.noise):
+        causes = words.disturbed(result.timing.noise)
+        found.append(f"The machine was noisy while it was timed{causes}: no speed is decided.")
     found += [note for note in result.notes if note.startswith(NOT_RUN)]
     return tuple(found)
+
+
+def _beyond_samples(result: ValidateResult) -> bool:
+    """Whether the drop was left open, and not for want of samples: it lies on the budget."""
+    accuracy = result.accuracy
+    left_open = any(gate.name == DROP_GATE and gate.passed is None for gate in result.gates)
+    return left_open and accuracy is not None and math.isfinite(accuracy.drop_upper_95)
 
 
 def _figures(result: ValidateResult) -> tuple[KeyFigure, ...]:
@@ -191,17 +227,7 @@ def _figures(result: ValidateResult) -> tuple[KeyFigure, ...]:
             )
         )
     if latency is not None:
-        tone: Tone = "good" if latency.speedup.low > 1 else "plain"
-        found.append(
-            KeyFigure(
-                "Speed",
-                words.times(latency.speedup.value),
-                f"{words.milliseconds(latency.reference_ms)} →"
-                f" {words.milliseconds(latency.candidate_ms)},"
-                f" {words.interval(latency.speedup)}",
-                "bad" if latency.speedup.high < 1 else tone,
-            )
-        )
+        found.append(_speed(latency, noisy=_is_noisy(result)))
     found.append(
         KeyFigure(
             "Size",
@@ -214,6 +240,19 @@ def _figures(result: ValidateResult) -> tuple[KeyFigure, ...]:
     if memory is not None:
         found.append(memory)
     return tuple(found)
+
+
+def _speed(latency: Latency, *, noisy: bool) -> KeyFigure:
+    told = words.comparison(words.resolved(latency.speedup), noisy=noisy)
+    tones: Mapping[str, Tone] = {"faster": "good", "slower": "bad"}
+    doubt = "" if told in tones else f", {told}"
+    return KeyFigure(
+        "Speed",
+        words.times(latency.speedup.value),
+        f"{words.milliseconds(latency.reference_ms)} → {words.milliseconds(latency.candidate_ms)},"
+        f" {words.interval(latency.speedup)}{doubt}",
+        tones.get(told, "plain"),
+    )
 
 
 def _at_most(accuracy: Accuracy) -> str:
@@ -240,79 +279,3 @@ def _memory(timing: BenchResult | None) -> KeyFigure | None:
     if first is not own and first.peak_rss_bytes is not None:
         beside = f"peak; {words.size(first.peak_rss_bytes)} in {first.name}"
     return KeyFigure("Memory", words.size(own.peak_rss_bytes), beside)
-
-
-def _compared(result: BenchResult) -> Headline:
-    timed = [row for row in result.contenders if row.p50_ms is not None]
-    failed = [row for row in result.contenders if row.error is not None]
-    reasons = [f"{row.name} at {words.of(row)}: {row.error}" for row in failed]
-    noisy = result.noise.verdict == "noisy"
-    if noisy:
-        reasons.append(f"The machine was noisy: {'; '.join(result.noise.causes) or 'unknown why'}.")
-    where = words.processor(result.device.get("cpu"))
-    groups = workloads(timed)
-    best = {key: min(rows, key=_typical) for key, rows in groups.items()}
-    winners = {row.name for row in best.values()}
-    figures = tuple(_winner(result.ratios, row, noisy=noisy) for row in list(best.values())[:4])
-    if not timed:
-        return Headline("Nothing measured", "bad", "Comparison", f"On {where}.", tuple(reasons), ())
-    several = len({row.name for row in timed}) > 1
-    if not several:
-        row = timed[0]
-        sentence = f"{row.name} takes {words.milliseconds(row.p50_ms)} at {words.of(row)}"
-        title = row.name
-    else:
-        facts = [_against(result.ratios, row) for row in best.values()]
-        title = next(iter(winners)) if len(winners) == 1 else "Comparison"
-        who = title if len(winners) == 1 else "The fastest differs by workload:"
-        many = len(winners) > 1
-        told = [f"{row.name} {fact}" if many else fact
-                for row, fact in zip(best.values(), facts, strict=True)]  # fmt: skip
-        verb = "" if many else "is the quickest: "
-        sentence = f"{who} {verb}{words.listed(told)}"
-    sentence += f"; {where}, {'a noisy' if noisy else 'a quiet'} machine."
-    word: tuple[str, Tone] = ("Noisy", "open") if noisy else ("Measured", "good")
-    if failed:
-        word = ("Incomplete", "bad")
-    return Headline(word[0], word[1], title, sentence, tuple(reasons), figures)
-
-
-def workloads(rows: list[Contender]) -> dict[str, list[Contender]]:
-    """The rows by workload, in their order."""
-    groups: dict[str, list[Contender]] = {}
-    for row in rows:
-        groups.setdefault(words.of(row), []).append(row)
-    return groups
-
-
-def _typical(row: Contender) -> float:
-    return float("inf") if row.p50_ms is None else row.p50_ms
-
-
-def _ratio_to(ratios: tuple[Ratio, ...], row: Contender) -> Ratio | None:
-    """The ratio of a row to what stands first at its workload, which is the reference if any."""
-    at = [one for one in ratios if words.of(one) == words.of(row)]
-    return next((one for one in at if one.b == row.name), None)
-
-
-def _against(ratios: tuple[Ratio, ...], row: Contender) -> str:
-    ratio = _ratio_to(ratios, row)
-    if ratio is None:
-        return f"{words.milliseconds(row.p50_ms)} at {words.of(row)}"
-    unsure = "" if ratio.verdict != "not resolved" else ", not resolved"
-    return (
-        f"{words.times(ratio.value)} as fast as {ratio.a} at {words.of(row)}"
-        f" ({words.interval(ratio)}{unsure})"
-    )
-
-
-def _winner(ratios: tuple[Ratio, ...], row: Contender, *, noisy: bool) -> KeyFigure:
-    ratio = _ratio_to(ratios, row)
-    label = f"Quickest at {words.of(row)}"
-    if ratio is None:
-        return KeyFigure(label, words.milliseconds(row.p50_ms), row.name)
-    tone: Tone = "good" if ratio.verdict == "faster" and not noisy else "plain"
-    detail = (
-        f"{row.name}: {words.times(ratio.value)} as fast as {ratio.a} ({words.interval(ratio)})"
-    )
-    return KeyFigure(label, words.milliseconds(row.p50_ms), detail, tone)

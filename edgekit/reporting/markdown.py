@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 
 from edgekit.core.measurements import BenchResult, ValidateResult, WorstSample
 from edgekit.reporting import tables, words
+from edgekit.reporting.deciding import noisy
 from edgekit.reporting.headline import headline
-from edgekit.reporting.reading import read_result
+from edgekit.reporting.reading import all_notes, read_result
 from edgekit.reporting.tables import Table
 
 _SIGNS = {"good": "✅", "bad": "❌", "open": "⚠️", "plain": ""}
@@ -32,10 +33,14 @@ def render_markdown(result: Mapping[str, object]) -> str:
         rows = tuple((one.label, one.value, one.detail) for one in head.figures)
         lines += ["", *_rows(("", "", ""), rows)]
     for table in _tables(read):
-        lines += ["", *_folded(table.title, _rows(table.header or ("", ""), table.rows))]
-    if isinstance(read, ValidateResult) and read.worst:
-        lines += ["", *_folded("Samples that differ most", _worst(read.worst[:_WORST]))]
-    notes = tuple(dict.fromkeys((*_bench_notes(read), *read.notes)))
+        told = [line for foot in table.foot for line in ("", plain(foot))]
+        lines += ["", *_folded(table.title, [*_rows(table.header or ("", ""), table.rows), *told])]
+    if isinstance(read, ValidateResult):
+        same = tables.undisturbed(read)
+        lines += [] if same is None else ["", plain(same)]
+        if read.worst:
+            lines += ["", *_folded("Samples that differ most", _worst(read.worst[:_WORST]))]
+    notes = all_notes(read)
     if notes:
         lines += ["", *(f"- {plain(note)}" for note in notes)]
     if read.command:
@@ -49,25 +54,14 @@ def plain(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
-def _bench_notes(result: BenchResult | ValidateResult) -> tuple[str, ...]:
-    if isinstance(result, ValidateResult) and result.timing is not None:
-        return result.timing.notes
-    return ()
-
-
 def _tables(result: BenchResult | ValidateResult) -> list[Table]:
     timing = result if isinstance(result, BenchResult) else result.timing
     found: list[Table] = []
     if isinstance(result, ValidateResult):
         found += [*tables.gates(result), *tables.numerics(result.numerics)]
     if timing is not None:
-        rows = tuple(
-            (one.b, one.a, words.of(one), words.times(one.value), words.interval(one), one.verdict)
-            for one in timing.ratios
-        )
-        header = ("compared", "against", "workload", "ratio", "95 % interval", "verdict")
-        found += [Table("Ratios", header, rows)] if rows else []
-        found += [*tables.contenders(timing), *tables.probes(timing.probes),
+        found += [*tables.ratios(timing), *tables.contenders(timing),
+                  *tables.probes(timing.probes, noisy=noisy(timing.noise)),
                   *tables.attached(timing.attached), *tables.noise(timing.noise)]  # fmt: skip
     return [*found, *tables.device(result.device), *tables.versions(result.versions)]
 

@@ -9,10 +9,11 @@ from importlib import resources
 from edgekit.core.lazy import require, require_installed
 from edgekit.core.measurements import BenchResult, ValidateResult, WorstSample
 from edgekit.core.version import __version__
-from edgekit.reporting import quality_charts, speed_charts, tables, words
+from edgekit.reporting import quality_charts, speed_charts, tables, trade_charts, words
+from edgekit.reporting.deciding import noisy
 from edgekit.reporting.drawing import Chart
 from edgekit.reporting.headline import allowed_drop, headline
-from edgekit.reporting.reading import read_result
+from edgekit.reporting.reading import all_notes, read_result
 from edgekit.reporting.tables import Table
 
 _TEMPLATE = "page.html.jinja"
@@ -29,6 +30,8 @@ class Section:
     tables: Sequence[Table] = ()
     cards: Sequence[Table] = ()
     samples: Sequence[WorstSample] = ()
+    #: What is to be known before the samples are looked at, or instead of them.
+    remark: str | None = None
     lines: Sequence[str] = ()
     #: In a wide window it takes half, and leaves the other half to a neighbour of its kind.
     half: bool = False
@@ -38,7 +41,7 @@ class Section:
     @property
     def filled(self) -> bool:
         """Whether there is anything to show."""
-        return any((self.charts, self.tables, self.cards, self.samples, self.lines))
+        return any((self.charts, self.tables, self.cards, self.samples, self.remark, self.lines))
 
 
 def render_html(result: Mapping[str, object]) -> str:
@@ -81,7 +84,7 @@ def sections(result: BenchResult | ValidateResult) -> list[Section]:
             *tables.versions(result.versions),
         ]
         machine = Section("machine", _MACHINE, cards=cards)
-        return [*_speed(result, []), *_notes(result.notes), machine]
+        return [*_speed(result, []), *_notes(all_notes(result)), machine]
     accuracy = result.accuracy
     where = words.original(result.reference)
     found = [
@@ -95,18 +98,27 @@ def sections(result: BenchResult | ValidateResult) -> list[Section]:
             beside=accuracy is not None,
         )
     ]
-    points = quality_charts.judged_points(result)
     metric = None if accuracy is None else accuracy.metric
-    trade = quality_charts.trade_off(points, metric, "the bundle beside the original")
+    trade = trade_charts.trade_off(
+        trade_charts.judged_points(result),
+        metric,
+        "the bundle beside the original",
+        speeds=trade_charts.judged_speeds(result),
+    )
     if result.timing is None:
         found.append(Section("trade-off", "Speed and quality", [] if trade is None else [trade]))
     else:
         found += _speed(result.timing, [] if trade is None else [trade])
     layers = quality_charts.layers(result.layers)
     found += [
-        Section("worst", "Samples that differ most", samples=result.worst),
+        Section(
+            "worst",
+            "Samples that differ most",
+            samples=result.worst,
+            remark=tables.undisturbed(result),
+        ),
         Section("layers", "Layers", [] if layers is None else [layers]),
-        *_notes((*result.notes, *(result.timing.notes if result.timing else ()))),
+        *_notes(all_notes(result)),
     ]
     timing = result.timing
     cards = [
@@ -123,15 +135,20 @@ def _speed(result: BenchResult, trade: Sequence[Chart]) -> list[Section]:
     """The sections that a comparison fills; `trade` is a validation's own picture."""
     series = speed_charts.series_of(result.contenders)
     offline = result.protocol.get("scenario") == "offline"
+    counts = words.time_of(result.protocol)
+    disturbed = noisy(result.noise)
     latency = [
-        *speed_charts.distributions(result.contenders, series),
-        *speed_charts.ratios(result.ratios, offline=offline),
+        *speed_charts.distributions(result.contenders, series, counts=counts),
+        *speed_charts.ratios(result.ratios, offline=offline, noisy=disturbed),
     ]
     trades = list(trade)
     if not trades and result.contenders:
         last = words.of(result.contenders[-1])
-        points = quality_charts.timed_points(result, last, series)
-        trades = _present(quality_charts.trade_off(points, None, f"at {last}"))
+        points = trade_charts.timed_points(result, last, series)
+        speeds = trade_charts.timed_speeds(result, last)
+        trades = _present(
+            trade_charts.trade_off(points, None, f"at {last}", speeds=speeds, counts=counts)
+        )
     stages = [
         *_present(speed_charts.start_up(result.contenders, series)),
         *_present(speed_charts.parts(result.contenders)),
@@ -142,7 +159,7 @@ def _speed(result: BenchResult, trade: Sequence[Chart]) -> list[Section]:
         Section("trade-off", "Speed, quality and size", trades),
         Section("stages", "Stages", stages),
         Section("memory", "Memory", memory),
-        Section("probes", "Options tried", tables=tables.probes(result.probes)),
+        Section("probes", "Options tried", tables=tables.probes(result.probes, noisy=disturbed)),
         Section("attached", "Measured elsewhere", tables=tables.attached(result.attached)),
     ]
 
@@ -155,7 +172,7 @@ def _paired(shown: list[Section]) -> list[Section]:
 
 
 def _notes(notes: Sequence[str]) -> list[Section]:
-    return [Section("notes", "Notes", lines=tuple(dict.fromkeys(notes)))]
+    return [Section("notes", "Notes", lines=tuple(notes))]
 
 
 def _present(chart: Chart | None) -> list[Chart]:

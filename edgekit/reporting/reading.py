@@ -18,6 +18,7 @@ from edgekit.core.measurements import (
 )
 from edgekit.core.reading import read_record
 from edgekit.reporting import words
+from edgekit.reporting.deciding import noisy
 
 Result = BenchResult | ValidateResult
 T = TypeVar("T")
@@ -57,6 +58,23 @@ def read_result(data: Mapping[str, object]) -> Result:
     )
 
 
+def all_notes(result: Result) -> tuple[str, ...]:
+    """The notes of a result and of its timing, each once.
+
+    Of a ratio whose turns are not kept, as a bundle's evidence holds it, also what it compares.
+    """
+    if isinstance(result, BenchResult):
+        return tuple(dict.fromkeys(result.notes))
+    timing = result.timing
+    bare = result.latency is not None and (timing is None or not timing.ratios)
+    found = (
+        *result.notes,
+        *(() if timing is None else timing.notes),
+        *((words.turn_by_turn(),) if bare else ()),
+    )
+    return tuple(dict.fromkeys(found))
+
+
 def _of_build(data: Mapping[str, object]) -> ValidateResult:
     found = data["validation"]
     if not isinstance(found, Mapping):
@@ -87,7 +105,7 @@ def _of_quantization(data: Mapping[str, object]) -> ValidateResult:
         f"The verdict of edgekit quantize on {result.method}, {result.bits} bits, for"
         f" {result.engine} on {result.target}: on rows that no choice has seen, where there is an"
         " accuracy. The size is compared with the input's.",
-        *_speed_note(result.latency, result.workload),
+        *_speed_note(result.latency, result.workload, noisy=noisy(result.noise)),
         *result.notes,
     ]
     # Where none was left, `run_on` tells of none.
@@ -112,13 +130,16 @@ def _of_quantization(data: Mapping[str, object]) -> ValidateResult:
     )
 
 
-def _speed_note(latency: Latency | None, workload: Mapping[str, object]) -> list[str]:
+def _speed_note(
+    latency: Latency | None, workload: Mapping[str, object], *, noisy: bool = False
+) -> list[str]:
     if latency is None:
         return []
     at = words.ran_at(workload.get("batch"), workload.get("length"), workload.get("threads"))
     return [
         f"Its speed{f' at {at}' if at else ''} is {words.times(latency.speedup.value)} its input's"
-        f" ({words.interval(latency.speedup)}): {words.milliseconds(latency.reference_ms)} →"
+        f" ({words.bracketed(latency.speedup, noisy=noisy)}):"
+        f" {words.milliseconds(latency.reference_ms)} →"
         f" {words.milliseconds(latency.candidate_ms)}."
     ]
 
@@ -260,9 +281,16 @@ def evidence_result(bundle: Bundle) -> ValidateResult:
             "timing": timing if noise else None,
             "bundle": _bundle(bundle),
             "reference": _reference(bundle),
+            "data": _data(basis),
             "notes": notes,
         },
     )
+
+
+def _data(basis: object) -> dict[str, object]:
+    """The name of the DATA that evidence rests on; nothing where it rests on none."""
+    name = basis.get("data") if isinstance(basis, Mapping) else None
+    return {"name": name} if isinstance(name, str) else {}
 
 
 def stood_in(basis: Mapping[str, object]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from edgekit.core.measurements import Contender, Ratio
 from edgekit.reporting import words
+from edgekit.reporting.comparing import workloads
 from edgekit.reporting.drawing import (
     BAD,
     BAND,
@@ -25,8 +26,8 @@ from edgekit.reporting.drawing import (
     key,
     ratio_ticks,
     svg,
+    time_label,
 )
-from edgekit.reporting.headline import workloads
 
 # More rows than this make a picture longer than anybody reads; the table has them all.
 _MOST = 24
@@ -40,16 +41,23 @@ def series_of(rows: Sequence[Contender]) -> Series:
     return {name: number for number, name in enumerate(dict.fromkeys(row.name for row in rows))}
 
 
-def distributions(rows: Sequence[Contender], series: Series) -> list[Chart]:
-    """For each workload the share of predictions that took at most so long."""
+def distributions(
+    rows: Sequence[Contender], series: Series, *, counts: str = "time of one prediction"
+) -> list[Chart]:
+    """For each workload the share of predictions that took at most so long.
+
+    `counts` says what a latency is made of.
+    """
     groups = workloads([row for row in rows if row.ecdf is not None and row.ecdf.ms])
     return [
-        _distribution(f"latency-{number}", workload, group, series)
+        _distribution(f"latency-{number}", workload, group, series, counts)
         for number, (workload, group) in enumerate(groups.items(), start=1)
     ]
 
 
-def _distribution(name: str, workload: str, rows: Sequence[Contender], series: Series) -> Chart:
+def _distribution(
+    name: str, workload: str, rows: Sequence[Contender], series: Series, counts: str
+) -> Chart:
     drawn, (axes,) = figure(3.4)
     low, high = float("inf"), 0.0
     for row in rows:
@@ -71,7 +79,7 @@ def _distribution(name: str, workload: str, rows: Sequence[Contender], series: S
     axes.set_ylim(0, 101)
     axes.set_yticks([0, 25, 50, 75, 100], ["0 %", "25 %", "50 %", "75 %", "100 %"])
     axes.grid(True, axis="y", color=GRID, linewidth=0.8)
-    axes.set_xlabel("time of one prediction (logarithmic)")
+    time_label(axes, counts)
     medians = ", ".join(f"{row.name} {words.milliseconds(row.p50_ms)}" for row in rows)
     caption = (
         f"Share of predictions that took at most so long; further left is faster, steeper is"
@@ -97,6 +105,7 @@ def _distribution(name: str, workload: str, rows: Sequence[Contender], series: S
             for row in rows
         ),
         legend=tuple(key(row.name, series[row.name]) for row in rows),
+        foot=words.about_times(rows),
     )
 
 
@@ -107,34 +116,40 @@ def bounds(row: Contender) -> str:
     return f"{words.digits(row.p50_low_ms)} to {words.milliseconds(row.p50_high_ms)}"
 
 
-def ratios(found: Sequence[Ratio], *, offline: bool) -> list[Chart]:
-    """For each workload every ratio with its interval, on an axis where 1 is as fast."""
+def ratios(found: Sequence[Ratio], *, offline: bool, noisy: bool) -> list[Chart]:
+    """For each workload every ratio with its interval, on an axis where 1 is as fast.
+
+    In a `noisy` run none is faster or slower, whatever its interval.
+    """
     groups: dict[str, list[Ratio]] = {}
     for row in found:
         groups.setdefault(words.of(row), []).append(row)
     return [
-        _ratios(f"ratios-{number}", workload, group, offline=offline)
+        _ratios(f"ratios-{number}", workload, group, offline=offline, noisy=noisy)
         for number, (workload, group) in enumerate(groups.items(), start=1)
     ]
 
 
-def _ratios(name: str, workload: str, found: Sequence[Ratio], *, offline: bool) -> Chart:
+def _ratios(
+    name: str, workload: str, found: Sequence[Ratio], *, offline: bool, noisy: bool
+) -> Chart:
     shown = found[:_MOST]
     drawn, (axes,) = figure(0.75 + 0.5 * len(shown))
     ends = [end for row in shown for end in (row.low, row.value, row.high) if _near(end)]
     low, high = min([1.0, *ends]) / 1.12, max([1.0, *ends]) * 1.12
     ratio_ticks(axes, low, high, "×")
     axes.axvline(1.0, color=INK, linewidth=1)
-    tones = {"faster": GOOD, "slower": BAD, "not resolved": MUTED}
-    marks = {"faster": ">", "slower": "<", "not resolved": "o"}
-    for place, row in enumerate(shown):
+    tones = {"faster": GOOD, "slower": BAD}
+    marks = {"faster": ">", "slower": "<"}
+    verdicts = [words.comparison(row.verdict, noisy=noisy) for row in found]
+    for place, (row, verdict) in enumerate(zip(shown, verdicts, strict=False)):
         height = -float(place)
-        tone = tones[row.verdict]
+        tone = tones.get(verdict, MUTED)
         # An end without a bound runs to the edge of the picture.
         bar = [row.low if _near(row.low) else low, row.high if _near(row.high) else high]
         axes.plot(bar, [height, height], color=tone, linewidth=3, solid_capstyle="butt")
         if _near(row.value):
-            axes.plot(row.value, height, marks[row.verdict], color=tone, markersize=8)
+            axes.plot(row.value, height, marks.get(verdict, "o"), color=tone, markersize=8)
         value = f"{words.times(row.value)} ({_range(row)})"
         heading(axes, height + 0.19, f"{row.b} vs {row.a}", value)
     label = "slower  ←  1× = as fast  →  faster"
@@ -143,9 +158,13 @@ def _ratios(name: str, workload: str, found: Sequence[Ratio], *, offline: bool) 
     more = f" The table has {len(found) - len(shown)} more." if len(found) > len(shown) else ""
     caption = (
         f"How many times the {what} of the second the first one has, with 95 % intervals."
-        f" An interval that touches 1× is not resolved.{more}"
+        f" {_doubt(verdicts)}"
+        f" {words.turn_by_turn(offline=offline)}{more}"
     )
-    told = "; ".join(f"{row.b} {words.times(row.value)} {row.a}, {row.verdict}" for row in shown)
+    told = "; ".join(
+        f"{row.b} {words.times(row.value)} {row.a}, {verdict}"
+        for row, verdict in zip(shown, verdicts, strict=False)
+    )
     header = ("compared", "against", "ratio", "95 % interval", "verdict", "least resolvable")
     return Chart(
         name=name,
@@ -159,12 +178,18 @@ def _ratios(name: str, workload: str, found: Sequence[Ratio], *, offline: bool) 
                 row.a,
                 words.times(row.value),
                 words.interval(row),
-                row.verdict,
+                verdict,
                 words.times(row.resolvable),
             )
-            for row in found
+            for row, verdict in zip(found, verdicts, strict=True)
         ),
     )
+
+
+def _doubt(verdicts: Sequence[str]) -> str:
+    if words.UNDECIDED in verdicts:
+        return "The machine was noisy: none of them is decided."
+    return "An interval that touches 1× is not resolved."
 
 
 def _near(ratio: float) -> bool:

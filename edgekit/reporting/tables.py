@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,22 +10,25 @@ from edgekit.core.measurements import (
     Attached,
     BenchResult,
     Contender,
+    Gate,
     Noise,
     Numerics,
     Probe,
     ValidateResult,
 )
 from edgekit.reporting import words
-from edgekit.reporting.headline import gate_values
+from edgekit.reporting.deciding import noisy as is_noisy
+from edgekit.reporting.headline import gate_values, on_time
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table with its heading; a card is one of two columns."""
+    """A table with its heading, and what stands under it; a card is one of two columns."""
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    foot: tuple[str, ...] = ()
 
 
 _SAID = {True: "ok", False: "missed", None: "not decided"}
@@ -32,9 +36,35 @@ _SAID = {True: "ok", False: "missed", None: "not decided"}
 
 def gates(result: ValidateResult) -> list[Table]:
     """Every limit and whether it holds."""
-    unit = "relative" if result.accuracy is None else result.accuracy.drop_unit
-    rows = tuple((gate.name, *gate_values(gate, unit), _SAID[gate.passed]) for gate in result.gates)
-    return [Table("Limits", ("limit", "allowed", "measured", ""), rows)] if rows else []
+    noisy = result.timing is not None and is_noisy(result.timing.noise)
+    rows = tuple(
+        (gate.name, *gate_values(gate, result), said(gate, noisy=noisy)) for gate in result.gates
+    )
+    return [Table("Limits", ("limit", "allowed", "measured", "verdict"), rows)] if rows else []
+
+
+def said(gate: Gate, *, noisy: bool) -> str:
+    """Whether a limit holds, and that noise is why nobody knows."""
+    left_open = gate.passed is None and noisy and on_time(gate)
+    return words.UNDECIDED if left_open else _SAID[gate.passed]
+
+
+def undisturbed(result: ValidateResult) -> str | None:
+    """That no sample differs, or none in its decision; None where one does, or nobody knows."""
+    accuracy = result.accuracy
+    if accuracy is None or "judged" not in result.data:
+        return None
+    count = words.counted(accuracy.samples, "sample")
+    if not result.worst:
+        return f"No sample differs: the outputs for all of the {count} are the original's."
+    decides = any(row.argmax_agreement is not None for row in result.numerics.values())
+    if not decides or any(one.changed for one in result.worst):
+        return None
+    most = max((one.distance for one in result.worst), default=math.nan)
+    return (
+        f"No sample is decided otherwise: on the {count} the outputs differ by"
+        f" {words.general(most, '.2g')} at most."
+    )
 
 
 def numerics(found: Mapping[str, Numerics]) -> list[Table]:
@@ -87,7 +117,20 @@ def contenders(result: BenchResult) -> list[Table]:
         )
         for row in rows
     )
-    return [Table("All contenders", header, table)]
+    return [Table("All contenders", header, table, words.about_times(rows))]
+
+
+def ratios(result: BenchResult) -> list[Table]:
+    """Every ratio with its interval, and what it comes to."""
+    noisy = is_noisy(result.noise)
+    rows = tuple(
+        (one.b, one.a, words.of(one), words.times(one.value), words.interval(one),
+         words.comparison(one.verdict, noisy=noisy))
+        for one in result.ratios
+    )  # fmt: skip
+    header = ("compared", "against", "workload", "ratio", "95 % interval", "verdict")
+    offline = result.protocol.get("scenario") == "offline"
+    return [Table("Ratios", header, rows, (words.turn_by_turn(offline=offline),))] if rows else []
 
 
 def _how(row: Contender) -> str:
@@ -98,11 +141,12 @@ def _how(row: Contender) -> str:
     return named or ", ".join(filter(None, [row.engine, row.settings]))
 
 
-def probes(found: Sequence[Probe]) -> list[Table]:
+def probes(found: Sequence[Probe], *, noisy: bool) -> list[Table]:
     """Options of the runtime and what they gain."""
     rows = tuple(
         (one.contender, one.option, words.workload(one.batch, one.length),
-         words.times(one.gain.value), words.interval(one.gain), one.verdict)
+         words.times(one.gain.value), words.interval(one.gain),
+         words.comparison(one.verdict, noisy=noisy))
         for one in found
     )  # fmt: skip
     header = ("contender", "option", "workload", "gain", "95 % interval", "verdict")
@@ -170,7 +214,9 @@ def device(card: Mapping[str, object]) -> list[Table]:
 def protocol(card: Mapping[str, object]) -> list[Table]:
     """How the measuring was done."""
     rows = [(_label(key), plain(value)) for key, value in card.items() if value is not None]
-    return [Table("Protocol", (), tuple(rows))] if rows else []
+    part = words.timed_part(card)
+    foot = () if part is None else (part,)
+    return [Table("Protocol", (), tuple(rows), foot)] if rows else []
 
 
 def versions(found: Mapping[str, str]) -> list[Table]:
@@ -182,7 +228,9 @@ def judged(result: ValidateResult) -> list[Table]:
     """What was judged, and against what."""
     return [
         Table(title, (), rows)
-        for title, card in (("Bundle", result.bundle), ("Reference", result.reference))
+        for title, card in (
+            ("Data", result.data), ("Bundle", result.bundle), ("Reference", result.reference)
+        )
         if (rows := tuple((_label(key), plain(value)) for key, value in card.items()
                           if value is not None))
     ]  # fmt: skip

@@ -6,12 +6,22 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from edgekit.core.measurements import Accuracy, Contender, Interval, Noise, Ratio
+from edgekit.core.measurements import (
+    LEAST_SAMPLES,
+    Accuracy,
+    Comparison,
+    Contender,
+    Interval,
+    Noise,
+    Ratio,
+)
 
 #: What stands for a value that was not measured.
 NONE = "–"
 #: What stands for the end of an interval that has none.
 OPEN_END = "no bound"
+#: What a run on a noisy machine says of a speed, whatever its interval.
+UNDECIDED = "not decided (noisy machine)"
 # Keeps a number and its unit on one line.
 _JOIN = "\N{NO-BREAK SPACE}"
 
@@ -51,6 +61,29 @@ def interval(value: Interval | Ratio) -> str:
     return _between(
         *(times(end) if math.isfinite(end) else None for end in (value.low, value.high))
     )
+
+
+def comparison(verdict: Comparison, *, noisy: bool) -> str:
+    """The verdict on a speed as it is told: what a noisy run resolved, it has not decided."""
+    return UNDECIDED if noisy and verdict != "not resolved" else verdict
+
+
+def resolved(speed: Interval | Ratio) -> Comparison:
+    """What an interval says of a speed: above 1 it is faster."""
+    return "faster" if speed.low > 1 else "slower" if speed.high < 1 else "not resolved"
+
+
+def bracketed(speed: Interval | Ratio, *, noisy: bool) -> str:
+    """The interval of a speed, with what keeps it from being a fact, for the inside of brackets."""
+    told = comparison(resolved(speed), noisy=noisy)
+    why = {"not resolved": ", not resolved", UNDECIDED: ", not decided: noisy machine"}
+    return f"{interval(speed)}{why.get(told, '')}"
+
+
+def turn_by_turn(*, offline: bool = False) -> str:
+    """Why a ratio is not the quotient of the figures that stand beside it."""
+    of = "throughputs" if offline else "medians"
+    return f"A ratio compares turn with turn: it need not be the quotient of the two {of}."
 
 
 def _between(low: str | None, high: str | None) -> str:
@@ -145,6 +178,84 @@ def noise(found: Noise) -> list[str]:
             f" the machine was {found.verdict}."
         )
     return [known, *(f"  {cause}" for cause in found.causes)]
+
+
+def disturbed(found: Noise) -> str:
+    """What disturbed a noisy machine, for the end of a sentence: `` (…)``, or nothing."""
+    return f" ({'; '.join(found.causes)})" if found.causes else ""
+
+
+def scenario(protocol: Mapping[str, object]) -> str:
+    """How requests came, where it was not one after the other; empty where it was."""
+    name = protocol.get("scenario")
+    qps, pause, streams = (protocol.get(key) for key in ("qps", "interval", "streams"))
+    if name == "server":
+        return "server" + (f", {qps:g} requests/s" if isinstance(qps, (int, float)) else "")
+    if name == "sparse":
+        return "sparse" + (
+            f", a request every {pause:g} s" if isinstance(pause, (int, float)) else ""
+        )
+    if name == "offline":
+        return "offline" + (f", {counted(streams, 'stream')}" if isinstance(streams, int) else "")
+    return ""
+
+
+def time_of(protocol: Mapping[str, object]) -> str:
+    """What a latency of a run counts."""
+    if protocol.get("scenario") == "server":
+        return "waiting + prediction, from the scheduled arrival"
+    return "time of one prediction"
+
+
+def untold_percentiles(rows: Sequence[Contender]) -> str | None:
+    """Why a percentile is a dash, where samples are what it lacks; else None."""
+    lacking = any(
+        row.p50_ms is not None and value is None and row.samples < LEAST_SAMPLES[q]
+        for row in rows
+        for q, value in ((0.9, row.p90_ms), (0.95, row.p95_ms), (0.99, row.p99_ms))
+    )
+    least = ", ".join(f"p{q * 100:g} takes {LEAST_SAMPLES[q]}" for q in (0.9, 0.95, 0.99))
+    return f"{NONE}: too few samples to tell it ({least})." if lacking else None
+
+
+def wide_medians(rows: Sequence[Contender]) -> str | None:
+    """Why the interval of a median reaches beyond the p90 beside it, where one does; else None."""
+    wide = [
+        row
+        for row in rows
+        if row.p50_high_ms is not None and row.p90_ms is not None and row.p50_high_ms > row.p90_ms
+    ]
+    if not wide:
+        return None
+    names = listed(list(dict.fromkeys(row.name for row in wide)))
+    count = min(row.processes for row in wide)
+    return (
+        f"The interval of the median reaches beyond p90 for {names}: fresh processes differed by"
+        f" more than the times within one, and {count} processes cannot bound that. More"
+        " --processes narrow it."
+    )
+
+
+def about_times(rows: Sequence[Contender]) -> tuple[str, ...]:
+    """What a reader of a table of times should know, in sentences."""
+    return tuple(
+        told for told in (untold_percentiles(rows), wide_medians(rows)) if told is not None
+    )
+
+
+def timed_part(protocol: Mapping[str, object]) -> str | None:
+    """How much of its budget a run has timed, where that ended it; else None."""
+    budget, timed = protocol.get("budget_seconds"), protocol.get("measured_seconds")
+    if protocol.get("stopped") != "budget":
+        return None
+    if not isinstance(budget, (int, float)) or not isinstance(timed, (int, float)):
+        return None
+    told = f"Timed {timed:.1f} of {budget:g} s"
+    rounds = protocol.get("rounds")
+    if isinstance(rounds, int):
+        told += f" in {counted(rounds, 'round')}"
+    why = protocol.get("untimed")
+    return f"{told}: {why}." if isinstance(why, str) else f"{told}; start-up comes on top."
 
 
 def of(row: Contender | Ratio) -> str:

@@ -6,7 +6,7 @@ import gc
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +15,10 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.core.measurements import LEAST_SAMPLES
+
 Floats = NDArray[np.float64]
 Answer = TypeVar("Answer")
-
-# Samples below which a percentile is not told: with 99 % confidence the estimate lies on the right
-# side of the true one (MLPerf Inference rules, "early stopping criterion").
-LEAST_SAMPLES: Mapping[float, int] = {0.5: 1, 0.9: 64, 0.95: 130, 0.99: 662, 0.999: 6636}
 
 _WINDOW = 20
 _FLAT = 0.05

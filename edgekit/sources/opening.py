@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.core.errors import ConfigError
+from edgekit.core.errors import ConfigError, EdgekitError
 from edgekit.core.lazy import rare_collections
 from edgekit.core.onnx_file import names_onnx
 from edgekit.sources.inputs import PROCESSOR_FILES, TEXT_AXES, parse_inputs, symbols
@@ -132,14 +132,21 @@ def open_reference(
     `edgekit.sources.imported.open_imported` do.
     """
     if not names_onnx(spec):
-        return open_source(
-            spec,
-            task=task,
-            revision=revision,
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-            inputs=inputs,
-        )
+        try:
+            return open_source(
+                spec,
+                task=task,
+                revision=revision,
+                dtype=dtype,
+                trust_remote_code=trust_remote_code,
+                inputs=inputs,
+            )
+        except EdgekitError as error:
+            # The commands that take a reference have no such option: its task is the bundle's.
+            if error.hint is not None and "--task" in error.hint:
+                of = "" if task is None else f", which is for {task}"
+                error.hint = f"Pass the original that the bundle was made from{of}."
+            raise
     for option, given in (("--revision", revision), ("--dtype", dtype)):
         if given not in (None, "float32"):
             raise ConfigError(
@@ -202,6 +209,6 @@ def _only_custom(task: str | None, spec: str) -> None:
     from edgekit.sources.tasks import canonical_task
 
     raise ConfigError(
-        f"{spec} is a module of your own, and --task {canonical_task(task)} is for checkpoints.",
+        f"{spec} is a module of your own, and the task {canonical_task(task)} is for checkpoints.",
         hint="Leave --task away: such a module takes and gives tensors (task custom).",
     )

@@ -6,6 +6,7 @@ import json
 import logging
 import shlex
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -211,7 +212,15 @@ def example() -> BenchResult:
 @pytest.mark.parametrize("verbose", [False, True])
 def test_tables_fit_a_terminal(verbose: bool) -> None:
     """Of 100 columns, whatever is in them."""
-    text = describe(example(), verbose=verbose)
+    found = example()
+    wide = replace(found.contenders[0], p50_high_ms=900.0)
+    found = replace(
+        found,
+        contenders=(wide, *found.contenders[1:]),
+        notes=(*found.notes, "what a person should know " * 9),
+    )
+    text = describe(found, verbose=verbose)
+    assert "More --processes narrow it" in text.replace("\n", " ")
     assert max(map(len, text.splitlines())) <= 100
     assert ("engine ms" in text) == verbose
 
@@ -226,15 +235,49 @@ def test_what_the_tables_say() -> None:
     assert "pi.json, measured on Cortex-A76 (noisy):" in text
     assert "session.set_denormal_as_zero=0" in text
     assert "A/A: 1.010 (0.980–1.040)" in text
+    assert "need not be the quotient of the two medians" in text
     lines = [line for line in text.splitlines() if line.startswith("openvino")]
     assert all("–" in line for line in lines[:4])
+
+
+def test_a_noisy_run_decides_no_speed() -> None:
+    """Neither of a contender nor of an option, whatever its interval; what helps is said."""
+    found = example()
+    sure = replace(found.ratios[0], value=1.3, low=1.2, verdict="faster")
+    text = describe(replace(found, ratios=(sure,)))
+    assert "1.30×" in text
+    assert text.count("  undecided\n") == 2
+    assert "faster" not in text
+    assert "No speed is decided: quiet the machine" in text
+    quiet = describe(replace(found, ratios=(sure,), noise=replace(found.noise, verdict="quiet")))
+    assert "  faster\n" in quiet
+    assert "undecided" not in quiet
+
+
+def test_what_a_dash_means_is_said() -> None:
+    """Where samples are what it lacks."""
+    quiet = Noise(None, None, None, "quiet", ())
+    few = row("m", 1, 16, samples=40, p90_ms=None)
+    assert "p90 takes 64" in describe(BenchResult({}, {}, {}, (few,), (), quiet))
+    many = row("m", 1, 16, samples=40, p90_ms=None, p50_ms=None, error="it hung")
+    assert "p90 takes 64" not in describe(BenchResult({}, {}, {}, (many,), (), quiet))
+
+
+def test_the_budgets_rest_is_told() -> None:
+    """And nothing where a run knew enough before."""
+    spent = {"stopped": "budget", "budget_seconds": 20.0, "measured_seconds": 19.9, "rounds": 5}
+    quiet = Noise(None, None, None, "quiet", ())
+    text = describe(BenchResult(spent, {}, {}, (row("m", 1, 16),), (), quiet))
+    assert "Timed 19.9 of 20 s in 5 rounds; start-up comes on top." in text
 
 
 def test_a_server_says_what_it_reached() -> None:
     """Of what was offered; a percentile without its samples is a dash."""
     slow = row("slow", 1, 16, offered_qps=50.0, reached_qps=42.4, throughput=None)
     quiet = Noise(None, None, None, "quiet", ())
-    text = describe(BenchResult({}, {}, {}, (slow,), (), quiet))
+    asked = {"scenario": "server", "qps": 50.0}
+    text = describe(BenchResult(asked, {}, {}, (slow,), (), quiet))
+    assert text.startswith("Scenario server, 50 requests/s: latency is waiting + prediction")
     assert "42.4 of 50" in text
     assert "The machine was quiet." in text
 

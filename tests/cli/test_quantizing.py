@@ -184,7 +184,7 @@ def test_result_for_a_person() -> None:
         "q: abababababab",
     ):
         assert line in text.splitlines(), line
-    assert "2.00× (1.90× to 2.10×)" in text
+    assert "2.00× (1.90× to 2.10×, not decided: noisy machine)" in text
     assert "latency at 1\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}128, 2 threads: " in text
     assert "raised to float32" in text
     assert "a drop of 2.00 %" in text

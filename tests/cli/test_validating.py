@@ -196,7 +196,10 @@ def test_an_end_without_a_bound_is_said() -> None:
     )
 
 
-@pytest.mark.parametrize(("low", "told"), [(0.95, ", not resolved"), (1.05, "(1.05× to 1.20×)\n")])
+@pytest.mark.parametrize(
+    ("low", "told"),
+    [(0.95, ", not resolved)"), (1.05, "(1.05× to 1.20×, not decided: noisy machine)\n")],
+)
 def test_a_speed_that_may_be_none_is_not_resolved(low: float, told: str) -> None:
     """And the noise of the machine is told with it."""
     noise = Noise(1.01, 0.98, 1.04, "noisy", ("others used 20 %",))
@@ -210,6 +213,7 @@ def test_a_speed_that_may_be_none_is_not_resolved(low: float, told: str) -> None
         text.replace("\N{NO-BREAK SPACE}", "").replace(" ", "")
     )
     assert told in text
+    assert "need not be the quotient of the two medians" in text
     assert "A/A: 1.010 (0.980–1.040); the machine was noisy.\n  others used 20 %" in text
 
 
@@ -243,5 +247,25 @@ def test_a_person_reads_what_it_rests_on() -> None:
     for part in ("p = 0.00123", "2.50e-02", "note: One thing.", "not decided", "3.2", "bad [2J"):
         assert part in text
     assert "the same decision" not in text
+    assert "--worst" not in text
     assert "\x1b" not in text
     assert max(map(len, text.splitlines())) <= 130
+
+
+def test_the_data_and_its_samples_are_told() -> None:
+    """Its name, how the gate was judged, and that no sample is decided otherwise."""
+    data = {"name": "d.csv", "rows": 600, "for_verdicts": 400, "used_before": 0, "judged": 400}
+    same = WorstSample(9, "x", "yes", "yes 0.9", "yes 0.6", 1e-6, False)
+    result = replace(
+        RESULT,
+        data=data,
+        worst=(same,),
+        numerics={"logits": Numerics(1e-6, 1e-7, 1.0, 1.0)},
+        gates=(Gate("max_drop", 0.01, 0.11, None),),
+    )
+    text = describe(result)
+    assert "400 samples of d.csv" in text
+    assert "11.00 %, at most 20.00 %  not decided" in text
+    assert "No sample is decided otherwise: on the 400 samples the outputs differ by 1e-06" in text
+    many = tuple(replace(same, changed=True, row=number) for number in range(1, 9))
+    assert "… and more: --worst FILE.jsonl lists them." in describe(replace(result, worst=many))

@@ -171,3 +171,32 @@ def test_the_protocol_says_what_ended_the_run(
         [made], Plan(1, 8, 10.0), [WORKLOAD], threads=1, precision=0.02, artifacts=[]
     )
     assert (protocol["stopped"], protocol["rounds"]) == (expected, rounds)
+
+
+def _timed(seconds: float, *, error: str | None = None, samples: int = 50) -> Record:
+    made = record("a", 5, error=error)
+    made.wall_seconds = seconds
+    made.turns = {0: {0: [TurnSums(samples, seconds, seconds, seconds, samples)]}}
+    return made
+
+
+def _protocol(*records: Record, beside: list[Record] | None = None) -> dict[str, object]:
+    return comparison.describe_protocol(
+        list(records), Plan(1, 5, 30.0), [WORKLOAD], threads=1, precision=0.02, artifacts=[],
+        beside=beside or [],
+    )  # fmt: skip
+
+
+def test_all_that_was_timed_counts_to_the_budget() -> None:
+    """The second copy of the first and the tried options as well, which have no rows."""
+    protocol = _protocol(_timed(10), _timed(10), beside=[_timed(10)])
+    assert protocol["measured_seconds"] == 30
+    assert "untimed" not in protocol
+
+
+def test_what_was_left_of_the_budget_is_told() -> None:
+    """Of one that failed, and of turns that end early."""
+    protocol = _protocol(_timed(10), _timed(1, error="it hung"), beside=[_timed(10)])
+    assert protocol["untimed"] == "who failed leaves its part unused"
+    protocol = _protocol(_timed(5, samples=1000), _timed(10), beside=[_timed(10)])
+    assert protocol["untimed"] == "a turn ends after 1,000 predictions"

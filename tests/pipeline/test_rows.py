@@ -9,10 +9,12 @@ import pytest
 
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError
+from edgekit.evaluation.statistics import Budget
 from edgekit.pipeline.rows import (
     ask_budget,
     check_rows,
     data_name,
+    foretold,
     more_rows,
     read_verdict_rows,
     used_rows,
@@ -68,6 +70,37 @@ def test_rows_that_would_settle_it() -> None:
     assert "About 700 rows" in more_rows(700)
     assert "DATA of some 1,000 rows" in more_rows(700)
     assert "No number of rows" in more_rows(None)
+
+
+@pytest.mark.parametrize(
+    ("budget", "metric", "told"),
+    [
+        (Budget(0.05, "relative"), None, None),
+        (Budget(0.001, "relative"), None, "About 2,995 rows for the verdict would settle it"),
+        (Budget(0.0, "relative"), None, "give, for example, --max-drop 5%"),
+        (Budget(0.0, "points"), None, "--max-drop 5pt."),
+        (Budget(0.0, "relative"), "own.py:score", "Allow some with --max-drop"),
+        (Budget(0.01, "relative"), "own.py:score", None),
+    ],
+)
+def test_a_budget_out_of_reach_is_told_beforehand(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    budget: Budget,
+    metric: str | None,
+    told: str | None,
+) -> None:
+    """Before all rows are judged: with what it would take, or that nothing would."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.py").write_text("def score(predictions, labels):\n    return 1.0\n")
+    bundle = write_bundle(tmp_path / "b", linear_graph(), task="text-classification")
+    manifest = replace(bundle.manifest, labels=("good", "bad"))
+    bundle = replace(bundle, manifest=manifest)
+    data = tmp_path / "d.csv"
+    data.write_text("\n".join(["text,label", *(f"film {n},good" for n in range(300))]))
+    samples = read_verdict_rows(bundle, None, str(data), None)
+    found = foretold(bundle, samples, None, metric, budget)
+    assert found is None if told is None else told in (found or "")
 
 
 def test_data_is_called_by_its_file(tmp_path: Path) -> None:

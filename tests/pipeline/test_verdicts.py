@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -275,8 +276,51 @@ def test_the_remedy_is_for_what_was_undecided() -> None:
     assert "About 360 rows" in both
     assert "DATA of some 515 rows" in both
     assert "quieter" in both
-    assert "metric" in remedy(_result("inconclusive"), "inconclusive")
+    open_ = _result("inconclusive")
+    assert open_.accuracy is not None
+    unbounded = replace(open_, accuracy=replace(open_.accuracy, drop_upper_95=math.inf))
+    assert "metric" in remedy(unbounded, "inconclusive")
     assert "more exact" in remedy(_result("fail"), "fail")
+
+
+def test_a_drop_on_the_budget_is_settled_by_no_rows() -> None:
+    """More data is no remedy: the least budget that would have held is."""
+    accuracy = Accuracy("accuracy", 0.9, 0.9, 0.0, -0.0024, 0.0024, 1500, None)
+    result = replace(_result("inconclusive"), accuracy=accuracy)
+    said = remedy(result, "inconclusive")
+    assert "No number of rows would prove it" in said
+    assert "--max-drop 0.24% would have held" in said
+    assert "Give DATA" not in said
+    points = replace(result, accuracy=replace(accuracy, drop_unit="points"))
+    assert "--max-drop 0.24pt would" in remedy(points, "inconclusive")
+
+
+def _left_open(cause: str | None) -> ValidateResult:
+    """A speed that was not decided."""
+    timed = _timed(noisy=cause is not None)
+    noise = replace(timed.noise, causes=() if cause is None else (cause,))
+    gate = Gate("not_slower" if cause else "max_latency_ms", 1.0, 0.6, None)
+    return replace(
+        _result("pass", data=False),
+        verdict="inconclusive",
+        gates=(gate,),
+        latency=_latency(0.5, 0.7),
+        timing=replace(timed, noise=noise),
+    )
+
+
+def test_noise_is_named_with_what_ends_it() -> None:
+    """The error tells its causes, the hint what can be done about them."""
+    result = _left_open("other programs used 44% of the CPUs")
+    said = reason(result, "1%", "pass")
+    assert "The gate not_slower was not decided: limit 1.00×, measured 0.600×, at most" in said
+    assert "The machine was noisy while it was timed (other programs used 44% of the CPUs)" in said
+    hint = remedy(result, "pass")
+    assert all(word in hint for word in ("Quiet the machine", "--budget", "--no-latency"))
+    assert "--no-latency" not in remedy(result, "pass", timing_asked=True)
+    wide = _left_open(None)
+    assert "noisy" not in reason(wide, "1%", "pass")
+    assert "--no-latency" not in remedy(wide, "pass")
 
 
 TARGET = {"name": "t", "limits": {"size_mb": 2, "rss_mb": 100.0, "latency_ms": 50}}

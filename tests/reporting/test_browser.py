@@ -48,7 +48,7 @@ def browser() -> Iterator[Chromium]:
         yield opened
 
 
-@pytest.fixture(scope="module", params=["validation", "comparison"])
+@pytest.fixture(scope="module", params=["validation", "comparison", "server"])
 def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / f"{request.param}.html"
     result = getattr(results, request.param)()
@@ -70,7 +70,7 @@ def test_everything_is_seen(browser: Chromium, page: Path, width: int, dark: boo
     )
     assert isinstance(shown, list)
     names = [row[0] for row in shown]
-    expected = {"validation": "accuracy", "comparison": "ratios-2"}[page.stem]
+    expected = "accuracy" if page.stem == "validation" else "ratios-2"
     assert {"verdict", expected, "latency-1", "trade-off", "start-up", "memory"} <= set(names)
     for name, left, right, across, high in shown:
         assert across > 20, name
@@ -78,6 +78,19 @@ def test_everything_is_seen(browser: Chromium, page: Path, width: int, dark: boo
         assert left >= 0, name
         assert right <= width + 0.5, name
     assert browser.evaluate(_CONTRAST) >= 4.0
+
+
+def test_tables_fit_a_phone(browser: Chromium, page: Path) -> None:
+    """The last column, which holds the verdict, is seen without moving the table."""
+    browser.open(page, width=375)
+    browser.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+
+    over = browser.evaluate(
+        "[...document.querySelectorAll('.scroll')]"
+        ".filter(one => one.scrollWidth > one.clientWidth + 1)"
+        ".map(one => one.getAttribute('aria-label'))"
+    )
+    assert over == []
 
 
 def test_the_verdict_is_on_the_first_screen(browser: Chromium, page: Path) -> None:

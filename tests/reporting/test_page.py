@@ -81,8 +81,9 @@ def test_pictures_take_the_colours_of_the_page() -> None:
 def test_sections_without_data_are_absent() -> None:
     """A validation of accuracy alone shows no empty latency, memory, layers or samples."""
     result = replace(
-        results.validation(), timing=None, latency=None, worst=(), layers=(), notes=(), command=None
-    )
+        results.validation(), timing=None, latency=None, worst=(), layers=(), notes=(),
+        command=None, data={},
+    )  # fmt: skip
 
     page = render_html(results.as_json(result))
 

@@ -12,7 +12,7 @@ import torch
 
 from edgekit.core.errors import ConfigError, SourceError
 from edgekit.sources import hub
-from edgekit.sources.opening import declared_dimensions, open_source
+from edgekit.sources.opening import declared_dimensions, open_reference, open_source
 from tests.models import LinearRegression
 
 
@@ -91,7 +91,7 @@ def hook(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo", "subprocess.Popen"):
         seen.append((event, str(arguments)[:200]))
 sys.addaudithook(hook)
-from edgekit.sources.opening import declared_dimensions, open_source
+from edgekit.sources.opening import declared_dimensions, open_reference, open_source
 open_source(sys.argv[1])
 print(seen)
 """
@@ -130,3 +130,14 @@ def test_dimensions_known_before_a_source_is_opened(
 ) -> None:
     """Those of a checkpoint and the declared ones; a factory's samples have to be seen first."""
     assert declared_dimensions(spec, inputs) == known
+
+
+def test_a_reference_of_another_task_is_told_without_the_option(checkpoint: Path) -> None:
+    """The commands that take one have no --task: the remedy is the bundle's own original."""
+    with pytest.raises(SourceError) as caught:
+        open_source(str(checkpoint), task="question-answering")
+    assert "--task" in str(caught.value.hint)
+    with pytest.raises(SourceError) as caught:
+        open_reference(str(checkpoint), task="question-answering")
+    hint = "Pass the original that the bundle was made from, which is for question-answering."
+    assert caught.value.hint == hint

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 from edgekit.cli.console import human_bytes, table
-from edgekit.core.measurements import Attached, BenchResult, Contender, Stages
+from edgekit.core.measurements import Attached, BenchResult, Comparison, Contender, Stages
 from edgekit.reporting import words
+from edgekit.reporting.headline import headline
 
 _LONGEST_NAME = 28
+_WIDTH = 100
 
 
 def describe(result: BenchResult, *, verbose: bool = False) -> str:
-    """Times by workload, then the contenders themselves, ratios, probes and noise."""
-    blocks = [*_times(result.contenders), _contenders(result.contenders)]
+    """Times by workload, the contenders, ratios, probes, noise; what it comes to at the end."""
+    noisy = result.noise.verdict == "noisy"
+    blocks = [
+        *_asked(result.protocol),
+        *_times(result.contenders),
+        "\n".join(map(_wrapped, words.about_times(result.contenders))),
+        _contenders(result.contenders),
+    ]
     if verbose:
         blocks += _stages(result.contenders)
     if result.ratios:
@@ -22,10 +31,12 @@ def describe(result: BenchResult, *, verbose: bool = False) -> str:
                 ("workload", "speed of", "over", "ratio", "95 %", "verdict"),
                 [
                     (_workload(row.batch, row.length), _short(row.b), _short(row.a),
-                     f"{row.value:.2f}×", _range(row.low, row.high), row.verdict)
+                     f"{row.value:.2f}×", _range(row.low, row.high),
+                     _verdict(row.verdict, noisy=noisy))
                     for row in result.ratios
                 ],
             )
+            + f"\n{words.turn_by_turn(offline=result.protocol.get('scenario') == 'offline')}"
         )  # fmt: skip
     if result.probes:
         blocks.append(
@@ -33,16 +44,38 @@ def describe(result: BenchResult, *, verbose: bool = False) -> str:
                 ("workload", "contender", "option", "gain", "95 %", "verdict"),
                 [
                     (_workload(row.batch, row.length), _short(row.contender), row.option,
-                     f"{row.gain.value:.2f}×", _range(row.gain.low, row.gain.high), row.verdict)
+                     f"{row.gain.value:.2f}×", _range(row.gain.low, row.gain.high),
+                     _verdict(row.verdict, noisy=noisy))
                     for row in result.probes
                 ],
             )
         )  # fmt: skip
-    blocks.append("\n".join([*words.noise(result.noise), *_stopped(result.protocol)]))
+    lines = [*words.noise(result.noise), *_stopped(result.protocol)]
+    if noisy and (result.ratios or result.probes):
+        lines.append(
+            "No speed is decided: quiet the machine (stop what else runs on it), or give a longer"
+            " --budget."
+        )
+    blocks.append("\n".join(lines))
     blocks += [_attached(one) for one in result.attached]
     if result.notes:
-        blocks.append("\n".join(f"Note: {note}" for note in result.notes))
+        blocks.append("\n".join(_wrapped(f"Note: {note}") for note in result.notes))
+    blocks.append(_wrapped(headline(result).sentence))
     return "\n\n".join(block for block in blocks if block)
+
+
+def _asked(protocol: Mapping[str, object]) -> list[str]:
+    """How requests came, where it was not one after the other."""
+    asked = words.scenario(protocol)
+    if protocol.get("scenario") == "server":
+        asked += f": latency is {words.time_of(protocol)}"
+    return [f"Scenario {asked}."] if asked else []
+
+
+def _verdict(verdict: Comparison, *, noisy: bool) -> str:
+    """The verdict in a table's few columns: what left it open is told under the tables."""
+    told = words.comparison(verdict, noisy=noisy)
+    return "undecided" if told == words.UNDECIDED else told
 
 
 def _times(contenders: Sequence[Contender]) -> list[str]:
@@ -111,9 +144,14 @@ def _per_second(stages: Stages) -> str | None:
     return None if rate is None else f"{rate:.1f}"
 
 
+def _wrapped(sentence: str) -> str:
+    return textwrap.fill(sentence, _WIDTH, break_long_words=False, break_on_hyphens=False)
+
+
 def _stopped(protocol: Mapping[str, object]) -> list[str]:
+    part = words.timed_part(protocol)
     if protocol.get("stopped") != "precision":
-        return []
+        return [] if part is None else [part]
     return [
         f"Stopped after {protocol.get('rounds')} of {protocol.get('processes')} rounds: every"
         f" ratio is known to ±{float(str(protocol.get('precision'))):.1%}."

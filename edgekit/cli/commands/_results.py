@@ -45,20 +45,25 @@ def accuracy_lines(
 
 
 def latency_line(
-    latency: Latency, workload: Mapping[str, object], *, before: str = "in PyTorch"
+    latency: Latency,
+    workload: Mapping[str, object],
+    *,
+    before: str = "in PyTorch",
+    noise: Noise | None = None,
 ) -> str:
     """The median of both sides and their ratio, with what was timed; `before` names the first."""
+    noisy = noise is not None and noise.verdict == "noisy"
     at = words.ran_at(workload.get("batch"), workload.get("length"), workload.get("threads"))
     return (
         f"latency{f' at {at}' if at else ''}: {words.milliseconds(latency.reference_ms)} {before},"
-        f" {words.milliseconds(latency.candidate_ms)} in the bundle: {ratio(latency.speedup)}"
+        f" {words.milliseconds(latency.candidate_ms)} in the bundle:"
+        f" {ratio(latency.speedup, noisy=noisy)}"
     )
 
 
-def ratio(speed: Interval) -> str:
+def ratio(speed: Interval, *, noisy: bool = False) -> str:
     """A speed with its interval, and whether it is any."""
-    resolved = "" if speed.low > 1 or speed.high < 1 else ", not resolved"
-    return f"{words.times(speed.value)} ({words.interval(speed)}{resolved})"
+    return f"{words.times(speed.value)} ({words.bracketed(speed, noisy=noisy)})"
 
 
 def noise_lines(noise: Noise | None) -> list[str]:

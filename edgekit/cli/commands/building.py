@@ -162,7 +162,10 @@ def describe(result: BuildResult) -> str:
     if accuracy is not None:
         lines += accuracy_lines(accuracy, before=before)
     if found is not None and found.latency is not None:
-        lines.append(latency_line(found.latency, _workload(found.timing), before=before))
+        noise = None if found.timing is None else found.timing.noise
+        lines.append(
+            latency_line(found.latency, _workload(found.timing), before=before, noise=noise)
+        )
     elif found is not None:
         lines.append(f"latency: not measured for {result.target}")
     if found is not None and found.timing is not None:

@@ -189,7 +189,11 @@ def _about(result: QuantizeResult) -> list[str]:
             result.accuracy, rows=" that no choice has seen", before="in the original"
         )
     if result.latency is not None:
-        lines.append(latency_line(result.latency, result.workload, before="for the input"))
+        lines.append(
+            latency_line(
+                result.latency, result.workload, before="for the input", noise=result.noise
+            )
+        )
     else:
         lines.append(f"latency: not measured for {result.target}")
     counts = ", ".join(f"{count} {kind}" for kind, count in result.quantized_ops.items())

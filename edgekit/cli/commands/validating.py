@@ -23,9 +23,10 @@ from edgekit.cli.options import (
     timing,
 )
 from edgekit.core.errors import EdgekitError
-from edgekit.core.measurements import Gate, ValidateResult
+from edgekit.core.measurements import ValidateResult
 from edgekit.reporting import words
 from edgekit.reporting.headline import allowed_drop, gate_values
+from edgekit.reporting.tables import said, undisturbed
 
 # Rows of the terminal's tables; reports and JSON tell more.
 _LAYERS = 10
@@ -199,7 +200,15 @@ def describe(result: ValidateResult) -> str:
         row = timing.contenders[-1] if timing is not None and timing.contenders else None
         at = {} if row is None else {"batch": row.batch, "length": row.length}
         threads = None if timing is None else timing.protocol.get("threads")
-        lines.append(latency_line(result.latency, {**at, "threads": threads}, before=before))
+        lines += [
+            latency_line(
+                result.latency,
+                {**at, "threads": threads},
+                before=before,
+                noise=None if timing is None else timing.noise,
+            ),
+            f"  {words.turn_by_turn()}",
+        ]
     size = result.size
     lines.append(
         f"size: {human_bytes(size.reference_bytes)} {before},"
@@ -207,6 +216,8 @@ def describe(result: ValidateResult) -> str:
     )
     if timing is not None:
         lines += words.noise(timing.noise)
+        part = words.timed_part(timing.protocol)
+        lines += [] if part is None else [part]
     lines += [f"note: {note}" for note in result.notes]
     for shown in (_numerics(result), _gates(result), _layers(result), _changed(result)):
         lines += ["", shown] if shown else []
@@ -217,11 +228,18 @@ def _about_accuracy(result: ValidateResult) -> list[str]:
     accuracy = result.accuracy
     if accuracy is None:
         return ["accuracy: no data given; the outputs were compared on the golden inputs"]
+    name = result.data.get("name")
     lines = accuracy_lines(
-        accuracy, budget=allowed_drop(result), before=words.original(result.reference)
+        accuracy,
+        budget=allowed_drop(result),
+        rows=f" of {name}" if name else "",
+        before=words.original(result.reference),
     )
     if accuracy.mcnemar_p is not None:
-        lines.append(f"McNemar's exact test: p = {accuracy.mcnemar_p:.3g}")
+        lines.append(
+            "McNemar's exact test of the samples that only one of the two has right:"
+            f" p = {accuracy.mcnemar_p:.3g}"
+        )
     return lines
 
 
@@ -232,13 +250,15 @@ def _numerics(result: ValidateResult) -> str:
          None if row.kl is None else f"{row.kl:.2e}")
         for name, row in result.numerics.items()
     ]  # fmt: skip
-    return table(("output", "max |Δ|", "mean |Δ|", "cosine", "argmax", "KL"), rows)
+    return table(("output", "max |Δ|", "mean |Δ|", "cosine", "same decision", "KL, nats"), rows)
 
 
 def _gates(result: ValidateResult) -> str:
-    unit = "relative" if result.accuracy is None else result.accuracy.drop_unit
-    rows = [(gate.name, *gate_values(gate, unit), _said(gate)) for gate in result.gates]
-    return table(("gate", "limit", "measured", ""), rows) if rows else ""
+    noisy = result.timing is not None and result.timing.noise.verdict == "noisy"
+    rows = [
+        (gate.name, *gate_values(gate, result), said(gate, noisy=noisy)) for gate in result.gates
+    ]
+    return table(("gate", "limit", "measured", "verdict"), rows) if rows else ""
 
 
 def _layers(result: ValidateResult) -> str:
@@ -255,7 +275,12 @@ def _changed(result: ValidateResult) -> str:
          _start(sample.input, 44))
         for sample in [sample for sample in result.worst if sample.changed][:_CHANGED]
     ]  # fmt: skip
-    return table(("changed row", "original", "bundle", "input"), rows) if rows else ""
+    if not rows:
+        return undisturbed(result) or ""
+    shown = table(("changed row", "original", "bundle", "input"), rows)
+    more = sum(sample.changed for sample in result.worst) - len(rows)
+    # The result holds the worst alone: of a bundle that changes many, more than are counted here.
+    return f"{shown}\n… and more: --worst FILE.jsonl lists them." if more > 0 else shown
 
 
 def _start(text: str, width: int) -> str:
@@ -266,7 +291,3 @@ def _start(text: str, width: int) -> str:
 
 def _end(text: str, width: int) -> str:
     return text if len(text) <= width else "…" + text[1 - width :]
-
-
-def _said(gate: Gate) -> str:
-    return {True: "ok", False: "missed", None: "not decided"}[gate.passed]
