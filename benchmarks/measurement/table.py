@@ -44,8 +44,10 @@ def _rows(name: str, tell: Callable[[dict[str, Any]], Iterator[Row]]) -> Iterato
 
 def _same(kept: dict[str, Any]) -> Iterator[Row]:
     runs = len(kept["runs"])
+    noisy = sum(one["machine"] == "noisy" for one in kept["runs"])
+    busy = f", the machine busy with other work in {noisy}" if noisy else ""
     yield (
-        f"a bundle and its own copy, {kept['budget_seconds']:.0f} s a run, told apart",
+        f"a bundle and its own copy, {kept['budget_seconds']:.0f} s a run{busy}, told apart",
         f"{kept['resolved']} of {runs} runs", f"at most {runs // 10}", "same",
     )  # fmt: skip
 

@@ -126,7 +126,10 @@ def judge_precision(
         )
     if computed == first:
         return ()
-    return (f"{profile.name} prefers {first}; this bundle computes in {computed}.",)
+    return (
+        f"{profile.name} prefers {first}, which edgekit quantize makes; this bundle computes in"
+        f" {computed}.",
+    )
 
 
 def refuse_graph(

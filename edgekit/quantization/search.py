@@ -179,13 +179,14 @@ class Search:
             reason = refused.message.rstrip(".")
             return self._note(Attempt(recipe, name, False, reason, predicted=predicted, cost=cost))
         likely = 0.0 if found.problem is not None else self._chance(found.drop)
-        accepted = likely >= (self._confident if total is None else self._selected)
+        wanted = self._confident if total is None else self._selected
+        accepted = likely >= wanted
         return self._note(
             Attempt(
                 recipe,
                 name,
                 accepted,
-                self._reason(found, likely),
+                self._reason(found, likely, wanted),
                 measured=found,
                 chance=likely,
                 predicted=predicted,
@@ -197,18 +198,21 @@ class Search:
         self.attempts.append(attempt)
         if attempt.accepted and (self.best is None or attempt.cost < self.best.cost):
             self.best = attempt
-        best = "nothing within the budget so far" if self.best is None else self.best.name
-        self._progress(f"{attempt.name}: {attempt.reason}; best so far: {best}")
+        best = "none yet" if self.best is None else self.best.name
+        self._progress(f"{attempt.name}: {attempt.reason}; best within the budget: {best}")
         return attempt.accepted
 
-    def _reason(self, found: Measured, likely: float) -> str:
+    def _reason(self, found: Measured, likely: float, wanted: float) -> str:
         if found.problem is not None:
             return found.problem.rstrip(".")
         if not math.isfinite(found.drop.value):
             return "the metric is no number"
         size = f"{found.bytes / 1e6:.1f} MB"
         drop = f"a drop of {_drop(found.drop, self._budget)}"
-        return f"{drop} on {found.drop.samples:,} rows, {likely:.0%} likely to pass, {size}"
+        # 94.7 % of 95 % is not enough, and is not to be told as 95 %.
+        likely, enough = math.floor(likely * 100), f"{wanted * 100:.3g}"
+        sure = f"{likely}% likely to pass ({enough}% is enough)"
+        return f"{drop} on {found.drop.samples:,} rows, {sure}, {size}"
 
     def _chance(self, drop: Drop) -> float:
         return chance(drop, self._budget, self._verdict_samples)
@@ -235,7 +239,7 @@ class Search:
         name = describe(recipe)
         self._progress(f"Measuring the error of {name} ({why})")
         error, refused = measured(self._trial.error, recipe)
-        reason = refused or f"its outputs have a {self._trial.measure} of {error:.3g}"
+        reason = refused or f"compared by its outputs alone: {self._trial.measure} {error:.3g}"
         self.attempts.append(Attempt(recipe, name, False, reason, error=error))
         return error
 

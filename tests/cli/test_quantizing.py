@@ -159,7 +159,7 @@ def test_stopped(small: Small, stop: signal.Signals) -> None:
     )  # fmt: skip
     assert process.stderr is not None
     for line in process.stderr:
-        if line.startswith("Measuring it against its input"):
+        if line.startswith("Measuring its speed against the bundle it is made of"):
             break
     time.sleep(0.3)
     process.send_signal(stop)
@@ -175,13 +175,13 @@ def test_result_for_a_person() -> None:
     for line in (
         "verdict: pass",
         "method: int8-dynamic, 8 bits, for onnxruntime on host",
-        "size: 23.0 MB, the input's divided by 4.00",
+        "size: 23.0 MB, 4.00 times smaller than the input",
         "drop: 0.22 % of the original's, 95 % interval −0.10 % to 0.50 %",
         "quantized: 36 MatMul, 1 Gather",
         "needs: avx512_vnni",
         "note: Something to know.",
         "A/A: 1.010 (0.980–1.040); the machine was noisy.",
-        "q: abababababab",
+        "q: bundle abababababab",
     ):
         assert line in text.splitlines(), line
     assert "2.00× (1.90× to 2.10×, not decided: noisy machine)" in text

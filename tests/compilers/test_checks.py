@@ -200,7 +200,7 @@ def test_a_precision_the_target_prefers_is_told(build: Builder) -> None:
     """Nothing is said of the first of its list, of quantized graphs, and of what was asked for."""
     bundle, profile = build(attention_model()), load_profile("cpu-x86")
     assert judge_precision(bundle, profile, "fp32", asked=False) == (
-        "cpu-x86 prefers int8; this bundle computes in fp32.",
+        "cpu-x86 prefers int8, which edgekit quantize makes; this bundle computes in fp32.",
     )
     assert judge_precision(bundle, profile, "fp32", asked=True) == ()
     assert judge_precision(bundle, profile, "int8", asked=False) == ()

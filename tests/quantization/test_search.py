@@ -189,7 +189,7 @@ def test_an_algorithm_that_helps_is_switched_on() -> None:
     assert found.name == "int8-dynamic, SmoothQuant 0.5, full bias correction"
     assert search.evaluations == 2
     tried = {one.name: one.reason for one in search.told()}
-    assert tried["int8-dynamic, SmoothQuant 0.75"] == "its outputs have a NMSE of 0.04"
+    assert tried["int8-dynamic, SmoothQuant 0.75"] == "compared by its outputs alone: NMSE 0.04"
 
 
 def test_an_algorithm_that_hurts_is_switched_off() -> None:
@@ -416,10 +416,10 @@ def test_tells_what_is_tried_and_the_best_so_far() -> None:
     search_of(trial, 0.005, progress=said.append).run(RECIPE)
     assert said[:2] == [
         "Evaluation 1 of at most 12: int8-dynamic (everything quantized)",
-        "int8-dynamic: a drop of 2.10 points on 1,000,000 rows, 0% likely to pass, 0.0 MB;"
-        " best so far: nothing within the budget so far",
+        "int8-dynamic: a drop of 2.10 points on 1,000,000 rows, 0% likely to pass"
+        " (80% is enough), 0.0 MB; best within the budget: none yet",
     ]
-    assert said[-1].endswith("best so far: int8-dynamic, layer.0 at float32")
+    assert said[-1].endswith("best within the budget: int8-dynamic, layer.0 at float32")
 
 
 def test_a_scheme_without_algorithms_is_only_raised() -> None:

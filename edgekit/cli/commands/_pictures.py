@@ -83,8 +83,8 @@ def several_files(given: str, kind: Kind) -> list[Path] | None:
         files = [one for one in found if os.path.isfile(one) and _readable(one, kind)]  # noqa: PTH113
         if not files:
             raise ConfigError(
-                f"The folder {given} holds no {kind.word}s.",
-                hint=f"Give one with {kind.word}s in it; folders inside are not looked into.",
+                f"The folder {given} itself holds no {kind.word}s.",
+                hint=f"Folders inside are not looked into; a pattern reaches them: '{given}/*/*'",
             )
         return files
     if not _is_pattern(given):

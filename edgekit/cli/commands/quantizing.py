@@ -173,7 +173,7 @@ def describe(result: QuantizeResult) -> str:
     for shown in (_kept(result), _sensitivity(result), _tried(result)):
         lines += ["", shown] if shown else []
     if result.output is not None:
-        lines += ["", f"{result.output}: {(result.bundle_id or words.NONE)[:12]}"]
+        lines += ["", f"{result.output}: bundle {(result.bundle_id or words.NONE)[:12]}"]
     return "\n".join(lines)
 
 
@@ -182,7 +182,7 @@ def _about(result: QuantizeResult) -> list[str]:
     share = 1 / result.ratio_to_input if result.ratio_to_input else 0.0
     lines = [
         f"method: {result.method}, {result.bits} bits, for {result.engine} on {result.target}",
-        f"size: {human_bytes(result.bytes)}, the input's divided by {words.digits(share)}",
+        f"size: {human_bytes(result.bytes)}, {words.digits(share)} times smaller than the input",
     ]
     if result.accuracy is not None:
         lines += accuracy_lines(

@@ -142,7 +142,9 @@ class Choice:
         """The cheapest candidate within the budget on the rows of the search, then the verdict."""
         judge, workshop = self._judge, self._workshop
         search_rows, verdict_rows = judge.search_rows, judge.verdict_rows
-        self._progress(f"Judging the input itself on {len(search_rows):,} rows")
+        self._progress(
+            f"Judging the bundle it is made of, unquantized, on {len(search_rows):,} rows"
+        )
         floor = judge.on(judge.input_on_engine(), search_rows)
         if floor.drop.low > _EXPORT_SHARE * budget.limit:
             return Chosen(
@@ -208,7 +210,7 @@ class Choice:
             self._tried += search.told(refused=chosen.missed)
             if chosen.missed is None:
                 for other in waiting:
-                    self._note(in_words(other), None, "a faster one was within the budget")
+                    self._note(in_words(other), None, "not tried: a faster one keeps the budget")
                 self._judge_verdict(chosen, candidate, verdict_rows)
                 best = chosen
                 break

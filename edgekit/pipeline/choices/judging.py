@@ -188,7 +188,7 @@ class Judge:
             processes=_PROCESSES,
             seed=self._seed,
         )
-        self._progress("Measuring it against its input")
+        self._progress("Measuring its speed against the bundle it is made of")
         result = timing.bench([before.path, candidate.bundle.path], None, measuring)
         for row in result.contenders:
             if row.error is not None and row.error_kind != "MeasurementError":

@@ -127,27 +127,26 @@ def visit(
         if name in shape.inputs:
             for number, feeds in enumerate(samples):
                 see(number, name, feeds[name])
-    done = 0
-    for names in _passes(inner, sizes, activations):
+    passes = list(_passes(inner, sizes, activations))
+    told = Counted(progress, len(samples) * len(passes), lines=4)
+    for done, names in enumerate(passes):
         with (
             disk_errors(QuantizeError, "writing a copy of the graph for calibration"),
             TemporaryDirectory(prefix="edgekit-calibration-", dir=working) as folder,
         ):
             session = _open(graph, shape, names, Path(folder), threads)
             try:
-                told = Counted(progress, len(samples))
                 for number, feeds in enumerate(samples):
                     outputs = session.run(feeds)
                     while outputs:
                         see(number, *outputs.popitem())
                     told.tell(
-                        f"Calibrating: sample {number + 1} of {len(samples)}, tensors"
-                        f" {done + 1}–{done + len(names)} of {len(inner)}",
-                        number + 1,
+                        f"Calibrating: sample {number + 1} of {len(samples)}, pass {done + 1} of"
+                        f" {len(passes)}",
+                        done * len(samples) + number + 1,
                     )
             finally:
                 session.close()
-        done += len(names)
 
 
 @dataclass(frozen=True)

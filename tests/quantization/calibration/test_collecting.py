@@ -95,7 +95,7 @@ def test_visiting(tmp_path: Path) -> None:
     )  # fmt: skip
     width = {"x": 4, "h": 16, "r": 16}
     assert seen == {(i, name): (len(rows[i]["x"]), width[name]) for i in range(4) for name in width}
-    assert told[-1] == "Calibrating: sample 4 of 4, tensors 2–2 of 2"
+    assert told[-1] == "Calibrating: sample 4 of 4, pass 2 of 2"
 
 
 def test_not_a_number(tmp_path: Path) -> None:
