@@ -38,6 +38,10 @@ from edgekit.runtime.bench import versions
 from edgekit.runtime.records import Record
 from edgekit.runtime.workloads import Workload
 
+# Processes of all contenders live side by side. From so many bytes on a second copy of the first
+# one would take memory that the machine may not have: it is that of the smallest one then.
+_LARGE = 256_000_000
+
 
 @dataclass(frozen=True)
 class _Field:
@@ -52,12 +56,17 @@ class _Field:
     def first(self) -> Artifact:
         return self.artifacts[0]
 
+    @property
+    def twinned(self) -> Artifact:
+        """Whose copy the twin is."""
+        return _twinned(self.artifacts)
+
     def known(self) -> dict[str, Known]:
         """What the check of the outputs knows beforehand, the base first."""
         known: dict[str, Known] = {}
         for artifact in self.artifacts:
             known[artifact.name] = _known(artifact)
-        known[self.twin] = known[self.first.name]
+        known[self.twin] = known[self.twinned.name]
         for flip in self.flips:
             known[flip.name] = known[flip.contender]
         return known
@@ -136,7 +145,7 @@ def bench(
     after = machine.snapshot()
     listed = [records[name] for name in listed_names]
     tried = _probes(records, field, workloads, asked.seed)
-    first, twin = records[field.first.name], records[field.twin]
+    first, twin = records[field.twinned.name], records[field.twin]
     sizes = {artifact.name: artifact.bytes for artifact in artifacts}
     noise = comparison.judge_noise(first, twin, before, after, threads, listed, asked.seed)
     return BenchResult(
@@ -217,12 +226,18 @@ def _flips(artifacts: Sequence[Artifact], threads: int) -> list[Flip]:
     ]
 
 
+def _twinned(artifacts: Sequence[Artifact]) -> Artifact:
+    """The one that is measured twice."""
+    large = artifacts[0].bytes >= _LARGE
+    return min(artifacts, key=lambda one: one.bytes) if large else artifacts[0]
+
+
 def _make_field(
     artifacts: Sequence[Artifact], modes: Sequence[Mode], tries: Sequence[Flip]
 ) -> _Field:
     """All under names of their own, those that stand beside the contenders included."""
     taken = [*REFERENCE_NAMES.values(), *(artifact.name for artifact in artifacts)]
-    twin = free_name(f"{artifacts[0].name} (again)", taken)
+    twin = free_name(f"{_twinned(artifacts).name} (again)", taken)
     taken.append(twin)
     named: list[Flip] = []
     for flip in tries:
@@ -240,7 +255,7 @@ def _entrants(
     *,
     own_threads: bool,
 ) -> list[Entrant]:
-    """The reference and its like, the contenders, the twin of the first and the probes."""
+    """The reference and its like, the contenders, the twin of one and the probes."""
     entrants: list[Entrant] = []
     make = partial(artifact_entrant, own_threads=own_threads)
     if reference is not None:
@@ -251,7 +266,7 @@ def _entrants(
         path = folder / f"{number}.safetensors"
         write_inputs(artifact, workloads, field.first.inputs, path)
         entrants.append(make(artifact, artifact.name, path, threads))
-        if number == 0:
+        if artifact is field.twinned:
             entrants.append(make(artifact, field.twin, path, threads))
         entrants += [
             make(artifact, flip.name, path, threads, flip.options)
@@ -271,7 +286,7 @@ def _enough(
     records: Records, listed: Sequence[str], field: _Field, workloads: int, asked: Measuring
 ) -> bool:
     """Whether all ratios are as precise as was asked for; of one contender, that to itself."""
-    pairs = [(listed[0], name) for name in listed[1:]] or [(field.first.name, field.twin)]
+    pairs = [(listed[0], name) for name in listed[1:]] or [(field.twinned.name, field.twin)]
     pairs += [(flip.contender, flip.name) for flip in field.flips]
     return comparison.precise(
         [(records[a], records[b]) for a, b in pairs],

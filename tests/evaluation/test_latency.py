@@ -14,7 +14,8 @@ from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError
 from edgekit.core.measurements import BenchResult, Contender, Ratio
 from edgekit.core.results import to_json
-from edgekit.evaluation.contenders import ReferenceSource
+from edgekit.evaluation import latency
+from edgekit.evaluation.contenders import Artifact, ReferenceSource
 from edgekit.evaluation.latency import bench, latency_of
 from edgekit.evaluation.measuring import Measuring
 from edgekit.runtime.scenarios import Scenario
@@ -226,6 +227,35 @@ def test_nobody_has_the_name_of_another(bundle_of: Make, tmp_path: Path) -> None
     ]  # fmt: skip
     assert result.noise.aa_ratio is not None
     assert [one.contender for one in result.probes] == names
+
+
+@pytest.mark.parametrize(("large", "again"), [(10**9, "linear"), (0, "a-smaller-one")])
+def test_who_is_measured_twice(
+    bundle_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, large: int, again: str
+) -> None:
+    """The first; where copies of it would take much memory, the smallest."""
+    monkeypatch.setattr(latency, "_LARGE", large)
+    started: list[str] = []
+    entrant = latency.artifact_entrant
+
+    def make(artifact: Artifact, name: str, *rest: object, **more: object) -> object:
+        started.append(name)
+        return entrant(artifact, name, *rest, **more)
+
+    monkeypatch.setattr(latency, "artifact_entrant", make)
+    first = bundle_of("linear").path
+    smaller = write_bundle(tmp_path / "a-smaller-one", linear_graph(), task="custom")
+    sizes = {first.name: 2_000_000, smaller.path.name: 1_000_000}
+    opened = latency.open_artifacts
+    monkeypatch.setattr(
+        latency,
+        "open_artifacts",
+        lambda given: [replace(one, bytes=sizes[one.name]) for one in opened(given)],
+    )
+    result = bench([first, smaller.path], measuring=SHORT)
+    assert [name for name in started if name not in sizes] == [f"{again} (again)"]
+    assert [row.name for row in result.contenders] == [*sizes]
+    assert result.noise.aa_ratio is not None
 
 
 def test_other_devices_stand_beside(bundle_of: Make, tmp_path: Path) -> None:
