@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+from edgekit.core import signals
 from edgekit.core.signals import Terminated, stops_raise
 
 STOPS = [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
@@ -39,6 +40,47 @@ def test_a_stop_is_raised(number: signal.Signals, raised: type[BaseException]) -
     with pytest.raises(raised), stops_raise():
         os.kill(os.getpid(), number)
         time.sleep(5)
+
+
+def stopped_twice(number: signal.Signals, raised: type[BaseException]) -> list[str]:
+    """What is still done by a cleaning up in which a stop comes again."""
+    done: list[str] = []
+    with pytest.raises(raised), stops_raise():
+        try:
+            os.kill(os.getpid(), number)
+            time.sleep(5)
+        finally:
+            done.append("begun")
+            os.kill(os.getpid(), number)
+            time.sleep(0.05)
+            done.append("ended")
+    return done
+
+
+@pytest.mark.parametrize(("number", "raised"), STOPS)
+def test_a_stop_that_is_sent_twice_is_one(
+    number: signal.Signals, raised: type[BaseException]
+) -> None:
+    """As timeout does, to the process and to its group: what is being cleaned up gets clean."""
+    assert stopped_twice(number, raised) == ["begun", "ended"]
+
+
+@pytest.mark.parametrize(("number", "raised"), STOPS)
+def test_a_later_stop_is_another(
+    number: signal.Signals, raised: type[BaseException], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who asks again does not want to wait for the end of the cleaning up."""
+    monkeypatch.setattr(signals, "_ONCE_SECONDS", 0.0)
+    assert stopped_twice(number, raised) == ["begun"]
+
+
+def test_an_ignored_interrupt_stays_ignored() -> None:
+    """A shell's background job takes no Ctrl-C."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with stops_raise():
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.05)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
 
 
 @pytest.mark.parametrize(("number", "raised"), STOPS)
@@ -90,7 +132,12 @@ def test_other_ignored_exceptions_are_told_as_before(monkeypatch: pytest.MonkeyP
 
 def test_handlers_are_put_back() -> None:
     """Nothing of it remains after the block."""
-    before = signal.getsignal(signal.SIGTERM), sys.unraisablehook
+
+    def found() -> list[object]:
+        handlers = [signal.getsignal(number) for number, _ in STOPS]
+        return [*handlers, sys.unraisablehook]
+
+    before = found()
     with stops_raise():
-        assert signal.getsignal(signal.SIGTERM) != before[0]
-    assert (signal.getsignal(signal.SIGTERM), sys.unraisablehook) == before
+        assert not set(map(id, found())) & set(map(id, before))
+    assert found() == before

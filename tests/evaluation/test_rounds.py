@@ -201,7 +201,8 @@ def test_no_child_outlives_the_parent(tmp_path: Path, number: signal.Signals) ->
     marker = tmp_path / "pids"
     script = tmp_path / "parent.py"
     script.write_text(
-        "import pathlib, signal, sys\n"
+        "import pathlib, signal\n"
+        "from edgekit.core.signals import stops_raise\n"
         "from tests.evaluation.test_rounds import entrant, run\n"
         "import edgekit.runtime.conversation as conversation\n"
         "original = conversation.Child.__init__\n"
@@ -209,11 +210,12 @@ def test_no_child_outlives_the_parent(tmp_path: Path, number: signal.Signals) ->
         "    original(self, *given, **named)\n"
         f"    pathlib.Path({str(marker)!r}).open('a').write(f'{{self._process.pid}}\\n')\n"
         "conversation.Child.__init__ = remember\n"
-        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
         # A shell that starts a job in the background leaves Ctrl-C ignored in it.
         "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"folder = pathlib.Path({str(tmp_path)!r})\n"
-        "run(folder, entrant(folder, 'a'), entrant(folder, 'b'), budget=600)\n"
+        # As the commands do: a stop inside a finalizer is lost to a handler that only raises.
+        "with stops_raise():\n"
+        "    run(folder, entrant(folder, 'a'), entrant(folder, 'b'), budget=600)\n"
     )
     root = Path(__file__).resolve().parents[2]
     environment = {**os.environ, "PYTHONPATH": str(root)}
