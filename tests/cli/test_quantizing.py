@@ -174,7 +174,7 @@ def test_result_for_a_person() -> None:
     text = describe(RESULT)
     for line in (
         "verdict: pass",
-        "method: int8-dynamic, 8 bits, for onnxruntime on host",
+        "method: int8-dynamic, head at float32, 8 bits, for onnxruntime on host",
         "size: 23.0 MB, 4.00 times smaller than the input",
         "drop: 0.22 % of the original's, 95 % interval −0.10 % to 0.50 %",
         "quantized: 36 MatMul, 1 Gather",
@@ -182,6 +182,7 @@ def test_result_for_a_person() -> None:
         "note: Something to know.",
         "A/A: 1.010 (0.980–1.040); the machine was noisy.",
         "q: bundle abababababab",
+        "next: edgekit compile q -o q-fast",
     ):
         assert line in text.splitlines(), line
     assert "2.00× (1.90× to 2.10×, not decided: noisy machine)" in text

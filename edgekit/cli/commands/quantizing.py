@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 import click
@@ -174,6 +175,9 @@ def describe(result: QuantizeResult) -> str:
         lines += ["", shown] if shown else []
     if result.output is not None:
         lines += ["", f"{result.output}: bundle {(result.bundle_id or words.NONE)[:12]}"]
+        if result.target == "host":
+            then = ["edgekit", "compile", str(result.output), "-o", f"{result.output}-fast"]
+            lines.append(f"next: {shlex.join(then)}")
     return "\n".join(lines)
 
 
@@ -181,7 +185,7 @@ def _about(result: QuantizeResult) -> list[str]:
     """Method, size, accuracy, speed, operators, processor."""
     share = 1 / result.ratio_to_input if result.ratio_to_input else 0.0
     lines = [
-        f"method: {result.method}, {result.bits} bits, for {result.engine} on {result.target}",
+        f"method: {_chosen(result)}, {result.bits} bits, for {result.engine} on {result.target}",
         f"size: {human_bytes(result.bytes)}, {words.digits(share)} times smaller than the input",
     ]
     if result.accuracy is not None:
@@ -201,6 +205,11 @@ def _about(result: QuantizeResult) -> list[str]:
     if result.cpu_features:
         lines.append(f"needs: {', '.join(result.cpu_features)}")
     return lines
+
+
+def _chosen(result: QuantizeResult) -> str | None:
+    """The method with the algorithms and layers that the search has settled on."""
+    return next((tried.name for tried in result.tried if tried.taken), result.method)
 
 
 def _kept(result: QuantizeResult) -> str:
