@@ -85,8 +85,10 @@ def gate_values(gate: Gate, result: ValidateResult) -> tuple[str, str]:
     ends = _ends(gate, result)
     if ends is None or gate.value is None:
         return said(gate.limit), measured
-    # Of a speed little is bad, of all else much; that a bundle is not slower takes a good end only.
-    upper = (gate.name == "min_speedup") == (gate.passed is False) or gate.name == "not_slower"
+    # Of a speed little is bad, of all else much. Where not all of an interval is beyond 1, that a
+    # bundle is not slower rests on its good end alone.
+    rests = gate.name == "not_slower" and gate.limit is not None and ends.low < gate.limit
+    upper = (gate.name in _SPEED_GATES) == (gate.passed is False) or rests
     end = ends.high if upper else ends.low
     if not math.isfinite(end):
         measured += f", {words.OPEN_END}"
