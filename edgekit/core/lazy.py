@@ -7,8 +7,9 @@ import importlib
 import importlib.util
 import json
 import shlex
+import sys
 from collections.abc import Iterable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -65,6 +66,7 @@ class _Collections:
 
     @contextmanager
     def rare(self) -> Iterator[None]:
+        """Garbage is collected rarely inside, by all threads: imports make hardly any."""
         with self._lock:
             self._asking += 1
             if self._asking == 1:
@@ -81,12 +83,7 @@ class _Collections:
                     gc.set_threshold(*self._before)
 
 
-_COLLECTIONS = _Collections()
-
-
-def rare_collections() -> AbstractContextManager[None]:
-    """Garbage is collected rarely inside, by all threads: imports make hardly any."""
-    return _COLLECTIONS.rare()
+rare_collections = _Collections().rare
 
 
 def require_installed(modules: Iterable[str], extra: str) -> None:
@@ -107,7 +104,8 @@ def require(module: str, extra: str) -> ModuleType:
     OSError, which is how a package says that a library of the system is not there.
     """
     try:
-        with rare_collections():
+        # Most calls ask for what has long been imported, some of them once for each node.
+        with nullcontext() if module in sys.modules else rare_collections():
             return importlib.import_module(module)
     except (ImportError, OSError) as error:
         top = module.partition(".")[0]

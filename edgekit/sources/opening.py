@@ -28,6 +28,8 @@ _FILES = {
 }
 
 
+# transformers imports the modules of a model only when it is loaded.
+@rare_collections()
 def open_source(
     spec: str,
     *,
@@ -46,27 +48,6 @@ def open_source(
         ConfigError: nothing is there; an unknown task, dtype or revision; wrong declarations.
         SourceError: something is there that cannot be used, with the remedy.
     """
-    # transformers imports the modules of a model only when it is loaded.
-    with rare_collections():
-        return _open(
-            spec,
-            task=task,
-            revision=revision,
-            dtype=dtype,
-            trust_remote_code=trust_remote_code,
-            inputs=inputs,
-        )
-
-
-def _open(
-    spec: str,
-    *,
-    task: str | None,
-    revision: str | None,
-    dtype: str | None,
-    trust_remote_code: bool,
-    inputs: Sequence[str],
-) -> LoadedSource:
     declared = parse_inputs(inputs)
     path = Path(spec).expanduser()
     local = path.exists() or path.suffix == ".pt2" or ":" in spec
