@@ -91,7 +91,7 @@ def ranked(outputs: object) -> list[str]:
 
 @pytest.mark.parametrize("engine", TARGETS)
 def test_a_classifier_of_texts(shared: Path, reviews: Path, engine: str, tmp_path: Path) -> None:
-    """Within its budget on both engines, a quarter of the size, and its answers stay."""
+    """Within its budget on both engines, a third of the size at most, and its answers stay."""
     bundle, output = exported(shared, "minilm-sentiment"), tmp_path / "q"
     result = quantize(
         bundle, output, "--target", "host", "--engine", engine, "--data", reviews,
@@ -99,7 +99,8 @@ def test_a_classifier_of_texts(shared: Path, reviews: Path, engine: str, tmp_pat
         "--allow-slower",
     )  # fmt: skip
     assert drop_of(result) <= 0.03
-    assert result["ratio_to_input"] < 1 / 3.5  # type: ignore[operator]
+    # A quarter where all is in integers; a CPU without VNNI keeps some layers in float.
+    assert result["ratio_to_input"] < 1 / 3  # type: ignore[operator]
     assert result["latency"] is not None
     compiled = lives_on(output, engine, tmp_path)
     with edgekit.load(bundle) as model:
