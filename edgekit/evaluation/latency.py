@@ -45,9 +45,13 @@ _LARGE = 256_000_000
 
 @dataclass(frozen=True)
 class _Field:
-    """All who take part: in the order of the table, with the twin and the probes beside."""
+    """All who take part: in the order of the table, with the twin and the probes beside.
+
+    ``twin`` is the name of the second copy of the artifact that is ``twinned``.
+    """
 
     artifacts: tuple[Artifact, ...]
+    twinned: Artifact
     twin: str
     modes: tuple[Mode, ...]
     flips: tuple[Flip, ...]
@@ -55,11 +59,6 @@ class _Field:
     @property
     def first(self) -> Artifact:
         return self.artifacts[0]
-
-    @property
-    def twinned(self) -> Artifact:
-        """Whose copy the twin is."""
-        return _twinned(self.artifacts)
 
     def known(self) -> dict[str, Known]:
         """What the check of the outputs knows beforehand, the base first."""
@@ -237,13 +236,14 @@ def _make_field(
 ) -> _Field:
     """All under names of their own, those that stand beside the contenders included."""
     taken = [*REFERENCE_NAMES.values(), *(artifact.name for artifact in artifacts)]
-    twin = free_name(f"{_twinned(artifacts).name} (again)", taken)
+    twinned = _twinned(artifacts)
+    twin = free_name(f"{twinned.name} (again)", taken)
     taken.append(twin)
     named: list[Flip] = []
     for flip in tries:
         named.append(replace(flip, called=free_name(flip.name, taken)))
         taken.append(named[-1].name)
-    return _Field(tuple(artifacts), twin, tuple(modes), tuple(named))
+    return _Field(tuple(artifacts), twinned, twin, tuple(modes), tuple(named))
 
 
 def _entrants(
