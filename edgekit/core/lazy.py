@@ -9,9 +9,9 @@ import json
 import shlex
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from threading import Lock
+from threading import Lock, Thread
 from types import ModuleType
 
 from edgekit.core.errors import MissingDependency
@@ -94,6 +94,29 @@ def require_installed(modules: Iterable[str], extra: str) -> None:
                 f"The package {module} is not installed.",
                 hint=f"Run: {install_line(extra)}",
             )
+
+
+@contextmanager
+def imported_ahead(modules: Iterable[str]) -> Iterator[None]:
+    """Another thread imports modules in their order, while this one does what needs none of them.
+
+    It has ended when this one leaves the block. What fails is left to whoever needs the module: the
+    import system tries again there, and raises.
+    """
+    names = tuple(modules)
+
+    def run() -> None:
+        with suppress(Exception), rare_collections():
+            for name in names:
+                importlib.import_module(name)
+
+    thread = Thread(target=run, name="imported-ahead", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        # An interpreter that ends in the middle of an import of native code may crash.
+        thread.join()
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -23,7 +23,7 @@ from edgekit.evaluation.metrics import (
 )
 from edgekit.evaluation.metrics.table import CLASSIFIED
 from edgekit.evaluation.numerics import Distance, mismatch_of
-from edgekit.evaluation.pairs import BATCH, Pairs, run_arrays, run_texts
+from edgekit.evaluation.pairs import BATCH, Pairs, run_arrays
 from edgekit.evaluation.picture_truths import (
     MaskTruths,
     box_truths,
@@ -44,6 +44,7 @@ from edgekit.evaluation.statistics import (
     paired_drop,
     parse_drop,
 )
+from edgekit.evaluation.texts import CandidateTexts, run_texts
 from edgekit.evaluation.worst import worst_samples
 from edgekit.runtime.batching import batch_symbol
 from edgekit.runtime.model import Model
@@ -85,6 +86,7 @@ def evaluate(
     max_drop: Budget | str = DEFAULT_DROP,
     seed: int = 0,
     batch_size: int = BATCH,
+    texts: CandidateTexts | None = None,
     worst: int = WORST,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Evaluation:
@@ -96,6 +98,7 @@ def evaluate(
 
     Args:
         metric: one that fits the task, or a function of one's own (see `FunctionMetric`).
+        texts: the same samples as the bundle has read them.
         worst: keep so many of the samples that differ.
 
     Raises:
@@ -119,7 +122,7 @@ def evaluate(
     chosen = choose_metric(model.manifest, samples, problem, metric)
     check_truths(samples, model.labels or ())
     notes += masks_notes(samples, model.manifest)
-    pairs = _run(model, source, samples, chosen, problem, batch_size, notes, progress)
+    pairs = _run(model, source, samples, chosen, problem, batch_size, texts, notes, progress)
     truths = _truths(samples, pairs, model.manifest)
     _check_classes(samples, problem, pairs)
     found = judge_pairs(chosen, pairs, truths, budget, seed, labelled=samples.labels is not None)
@@ -243,6 +246,7 @@ def _run(
     metric: Metric | FunctionMetric,
     problem: str | None,
     batch_size: int,
+    texts: CandidateTexts | None,
     notes: list[str],
     progress: Callable[[str], None],
 ) -> Pairs:
@@ -271,6 +275,7 @@ def _run(
         source,
         samples,
         problem=problem,
+        candidate=texts,
         hide_words=isinstance(metric, Metric) and metric.hides_a_word,
         batch_size=batch_size,
         notes=notes,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.errors import ConfigError
-from edgekit.core.lazy import require
+from edgekit.core.lazy import require, require_installed
 from edgekit.core.manifest import Manifest
 from edgekit.core.onnx_file import names_onnx
 from edgekit.runtime.golden import read
@@ -118,10 +118,15 @@ def load_original(
 
 
 def require_original(spec: str) -> None:
-    """Raise MissingDependency unless what opens the reference is installed."""
-    require("torch", "build")
-    if ":" not in spec and not spec.endswith(".pt2") and not names_onnx(spec):
-        require("transformers", "build")
+    """Raise MissingDependency unless what opens the reference is installed; nothing is imported."""
+    require_installed([name for name in opening_modules(spec) if "." not in name], "build")
+
+
+def opening_modules(spec: str | None) -> tuple[str, ...]:
+    """What opening the reference imports, most of which takes seconds."""
+    if spec is None or ":" in spec or spec.endswith(".pt2") or names_onnx(spec):
+        return ("torch",)
+    return "torch", "transformers", "transformers.modeling_utils"
 
 
 def _is_imported(manifest: Manifest) -> bool:

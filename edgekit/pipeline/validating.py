@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from edgekit.core.bundle import open_bundle
 from edgekit.core.errors import BudgetNotMet, ConfigError, EdgekitError
+from edgekit.core.lazy import imported_ahead
 from edgekit.core.measurements import (
     Accuracy,
     BenchResult,
@@ -30,10 +32,12 @@ from edgekit.evaluation.numerics import distances_on
 from edgekit.evaluation.pairs import sample_feeds
 from edgekit.evaluation.reference import Reference, check_origin, declared_inputs, source_task
 from edgekit.evaluation.statistics import Budget
+from edgekit.pipeline.ahead import Begun, begin
 from edgekit.pipeline.originals import (
     STORED_ANSWERS,
     find_original,
     load_original,
+    opening_modules,
     require_original,
 )
 from edgekit.pipeline.progress import Progress, silent
@@ -73,7 +77,7 @@ from edgekit.runtime.model import Model
 from edgekit.runtime.opening import open_model
 from edgekit.runtime.session import Array
 from edgekit.runtime.workloads import fit_workload, make_workloads
-from edgekit.sources.data import Samples
+from edgekit.sources.data import Samples, comes_from_afar
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
@@ -179,37 +183,47 @@ def validate(
         check_rows(opened, data, columns, labels_wanted=labels_wanted)
     progress(f"Loading the reference {original.spec or 'answers'}")
     declared = tuple(inputs) or declared_inputs(opened.manifest)
-    source = load_original(
-        opened,
-        original,
-        task=source_task(opened.manifest),
-        revision=revision,
-        trust_remote_code=trust_remote_code,
-        inputs=declared,
-    )
-    if not allow_other_reference:
-        hint = "Pass the original model, or --allow-other-reference to compare all the same."
-        check_origin(opened, source, hint=hint)
-    samples = None
-    if data is not None:
-        samples = read_verdict_rows(
-            opened, source.problem_type, data, columns,
-            limit=limit, seed=seed, labels_wanted=labels_wanted,
-        )  # fmt: skip
-        for note in samples.notes:
-            progress(note)
-    with open_model(opened, threads=threads) as model:
-        if samples is None:
+
+    def read(problem: str | None) -> Samples:
+        assert data is not None
+        return read_verdict_rows(
+            opened, problem, data, columns, limit=limit, seed=seed, labels_wanted=labels_wanted
+        )
+
+    with ExitStack() as stack:
+        # Nobody else touches PyTorch or transformers meanwhile: a module that is half imported by
+        # one thread lacks names for another.
+        with imported_ahead(opening_modules(original.spec)):
+            model = stack.enter_context(open_model(opened, threads=threads))
+            local = data is not None and not comes_from_afar(data)
+            begun = begin(model, original.spec, read) if local else None
+        source = load_original(
+            opened,
+            original,
+            task=source_task(opened.manifest),
+            revision=revision,
+            trust_remote_code=trust_remote_code,
+            inputs=declared,
+        )
+        if not allow_other_reference:
+            hint = "Pass the original model, or --allow-other-reference to compare all the same."
+            check_origin(opened, source, hint=hint)
+        if data is not None and begun is None:
+            begun = Begun(read(source.problem_type))
+        samples = None if begun is None else begun.samples
+        if begun is None:
             progress("Comparing the outputs on the golden inputs")
             found = _without_data(model, source, stored=original.spec is None)
         else:
-            progress(told_rows(samples))
-            beforehand = foretold(opened, samples, source.problem_type, metric, allowed)
+            for note in begun.samples.notes:
+                progress(note)
+            progress(told_rows(begun.samples))
+            beforehand = foretold(opened, begun.samples, source.problem_type, metric, allowed)
             if beforehand is not None:
                 progress(beforehand)
-            progress(f"Judging {len(samples):,} samples through both models")
+            progress(f"Judging {len(begun.samples):,} samples through both models")
             count = max(WORST, worst_count) if worst is not None else WORST
-            found = _with_data(model, source, samples, metric, allowed, seed, count, progress)
+            found = _with_data(model, source, begun, metric, allowed, seed, count, progress)
         if worst is not None:
             write_worst(Path(worst), found.worst[:worst_count])
         what, against = bundle_facts(model), reference_facts(source)
@@ -295,7 +309,7 @@ class _Found:
 def _with_data(
     model: Model,
     source: LoadedSource,
-    samples: Samples,
+    begun: Begun,
     metric: str | None,
     budget: Budget,
     seed: int,
@@ -303,9 +317,10 @@ def _with_data(
     progress: Progress,
 ) -> _Found:
     """Both models on DATA; the interval of the drop decides."""
+    samples = begun.samples
     found = evaluate(
-        model, source, samples, metric=metric, max_drop=budget, seed=seed, worst=worst,
-        progress=progress,
+        model, source, samples, metric=metric, max_drop=budget, texts=begun.texts, seed=seed,
+        worst=worst, progress=progress,
     )  # fmt: skip
     notes = found.notes
     if samples.excluded:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -137,6 +137,19 @@ def open_reference(
     from edgekit.sources.imported import open_imported
 
     return open_imported(spec)
+
+
+def stated_config(spec: str) -> Mapping[str, object] | None:
+    """The config.json of a checkpoint that is here already, before anything is loaded; else None.
+
+    Raises SourceError as opening it would.
+    """
+    path = Path(spec).expanduser()
+    if not (path / "config.json").is_file():
+        return None
+    from edgekit.sources.checks import read_config
+
+    return read_config(path)
 
 
 def declared_dimensions(spec: str, inputs: Sequence[str]) -> tuple[str, ...] | None:

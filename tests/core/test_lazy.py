@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import sys
+import uuid
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 
 from edgekit.core import lazy
 from edgekit.core.errors import MissingDependency
-from edgekit.core.lazy import install_line, rare_collections, require
+from edgekit.core.lazy import imported_ahead, install_line, rare_collections, require
 
 INDEX = "pip install 'edgekit-ml[ort,text]'"
 
@@ -135,3 +137,38 @@ def test_a_failed_import_leaves_the_threshold(threshold: tuple[int, int, int]) -
     with pytest.raises(MissingDependency):
         require("no_such_package", "ort")
     assert gc.get_threshold() == threshold
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The name of a module that takes a while to be imported and has the value 1."""
+    name = f"written_{uuid.uuid4().hex}"
+    (tmp_path / f"{name}.py").write_text("import time\ntime.sleep(0.2)\nvalue = 1\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    yield name
+    sys.modules.pop(name, None)
+
+
+def test_another_thread_imports_meanwhile(written: str) -> None:
+    """All of it is there in the end, also for who asks before."""
+    with imported_ahead(["json", written]):
+        first = require(written, "build")
+        assert first.value == 1
+    assert sys.modules[written] is first
+
+
+def test_all_is_imported_when_the_block_ends(written: str) -> None:
+    """Whatever the other thread has still to do."""
+    with imported_ahead([written]):
+        assert written not in sys.modules or not hasattr(sys.modules[written], "value")
+    assert sys.modules[written].value == 1
+
+
+def test_what_is_not_there_is_told_to_who_needs_it(written: str) -> None:
+    """Not before, and what comes after it in the list waits for its user."""
+    missing = f"{written}_missing"
+    with imported_ahead([missing, written]):
+        assert missing not in sys.modules
+    assert written not in sys.modules
+    with pytest.raises(MissingDependency, match=missing):
+        require(missing, "build")

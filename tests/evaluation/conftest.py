@@ -106,6 +106,19 @@ def linear_source() -> LoadedSource:
     return source_of("custom", Linear(), {"a": torch.ones(2, 3), "b": torch.ones(2, 3)})
 
 
+def text_bundle(folder: Path, kind: str, **graph: object) -> Bundle:
+    """The bundle of a kind of post-processing, in a folder of its name."""
+    made = text_graph(kind, **graph)  # type: ignore[arg-type]
+    classes = {"classification": LABELS, "token-classification": TAGS}
+    return write_bundle(
+        folder / kind,
+        made,
+        task=TASKS.get(kind, kind),
+        processor=processor(POSTS[kind]),
+        labels=classes.get(kind),
+    )
+
+
 @pytest.fixture
 def bundle_of(tmp_path: Path) -> Callable[..., Bundle]:
     """Makes the bundle of a kind of post-processing, or "linear"."""
@@ -113,14 +126,6 @@ def bundle_of(tmp_path: Path) -> Callable[..., Bundle]:
     def make(kind: str, **graph: object) -> Bundle:
         if kind == "linear":
             return write_bundle(tmp_path / kind, linear_graph(), task="custom")
-        made = text_graph(kind, **graph)  # type: ignore[arg-type]
-        classes = {"classification": LABELS, "token-classification": TAGS}
-        return write_bundle(
-            tmp_path / kind,
-            made,
-            task=TASKS.get(kind, kind),
-            processor=processor(POSTS[kind]),
-            labels=classes.get(kind),
-        )
+        return text_bundle(tmp_path, kind, **graph)
 
     return make

@@ -14,10 +14,10 @@ from edgekit.core.errors import ConfigError
 from edgekit.evaluation.accuracy import evaluate
 from edgekit.evaluation.answers import gather, read_units
 from edgekit.evaluation.masking import hide_word, log_likelihood
-from edgekit.evaluation.pairs import run_texts
 from edgekit.evaluation.reference import Reference
 from edgekit.evaluation.sides import CandidateText, OutputRow, ReferenceText
 from edgekit.evaluation.statistics import Budget
+from edgekit.evaluation.texts import run_texts
 from edgekit.runtime import load
 from edgekit.runtime.model import Model
 from edgekit.runtime.text import Encoding, TextProcessor
