@@ -110,6 +110,12 @@ def shown(estimate: RatioEstimate) -> str:
     return f"{estimate.value:.3f} ({estimate.low:.3f}–{estimate.high:.3f})"
 
 
+def factor(found: Sequence[float]) -> str:
+    """A ratio with its interval, from what a benchmark has kept: value, low and high."""
+    value, low, high = found
+    return f"{value:.2f}× ({low:.2f}–{high:.2f})"
+
+
 def machine() -> dict[str, object]:
     """What stands beside every figure."""
     return {"cpu": cpu.cpu_model(), "threads": cpu.available_threads(), "system": cpu.system()}

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import sound, vision
+from benchmarks.measure import factor
 from benchmarks.measurement import table
 from edgekit.core.profiles import list_profiles
 from edgekit.sources.families import FAMILIES, TEXT_TASKS
@@ -93,16 +94,16 @@ def cost_rows() -> list[tuple[object, ...]]:
          f"1.5 × `import click` + 50 ms = {limit:.0f} ms", by("startup")),
         ("peak memory of import, load and first prediction, over raw onnxruntime",
          f"{start['rss_over_raw_bytes'] / mb:+.1f} MB", "+25 MB", by("startup")),
-        ("`model.run` / `session.run`, 1×16", _ratio(run["run_over_raw"]), "1.05",
+        ("`model.run` / `session.run`, 1×16", factor(run["run_over_raw"]), "1.05",
          by("runtime_overhead")),
         ("`model(text)` / tokenizers and `session.run` by hand",
-         _ratio(run["text_over_by_hand"]), "1.10", by("runtime_overhead")),
+         factor(run["text_over_by_hand"]), "1.10", by("runtime_overhead")),
         ("PyTorch eager with its tokenizer / `model(text)`",
-         _ratio(run["eager_over_edgekit"]), "above 1", by("runtime_overhead")),
-        ("`transformers.pipeline` / `model(text)`", _ratio(run["pipeline_over_edgekit"]),
+         factor(run["eager_over_edgekit"]), "above 1", by("runtime_overhead")),
+        ("`transformers.pipeline` / `model(text)`", factor(run["pipeline_over_edgekit"]),
          "above 1", by("runtime_overhead")),
         ("`edgekit export` / a bare `OnnxExporter` script, wall time",
-         _ratio(export["wall_over_bare"]), "1.40", by("export")),
+         factor(export["wall_over_bare"]), "1.40", by("export")),
         ("peak memory of exporting MiniLM, above `import torch`",
          f"{export['peak_above_torch_bytes'] / mb:.0f} MB",
          f"3 × weights + 350 MB = {(3 * size + 350 * mb) / mb:.0f} MB", by("export")),
@@ -124,11 +125,6 @@ def _quantizing_row(found: dict[str, Any]) -> tuple[object, ...]:
         f" {(3 * size + found['constant_bytes']) / mb:.0f} MB",
         "`python -m benchmarks.quantize_memory`",
     )
-
-
-def _ratio(found: list[float]) -> str:
-    value, low, high = found
-    return f"{value:.2f} ({low:.2f}–{high:.2f})"
 
 
 def between(text: str, name: str, content: str) -> str:

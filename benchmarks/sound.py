@@ -13,7 +13,7 @@ import argparse
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 import edgekit
-from benchmarks.measure import compare, interleaved_calls, median, report, shown
+from benchmarks.measure import compare, factor, interleaved_calls, median, report, shown
 from edgekit.exporters.sounds import translate
 from edgekit.runtime.sound.processor import SoundProcessor
 from edgekit.sources.sounds import compose, takes_waves
@@ -104,8 +104,6 @@ def features(folder: Path) -> tuple[dict[str, object], list[str]]:
                 "ratio": [ratio.value, ratio.low, ratio.high],
                 "ms": own,
             }
-            waves = "waves" if takes_waves(extractor) else "log-mel"
-            figures[f"{name}, {kind}"] = [ratio.value, ratio.low, ratio.high]
             lines.append(
                 f"{name} ({waves}), {SECONDS} s of {kind}: transformers / edgekit {shown(ratio)}"
                 f" ({own:.1f} ms)"
@@ -164,18 +162,13 @@ def rows(found: Mapping[str, Any]) -> list[tuple[object, ...]]:
     made: list[tuple[object, ...]] = []
     for name, one in found["features"].items():
         told = f"{one['ms']:.1f} ms for {SECONDS} s"
-        made.append((f"features: {name}", "transformers", _times(one["ratio"]), told))
+        made.append((f"features: {name}", "transformers", factor(one["ratio"]), told))
     for name, one in found["models"].items():
-        factor = one["real_time_factor"]
-        told = "" if factor is None else f"real-time factor {factor:.3f}"
+        rtf = one["real_time_factor"]
+        told = "" if rtf is None else f"real-time factor {rtf:.3f}"
         noisy = "" if one["noise"] == "quiet" else f", {one['noise']}"
-        made.append((f"{name}, random", "PyTorch eager", _times(one["ratio"]), told + noisy))
+        made.append((f"{name}, random", "PyTorch eager", factor(one["ratio"]), told + noisy))
     return made
-
-
-def _times(found: Sequence[float]) -> str:
-    value, low, high = found
-    return f"{value:.2f}× ({low:.2f}–{high:.2f})"
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 import edgekit
-from benchmarks.measure import compare, interleaved_calls, machine, median, run_peak
+from benchmarks.measure import compare, factor, interleaved_calls, machine, median, run_peak
 from benchmarks.models import DIGITS, FOLDER, exported, source
 from benchmarks.zoo import fetch
 from edgekit.core.errors import BudgetNotMet
@@ -336,10 +336,7 @@ def _ms(row: Mapping[str, Any]) -> str:
 
 
 def _speed(row: Mapping[str, Any]) -> str:
-    if row["speed"] is None:
-        return ""
-    value, low, high = row["speed"]
-    return f"{value:.2f}× ({low:.2f}–{high:.2f})"
+    return "" if row["speed"] is None else factor(row["speed"])
 
 
 def _beside(facts: Mapping[str, Any], name: str) -> str:
