@@ -116,7 +116,12 @@ def _reader(manifest: Manifest) -> SoundReader:
 
 
 def _unfixed(manifest: Manifest, reader: SoundReader) -> SoundReader | None:
-    """How the origin reads sounds where the bundle's graph takes so many samples and no others."""
+    """How the origin reads sounds where the bundle's graph takes so many samples and no others.
+
+    None where the graph takes any number: then both hear the same.
+    """
+    if reader.processor.size is None:
+        return None
     component = manifest.components["model"]
     inputs = tuple(
         replace(spec, shape=(spec.shape[0], "samples", *spec.shape[2:]))

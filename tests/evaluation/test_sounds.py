@@ -81,8 +81,30 @@ def test_what_fills_up_is_part_of_the_verdict(
     assert np.allclose(pairs.candidate[0], [0.25, -0.25])  # type: ignore[arg-type]
     assert pairs.distances["logits"].max_abs < 1e-6
     assert any("takes 0.6 seconds and hears what fills it up" in note for note in notes)
-    free = run(classifier(tmp_path / "free").path, samples)
-    assert np.allclose(free.candidate[0], free.reference[0])  # type: ignore[arg-type]
+
+
+def test_a_graph_of_any_size_hears_what_the_reference_hears(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which is asked once for each sound, and of whose size nothing is to be told."""
+    asked: list[int] = []
+
+    class Counting(Means):
+        """One that keeps how long the sounds are."""
+
+        def run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+            """See `Means.run`."""
+            asked.append(feeds["input_values"].shape[1])
+            return super().run(feeds)
+
+    monkeypatch.setattr(sounds, "Reference", Counting)
+    notes: list[str] = []
+    samples = heard("audio-classification", level(300), level(200))
+    free = run(classifier(tmp_path / "free").path, samples, notes)
+    for mine, theirs in zip(free.candidate, free.reference, strict=True):
+        assert np.allclose(mine, theirs)  # type: ignore[arg-type]
+    assert asked == [300, 200]
+    assert not any("seconds" in note for note in notes)
 
 
 def test_the_reference_has_pieces_of_its_own_length(
