@@ -97,6 +97,19 @@ def test_same_bytes(small: Encoder, correction: Correction) -> None:
     assert len(hashes) == 1
 
 
+def test_a_full_correction_is_told_in_few_lines(small: Encoder) -> None:
+    """Group by group; the few samples that it runs for each of them are no news."""
+    told: list[str] = []
+    prepared = onnxruntime.prepare(
+        small.bundle, "model", VNNI, small.folder / "told", texts(), seed=1, progress=told.append
+    )
+    prepared.write(Recipe("int8-dynamic", correction="full"), small.folder / "out")
+    count = len(prepared.groups)
+    assert told[-1] == f"Correcting biases: group {count} of {count}"
+    assert len(told) <= 4
+    assert not any("Calibrating" in line for line in told)
+
+
 def test_source_is_left_alone(small: Encoder) -> None:
     """The bundle that is quantized keeps its bytes."""
     before = (small.bundle.path / "model.onnx").read_bytes()

@@ -11,6 +11,7 @@ import numpy as np
 from edgekit.core.cachefolder import cache_folder
 from edgekit.core.errors import QuantizeError
 from edgekit.core.lazy import require
+from edgekit.evaluation.counting import Counted
 from edgekit.quantization.calibration import (
     TensorStatistics,
     cache_key,
@@ -107,7 +108,10 @@ class Finder:
         samples = self._samples[:: max(1, len(self._samples) // _CORRECTING)][:_CORRECTING]
         exact = self._leaving_means(self._graph.path, self._sites(nodes), {}, samples)
         path = self._graph.path.with_name("corrected.onnx")
-        for group in self._grouping.groups:
+        groups = self._grouping.groups
+        told = Counted(self._progress, len(groups), lines=4)
+        for number, group in enumerate(groups, start=1):
+            told.tell(f"Correcting biases: group {number} of {len(groups)}", number)
             sites = [site for site in self._grouping.sites_of(group) if site.node in nodes]
             if not sites:
                 continue
@@ -130,9 +134,7 @@ class Finder:
             for site in sites
         }
         axes = {names[site.node]: 1 if site.operator == "Conv" else -1 for site in sites}
-        found = collect(
-            path, (), samples, channels=axes, working=path.parent, progress=self._progress
-        )
+        found = collect(path, (), samples, channels=axes, working=path.parent)
         means: dict[str, Floats] = {}
         for node, name in names.items():
             channels = found[name].channels
