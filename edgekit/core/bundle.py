@@ -174,10 +174,7 @@ class BundleWriter:
         except FileNotFoundError as error:
             # /proc and its like hold what the kernel puts there, and nothing else.
             self._clean()
-            raise ConfigError(
-                f"No folder can be made for the output {self.output}: {error.strerror}.",
-                hint="Choose an output folder that you can write to with -o.",
-            ) from error
+            raise no_output_folder(self.output, str(error.strerror)) from error
         except BaseException:
             self._clean()
             raise
@@ -318,6 +315,14 @@ def replace_evidence(bundle: Bundle, evidence: Mapping[str, object]) -> Bundle:
             Path(temporary).unlink(missing_ok=True)
             raise
     return Bundle(bundle.path, changed)
+
+
+def no_output_folder(output: Path, reason: str) -> ConfigError:
+    """The error of an output that nobody can write."""
+    return ConfigError(
+        f"No folder can be made for the output {output}: {reason}.",
+        hint="Choose an output folder that you can write to with -o.",
+    )
 
 
 def check_output(output: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from edgekit.core.bundle import no_output_folder
 from edgekit.core.errors import StepError, disk_errors
 
 
@@ -16,8 +17,14 @@ def workplace(output: Path, error: type[StepError]) -> Iterator[Path]:
 
     Raises `error` when the disk is full, ConfigError where nothing may be written.
     """
-    nearest = next(folder for folder in output.absolute().parents if folder.is_dir())
-    with disk_errors(error, f"making a working folder for {output}"):
-        made = tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=nearest)
+    nearest = next(folder for folder in output.absolute().parents if folder.exists())
+    if not nearest.is_dir():
+        raise no_output_folder(output, f"{nearest} is a file")
+    try:
+        with disk_errors(error, f"making a working folder for {output}"):
+            made = tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=nearest)
+    except FileNotFoundError as missing:
+        # /proc and its like hold what the kernel puts there, and nothing else.
+        raise no_output_folder(output, str(missing.strerror)) from missing
     with made as name:
         yield Path(name)
