@@ -325,6 +325,17 @@ def no_output_folder(output: Path, reason: str) -> ConfigError:
     )
 
 
+def nearest_folder(output: Path) -> Path:
+    """The folder that is there already in which an output's own will lie.
+
+    Raises ConfigError where a file stands in its way.
+    """
+    nearest = next(folder for folder in output.absolute().parents if folder.exists())
+    if not nearest.is_dir():
+        raise no_output_folder(output, f"{nearest} is a file")
+    return nearest
+
+
 def check_output(output: Path, *, force: bool, inputs: Sequence[Path] = ()) -> None:
     """Raise ConfigError when `output` must not be written; called before any long work starts.
 
@@ -351,6 +362,7 @@ def _check_output(output: Path, *, force: bool, inputs: Sequence[Path]) -> None:
                 f"The output {output} lies inside the bundle {folder}.",
                 hint="Choose an output folder outside of it: bundles are never changed.",
             )
+    nearest_folder(output)
     if not os.path.lexists(output):
         return
     if output.is_symlink() or not output.is_dir():

@@ -78,6 +78,9 @@ _READERS: Mapping[str, Callable[[int, Inputs, TextTask], list[Unit]]] = {
     "fill-mask": _one_text,
 }
 
+# What `read_units` reads.
+TASKS = frozenset(_READERS)
+
 
 def gather(
     task: str, unit: Unit, rows: Sequence[OutputRow], candidate: CandidateText

@@ -5,15 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from edgekit.evaluation.answers import TASKS
 from edgekit.evaluation.texts import CandidateTexts
 from edgekit.runtime.model import Model
 from edgekit.sources.data import Samples
 from edgekit.sources.opening import stated_config
 
 # Those whose texts are read alike whatever the metric is; fill-mask may hide a word.
-_TASKS = frozenset(
-    {"text-classification", "token-classification", "question-answering", "feature-extraction"}
-)
+_TASKS = TASKS - {"fill-mask"}
 
 
 @dataclass(frozen=True)

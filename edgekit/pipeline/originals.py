@@ -100,7 +100,9 @@ def load_original(
     inputs: tuple[str, ...],
 ) -> LoadedSource:
     """The reference, opened. Raises MissingDependency and what opening it raises."""
-    require("torch", "build")
+    for package in _packages(original.spec):
+        # What is installed may still be broken: that is told here, with its remedy.
+        require(package, "build")
     if original.spec is None:
         from edgekit.sources.imported import stored_source
 
@@ -119,7 +121,7 @@ def load_original(
 
 def require_original(spec: str) -> None:
     """Raise MissingDependency unless what opens the reference is installed; nothing is imported."""
-    require_installed([name for name in opening_modules(spec) if "." not in name], "build")
+    require_installed(_packages(spec), "build")
 
 
 def opening_modules(spec: str | None) -> tuple[str, ...]:
@@ -127,6 +129,10 @@ def opening_modules(spec: str | None) -> tuple[str, ...]:
     if spec is None or ":" in spec or spec.endswith(".pt2") or names_onnx(spec):
         return ("torch",)
     return "torch", "transformers", "transformers.modeling_utils"
+
+
+def _packages(spec: str | None) -> list[str]:
+    return [name for name in opening_modules(spec) if "." not in name]
 
 
 def _is_imported(manifest: Manifest) -> bool:

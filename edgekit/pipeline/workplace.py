@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from edgekit.core.bundle import no_output_folder
+from edgekit.core.bundle import nearest_folder, no_output_folder
 from edgekit.core.errors import StepError, disk_errors
 
 
@@ -17,9 +17,7 @@ def workplace(output: Path, error: type[StepError]) -> Iterator[Path]:
 
     Raises `error` when the disk is full, ConfigError where nothing may be written.
     """
-    nearest = next(folder for folder in output.absolute().parents if folder.exists())
-    if not nearest.is_dir():
-        raise no_output_folder(output, f"{nearest} is a file")
+    nearest = nearest_folder(output)
     try:
         with disk_errors(error, f"making a working folder for {output}"):
             made = tempfile.TemporaryDirectory(prefix=f".{output.name}.", dir=nearest)
