@@ -73,14 +73,18 @@ def test_precision_that_this_cpu_computes(
 
 
 def test_precision_is_what_the_engine_says(bundle: Bundle, tmp_path: Path) -> None:
-    """Of a real session on this machine, whatever its processor."""
+    """Of a real session on this machine: what was asked for where it computes that, or float32.
+
+    Asked for float16, a CPU with it for bfloat16 alone computes in bfloat16.
+    """
     options: Mapping[str, object] = {"precision_hint": "f16"}
     component = bundle.manifest.components["model"]
     engine = find_engine("openvino")
     with closing(
         engine.open_session(bundle.path, component, options=options, device="cpu", threads=None)
     ) as session:
-        expected = session.facts()["precision"]
+        computed = session.facts()["precision"]
+    expected = "fp16" if computed == "fp16" else "fp32"
     assert stand_in(bundle, tmp_path / "s" / "b").precision == expected
 
 
