@@ -12,11 +12,13 @@ from torch import Tensor, nn
 from edgekit.sources.checkpoints import load_config, load_model, load_tokenizer, loading, offline
 from edgekit.sources.checks import check_weights, read_config, refuse_remote_code
 from edgekit.sources.dtypes import parse_dtype
+from edgekit.sources.generation.reading import causal_source
 from edgekit.sources.loaded import LoadedSource, license_files_in, license_of_card
 from edgekit.sources.pooling import EMBEDDING, SentenceModules, read_sentence_modules
 from edgekit.sources.quiet import quiet
 from edgekit.sources.readings import (
     Reading,
+    read_generated,
     read_pictures,
     read_sounds,
     read_texts,
@@ -98,6 +100,8 @@ def open_folder(
         if config.model_type in TWO_TOWERS and chosen.name == "feature-extraction":
             towers = read_towers(folder, config, model, trust_remote_code)
             module, reading = model, towers["image"]
+        elif chosen.generative:
+            reading = read_generated(weights_folder, folder, config, model, trust_remote_code)
         elif reads_pictures(model, chosen):
             reading = read_pictures(weights_folder, config, model, trust_remote_code)
             output_axes = dict.fromkeys(output_axes, ("batch",))
@@ -134,6 +138,10 @@ def open_folder(
         feature_extractor=reading.feature_extractor,
         decoder=reading.decoder,
     )
+    if chosen.generative:
+        assert reading.tokenizer is not None
+        with quiet():
+            return causal_source(whole, model, reading.tokenizer)
     return _joined(whole, model, towers) if towers else whole
 
 

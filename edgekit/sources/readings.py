@@ -199,6 +199,18 @@ def read_texts(
     )
 
 
+def read_generated(
+    folder: Path, root: Path, config: PreTrainedConfig, model: PreTrainedModel, trusted: bool
+) -> Reading:
+    """How a model that generates is fed; its batches come from `edgekit.sources.generation`."""
+    return Reading(
+        sample={},
+        axes={},
+        tokenizer=load_tokenizer(folder, root, trusted),
+        length=_positions(model, config),
+    )
+
+
 def _lowercase(tokenizer: PreTrainedTokenizerBase) -> None:
     """Lower-case texts in the tokenizer, as sentence-transformers does in front of it."""
     from tokenizers import normalizers

@@ -17,7 +17,8 @@ class Task:
 
     ``outputs`` maps the final output name to the names of its leading varying axes; ``endings``
     are the class-name endings that stand for the task in a config's ``architectures``.
-    ``pictures`` and ``sounds`` say that such a model always reads these.
+    ``pictures`` and ``sounds`` say that such a model always reads these, ``generative`` that it
+    answers token by token.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Task:
     labelled: bool = False
     pictures: bool = False
     sounds: bool = False
+    generative: bool = False
 
 
 LOADABLE: Mapping[str, Task] = {
@@ -97,6 +99,13 @@ LOADABLE: Mapping[str, Task] = {
             {"logits": ("batch", "frames")},
             ("ForCTC",),
             sounds=True,
+        ),
+        Task(
+            "text-generation",
+            "AutoModelForCausalLM",
+            {"logits": ("batch", "sequence")},
+            ("ForCausalLM", "LMHeadModel"),
+            generative=True,
         ),
         # Last, because "Model" also ends the names of classes with a head.
         Task(
