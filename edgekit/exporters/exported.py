@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgekit.core.manifest import Component, TensorSpec
 from edgekit.core.results import Parity
-from edgekit.runtime.towers import prefixed
+from edgekit.runtime.joined import prefixed
 
 Array = NDArray[np.generic]
 

@@ -133,6 +133,11 @@ def _tokens(source: LoadedSource, case: Case, name: str, array: Array) -> Array:
     """The array without padded positions: what stands there is read by nobody."""
     mask = case.inputs.get("attention_mask")
     axes = source.output_axes.get(name, ())
+    if mask is not None and "kept" in axes:
+        places = case.inputs["logits_to_keep"].numpy()
+        count = case.inputs["input_ids"].shape[1]
+        chosen: Array = array[mask.numpy().astype(bool)[:, mask.shape[1] - count :][:, places]]
+        return chosen
     axis = next((axes.index(symbol) for symbol in _TOKENS if symbol in axes), None)
     if mask is None or axis is None:
         return array

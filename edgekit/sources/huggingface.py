@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from edgekit.sources.checkpoints import load_config, load_model, load_tokenizer, loading, offline
 from edgekit.sources.checks import check_weights, read_config, refuse_remote_code
 from edgekit.sources.dtypes import parse_dtype
-from edgekit.sources.generation.reading import causal_source
+from edgekit.sources.generation.reading import generated_source
 from edgekit.sources.loaded import LoadedSource, license_files_in, license_of_card
 from edgekit.sources.pooling import EMBEDDING, SentenceModules, read_sentence_modules
 from edgekit.sources.quiet import quiet
@@ -141,7 +141,7 @@ def open_folder(
     if chosen.generative:
         assert reading.tokenizer is not None
         with quiet():
-            return causal_source(whole, model, reading.tokenizer)
+            return generated_source(whole, model, reading.tokenizer)
     return _joined(whole, model, towers) if towers else whole
 
 

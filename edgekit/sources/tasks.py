@@ -107,6 +107,14 @@ LOADABLE: Mapping[str, Task] = {
             ("ForCausalLM", "LMHeadModel"),
             generative=True,
         ),
+        Task(
+            "text2text-generation",
+            "AutoModelForSeq2SeqLM",
+            {"logits": ("batch", "sequence")},
+            # Marian's is called after machine translation.
+            ("ForConditionalGeneration", "MTModel"),
+            generative=True,
+        ),
         # Last, because "Model" also ends the names of classes with a head.
         Task(
             "feature-extraction",

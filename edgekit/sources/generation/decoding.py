@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
 PAST = "past_key_values"
 PRESENT = "present"
+# The positions, among the tokens that are given, whose logits are wanted: the head costs as much as
+# some layers, and of a prompt only the last token's are.
+KEPT = "logits_to_keep"
 _KINDS = ("key", "value")
 # Their frequencies depend on how long the text is, which a graph would freeze.
 _CHANGING_ROTARY = frozenset({"dynamic", "longrope"})
@@ -61,9 +64,14 @@ class CausalDecoder(nn.Module):
             self._own_masks = False
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor, position_ids: Tensor, **past: Tensor
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        logits_to_keep: Tensor,
+        **past: Tensor,
     ) -> dict[str, Tensor]:
-        """Logits of every token, and the whole cache with these tokens in it."""
+        """Logits of the wanted tokens, and the whole cache with all of these tokens in it."""
         cache = DynamicCache(
             [tuple(past[name] for name in names_of(PAST, layer)) for layer in range(self.layers)]
         )
@@ -76,6 +84,7 @@ class CausalDecoder(nn.Module):
             attention_mask=mask,
             position_ids=position_ids,
             past_key_values=cache,
+            logits_to_keep=logits_to_keep,
             use_cache=True,
         )
         return {"logits": found.logits, **cached(PRESENT, cache)}
@@ -90,7 +99,7 @@ class DecoderFeeder:
         self._vocabulary = int(model.get_input_embeddings().num_embeddings)
         self._empty = _empty_cache(model)
         most = context or 10**6
-        self.traced = Sizes(batch=2, sequence=3, past=5)
+        self.traced = Sizes(batch=2, sequence=4, past=5, kept=3)
         self.golden = (
             Sizes(batch=2, sequence=3, past=2),
             Sizes(batch=2, sequence=1, past=3),
@@ -98,10 +107,10 @@ class DecoderFeeder:
         )
         wanted = {
             "prompt, padded rows": Sizes(batch=3, sequence=7),
-            "prompt, one row": Sizes(batch=1, sequence=_LONG, padded=False),
+            "prompt, one row": Sizes(batch=1, sequence=_LONG, padded=False, kept=1),
             "next token": Sizes(batch=1, sequence=1, past=9, padded=False),
             "next token, padded rows": Sizes(batch=4, sequence=1, past=11),
-            "several tokens": Sizes(batch=2, sequence=4, past=6),
+            "several tokens": Sizes(batch=2, sequence=5, past=6, kept=2),
         }
         window = decoder._kinds.window
         if window is not None and window + 8 < most:
@@ -119,7 +128,8 @@ class DecoderFeeder:
             "attention_mask": mask,
             "position_ids": positions_of(mask, sizes.sequence),
         }
-        return made | self._past(sizes, mask, seed=seed)
+        kept = torch.arange(sizes.sequence - (sizes.kept or sizes.sequence), sizes.sequence)
+        return made | self._past(sizes, mask, seed=seed) | {KEPT: kept}
 
     def _past(self, sizes: Sizes, mask: Tensor, *, seed: int) -> Tensors:
         length = computed_length(sizes.past)
@@ -134,6 +144,7 @@ class DecoderFeeder:
                 input_ids=random_ids(sizes.batch, length, self._vocabulary, seed=seed + 1),
                 attention_mask=own,
                 position_ids=positions_of(own, length),
+                logits_to_keep=torch.tensor([length - 1]),
                 **empty,
             )
         return {
@@ -169,7 +180,7 @@ def check_decoder(model: PreTrainedModel) -> None:
     """Raise SourceError for a decoder that cannot be asked with positions and a cache."""
     config = model.config
     accepted = set(inspect.signature(model.forward).parameters)
-    lost = [name for name in ("position_ids", PAST) if name not in accepted]
+    lost = [name for name in ("position_ids", PAST, KEPT) if name not in accepted]
     if lost or not hasattr(config, "num_hidden_layers"):
         raise SourceError(
             f"{type(model).__name__} takes no {lost[0] if lost else 'cache of its layers'}, and"

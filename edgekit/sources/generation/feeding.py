@@ -20,6 +20,7 @@ class Sizes:
     """How large a batch is: rows, tokens, tokens of the past, tokens that an encoder has read.
 
     ``padded``: all rows but the last begin (an encoder's: end) with padding; a single row itself.
+    ``kept``: the logits of so many of the last tokens are wanted, 0 is all of them.
     """
 
     batch: int
@@ -27,6 +28,7 @@ class Sizes:
     past: int = 0
     encoder: int = 0
     padded: bool = True
+    kept: int = 0
 
 
 class Feeder(Protocol):

@@ -9,6 +9,7 @@ from torch import nn
 
 from edgekit.core.errors import SourceError
 from edgekit.sources.generation.decoding import (
+    KEPT,
     PAST,
     PRESENT,
     CausalDecoder,
@@ -16,6 +17,7 @@ from edgekit.sources.generation.decoding import (
     check_decoder,
     names_of,
 )
+from edgekit.sources.generation.seq2seq import seq2seq_source
 from edgekit.sources.loaded import LoadedSource
 
 if TYPE_CHECKING:
@@ -24,12 +26,23 @@ if TYPE_CHECKING:
 Axes = dict[str, dict[int, str]]
 
 
-def causal_source(
+def generated_source(
     whole: LoadedSource, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> LoadedSource:
+    """The source of a model that reads and writes texts.
+
+    Raises SourceError for one that is not exported, or a tokenizer of another model.
+    """
+    check_vocabulary(model, tokenizer, whole.id)
+    whole = replace(whole, tokenizer=tokenizer)
+    if whole.task == "text2text-generation":
+        return seq2seq_source(whole, model)
+    return causal_source(whole, model)
+
+
+def causal_source(whole: LoadedSource, model: PreTrainedModel) -> LoadedSource:
     """The source of a causal language model. Raises SourceError for one that is not exported."""
     check_decoder(model)
-    check_vocabulary(model, tokenizer, whole.id)
     decoder = CausalDecoder(model).eval()
     feeder = DecoderFeeder(decoder, whole.max_length)
     axes: Axes = {
@@ -37,17 +50,17 @@ def causal_source(
         "attention_mask": {0: "batch", 1: "total"},
         "position_ids": {0: "batch", 1: "sequence"},
     }
-    outputs: dict[str, tuple[str, ...]] = {"logits": ("batch", "sequence")}
+    outputs: dict[str, tuple[str, ...]] = {"logits": ("batch", "kept")}
     for layer in range(decoder.layers):
         axes |= {name: {0: "batch", 2: "past"} for name in names_of(PAST, layer)}
         outputs |= dict.fromkeys(names_of(PRESENT, layer), ("batch", "", "total"))
+    axes[KEPT] = {0: "kept"}
     return replace(
         whole,
         module=decoder,
         sample_inputs=feeder(feeder.traced, seed=1),
         dynamic_axes=axes,
         output_axes=outputs,
-        tokenizer=tokenizer,
         feeder=feeder,
     )
 
