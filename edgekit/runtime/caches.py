@@ -42,7 +42,7 @@ class Decoding(Protocol):
 def cache_pairs(
     inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
 ) -> tuple[tuple[TensorSpec, str], ...]:
-    """(input, output) of a graph's cache: what comes out of a step under the one goes into the next.
+    """(input, output) of a graph's cache: the one of a step is the other of the step before.
 
     An input ``past_key_values.…`` without its output ``present.…`` stays what it was.
     """

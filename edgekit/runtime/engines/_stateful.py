@@ -48,6 +48,7 @@ class States:
                 f"The manifest names {wrong[0]}, which the graph does not have.",
                 hint="Export the bundle again.",
             )
+        self._unpack(model)
         rows = opset.parameter([-1], np.int32, name=ROWS)
         rows.output(0).get_tensor().add_names({ROWS})
         axis = opset.constant(0, np.int32)
@@ -80,6 +81,48 @@ class States:
                 zero = opset.constant(0, types[spec.name])
                 node.set_arguments([opset.broadcast(zero, shape).output(0)])
         model.validate_nodes_and_infer_types()
+
+    def _unpack(self, model: ov.Model) -> None:
+        """Give attention its heads back where queries that share keys were stacked up.
+
+        Stacked they are `[batch, key heads, queries of all, size]` under a mask repeated as often,
+        which is the fastest form without state; OpenVINO's attention with a state takes as many
+        queries as there are new keys, and finds out by itself which heads share them.
+        """
+        opset = self._ov.opset13
+        for node in model.get_ops():
+            if node.get_type_name() != "ScaledDotProductAttention" or node.get_input_size() < 4:
+                continue
+            query, key, value, mask, *scale = node.input_values()
+            stacked, tiled = query.get_node(), mask.get_node()
+            if stacked.get_type_name() != "Reshape" or tiled.get_type_name() != "Tile":
+                continue
+            repeats = tiled.input_value(1).get_node()
+            if repeats.get_type_name() == "Convert":
+                repeats = repeats.input_value(0).get_node()
+            if repeats.get_type_name() != "Constant":
+                continue
+            times = [int(number) for number in repeats.get_data().ravel()]
+            heads, size = key.get_partial_shape()[1], key.get_partial_shape()[3]
+            if len(times) != 4 or times[:2] + times[3:] != [1, 1, 1] or heads.is_dynamic:
+                continue
+            shape = [0, heads.get_length() * times[2], -1, size.get_length()]
+            ones = np.ones((1, 1, times[2], 1, 1), dtype=key.get_element_type().to_dtype())
+            shared = [
+                opset.reshape(
+                    opset.multiply(
+                        opset.unsqueeze(source, opset.constant(2, np.int64)),
+                        opset.constant(ones),
+                    ),
+                    opset.constant(shape, np.int64),
+                    True,
+                )
+                for source in (key, value)
+            ]
+            apart = opset.scaled_dot_product_attention(
+                stacked.input_value(0), *shared, tiled.input_value(0), *scale, causal=False
+            )
+            node.output(0).replace(apart.output(0))
 
     def fill(self, request: ov.InferRequest, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """Begin a run on its own from the caches among some feeds; the other feeds, and `ROWS`."""
@@ -114,7 +157,7 @@ def _past_name(variable: str, names: Mapping[str, TensorSpec] | set[str]) -> str
 
 
 def _batch(feeds: Mapping[str, Array]) -> int:
-    return next(iter(feeds.values())).shape[0]
+    return len(next(iter(feeds.values())))
 
 
 class OpenVinoDecoding:
@@ -125,14 +168,13 @@ class OpenVinoDecoding:
 
     def __init__(
         self,
-        ov: ModuleType,
+        module: ModuleType,
         request: ov.InferRequest,
         batch: int,
         given: Mapping[str, Array],
         first: int,
         give_back: Callable[[ov.InferRequest], None],
     ) -> None:
-        self._ov = ov
         self._request: ov.InferRequest | None = request
         self._first = first
         self._give_back = give_back
@@ -141,7 +183,7 @@ class OpenVinoDecoding:
         self._rows = self._same
         request.reset_state()
         for name, array in self._kept.items():
-            request.set_tensor(name, ov.Tensor(array, shared_memory=True))
+            request.set_tensor(name, module.Tensor(array, shared_memory=True))
 
     def step(self, feeds: Mapping[str, Array]) -> Array:
         """See `edgekit.runtime.caches.Decoding.step`."""

@@ -21,6 +21,7 @@ DEFAULTS = (
     "max_new_tokens", "max_length", "min_new_tokens", "min_length", "do_sample", "temperature",
     "top_k", "top_p", "min_p", "repetition_penalty", "no_repeat_ngram_size",
     "encoder_no_repeat_ngram_size", "num_beams", "length_penalty", "early_stopping",
+    "renormalize_logits",
 )  # fmt: skip
 #: What the rendering of a chat template is given besides the messages.
 CHAT_TOKENS = ("bos_token", "eos_token", "unk_token", "pad_token")
@@ -30,7 +31,7 @@ _MOST_LAYERS = 4096
 _MOST_TOKENS = 1 << 31
 _MOST_LISTED = 1 << 20
 _CHAT = ("template", "tokens")
-_FLAGS = frozenset({"do_sample"})
+_FLAGS = frozenset({"do_sample", "renormalize_logits"})
 _FLOATS = frozenset({"temperature", "top_p", "min_p", "repetition_penalty", "length_penalty"})
 
 Default: TypeAlias = int | float | bool | str
