@@ -21,6 +21,7 @@ from edgekit.sources.readings import (
     read_generated,
     read_pictures,
     read_sounds,
+    read_speech,
     read_texts,
     read_towers,
     reads_pictures,
@@ -100,6 +101,8 @@ def open_folder(
         if config.model_type in TWO_TOWERS and chosen.name == "feature-extraction":
             towers = read_towers(folder, config, model, trust_remote_code)
             module, reading = model, towers["image"]
+        elif chosen.generative and chosen.sounds:
+            reading = read_speech(weights_folder, config, model, trust_remote_code)
         elif chosen.generative:
             reading = read_generated(weights_folder, folder, config, model, trust_remote_code)
         elif reads_pictures(model, chosen):
@@ -171,7 +174,7 @@ def _task(
     listed = config.get("architectures")
     architectures = [str(item) for item in listed] if isinstance(listed, list) else []
     if name is not None:
-        task = loadable_task(canonical_task(name))
+        task = loadable_task(canonical_task(name), architectures)
         refuse_other_head(task, architectures, where=str(folder))
         return task
     if sentence is not None:

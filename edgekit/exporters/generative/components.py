@@ -13,6 +13,7 @@ from edgekit.core.tolerance import Tolerance
 from edgekit.exporters.cases import Case, sizes_of
 from edgekit.exporters.exported import Exported, GoldenBatch
 from edgekit.exporters.generative.rules import build_rules, ignored_options
+from edgekit.exporters.generative.speech import build_speech_processor, build_speech_rules
 from edgekit.exporters.generative.texts import build_text_processor
 from edgekit.exporters.graphs import component_of, facts_of, finish, trace
 from edgekit.exporters.memory import release_weights
@@ -59,8 +60,12 @@ def export_generative(
             hint="Leave --static away.",
         )
     sources = source.parts or {"model": source}
-    processor, files, facts = build_text_processor(source, directory)
-    rules = build_rules(source)
+    if source.feature_extractor is not None:
+        processor, files, facts = build_speech_processor(source, directory)
+        rules = build_speech_rules(source)
+    else:
+        processor, files, facts = build_text_processor(source, directory)
+        rules = build_rules(source)
     parts: dict[str, _Part] = {}
     golden = _golden(sources)
     for name, part in sources.items():

@@ -18,6 +18,7 @@ from edgekit.sources.generation.decoding import (
     names_of,
 )
 from edgekit.sources.generation.seq2seq import seq2seq_source
+from edgekit.sources.generation.whisper import speech_source
 from edgekit.sources.loaded import LoadedSource
 
 if TYPE_CHECKING:
@@ -29,12 +30,14 @@ Axes = dict[str, dict[int, str]]
 def generated_source(
     whole: LoadedSource, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase
 ) -> LoadedSource:
-    """The source of a model that reads and writes texts.
+    """The source of a model that writes texts.
 
     Raises SourceError for one that is not exported, or a tokenizer of another model.
     """
     check_vocabulary(model, tokenizer, whole.id)
     whole = replace(whole, tokenizer=tokenizer)
+    if whole.feature_extractor is not None:
+        return speech_source(whole, model)
     if whole.task == "text2text-generation":
         return seq2seq_source(whole, model)
     return causal_source(whole, model)
