@@ -22,7 +22,8 @@ MOST_BEAMS = 64
 class Options:
     """The options of one call, named as in transformers' GenerationConfig.
 
-    Of the lengths those that nobody set are None.
+    Of the lengths those that nobody set are None; ``exactly`` tells that the caller set
+    ``max_new_tokens``, and so wants to know where they do not fit.
     """
 
     max_new_tokens: int | None = None
@@ -43,6 +44,7 @@ class Options:
     renormalize_logits: bool = False
     stop_strings: tuple[str, ...] = ()
     seed: int | None = None
+    exactly: bool = False
 
 
 def read_options(
@@ -83,6 +85,7 @@ def read_options(
         renormalize_logits=_flag(values, "renormalize_logits"),
         stop_strings=_stops(values),
         seed=_whole(values, "seed", None, 0),
+        exactly="max_new_tokens" in own,
     )
     if options.do_sample and options.num_beams > 1:
         raise ConfigError(
@@ -118,7 +121,7 @@ def room(options: Options, rules: GenerationRules, prompt: int) -> int:
         return asked if left is None else min(asked, left)
     if asked is None:
         return MAX_NEW_TOKENS if left is None else min(MAX_NEW_TOKENS, left)
-    if left is not None and asked > left and "max_new_tokens" not in rules.defaults:
+    if left is not None and asked > left and options.exactly:
         raise InputMismatch(
             f"The prompt has {prompt:,} tokens and max_new_tokens is {asked:,}: together more than"
             f" the {context:,} of the model's context.",
