@@ -4,16 +4,18 @@ are what the tokens decode to at once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 # What stands for bytes that are no character, or not one yet.
 _BROKEN = "\ufffd"
 # Spaces that clean_up_tokenization_spaces takes out (transformers).
 _SPACED = (" .", " ?", " !", " ,", " ' ", " n't", " 'm", " 's", " 've", " 're")
-_LONGEST_SPACED = 4
-# The most bytes of a character: tokens behind which a broken one does not become whole any more.
-_CHARACTER = 4
+# The end of a word behind which nothing changes what is before it.
+_WORD = re.compile(r"[^\W_]{2}(?= )")
+# Tokens that are single bytes, of tokenizers that fall back on them.
+_BYTE = re.compile("<0x[0-9A-F]{2}>")
 
 
 class Tokenizer(Protocol):
@@ -23,6 +25,20 @@ class Tokenizer(Protocol):
         """The text of some tokens."""
         ...
 
+    def id_to_token(self, id: int) -> str | None:
+        """What a token is called in the vocabulary."""
+        ...
+
+    def get_added_tokens_decoder(self) -> Mapping[int, Special]:
+        """The tokens beside the vocabulary."""
+        ...
+
+
+class Special(Protocol):
+    """What is used of a ``tokenizers.AddedToken``."""
+
+    special: bool
+
 
 class Pieces:
     """The text of one answer as its tokens come; `text` is what has been told of it."""
@@ -30,23 +46,28 @@ class Pieces:
     def __init__(self, tokenizer: Tokenizer, *, cleanup: bool = False) -> None:
         self._tokenizer = tokenizer
         self._cleanup = cleanup
+        added = tokenizer.get_added_tokens_decoder()
+        self._silent = {token for token, entry in added.items() if entry.special}
         self._ids: list[int] = []
         # The tokens before `read` are told; those from `start` on are decoded with the next, for a
         # token's text depends on whether one stands before it.
         self._start = 0
         self._read = 0
         self._raw = ""
+        self._sure = ""
         self.text = ""
 
     def add(self, token: int) -> str:
         """The text that one more token makes certain, maybe none."""
+        if token in self._silent:
+            return ""
         self._ids.append(token)
+        if _BYTE.fullmatch(self._tokenizer.id_to_token(token) or ""):
+            # Tokenizers decode a run of them together, and one wrong byte breaks them all.
+            return ""
         before = self._decode(self._ids[self._start : self._read])
         whole = self._decode(self._ids[self._start :])
-        waiting = len(self._ids) - self._read
-        if len(whole) <= len(before) or (whole.endswith(_BROKEN) and waiting < _CHARACTER):
-            return ""
-        if whole.endswith(_BROKEN):
+        if len(whole) <= len(before) or whole.endswith(_BROKEN):
             return ""
         self._start, self._read = self._read, len(self._ids)
         self._raw += whole[len(before) :]
@@ -71,11 +92,11 @@ class Pieces:
         raw = self._raw
         if not self._cleanup:
             return raw
-        end = raw.rfind(" ", 0, max(0, len(raw) - _LONGEST_SPACED + 1))
-        # An apostrophe between two spaces loses both.
-        while end > 1 and raw[end - 2 : end] == " '":
-            end = raw.rfind(" ", 0, end)
-        return raw[: max(end, 0)]
+        # Behind two letters: what takes spaces out looks back over one ("n't") at most, and one
+        # replacement may make the next.
+        ends = [found.end() for found in _WORD.finditer(raw, len(self._sure))]
+        self._sure = raw[: ends[-1]] if ends else self._sure
+        return self._sure
 
     def _decode(self, ids: Sequence[int]) -> str:
         return self._tokenizer.decode(ids, skip_special_tokens=True) if ids else ""
@@ -106,7 +127,9 @@ class Stops:
             return False
         tail = list(tokens[-self._window :])
         text = self._tokenizer.decode(tail, skip_special_tokens=False)
-        known = len(self._tokenizer.decode(tail[:-1], skip_special_tokens=False)) if tail else 0
+        before = self._tokenizer.decode(tail[:-1], skip_special_tokens=False)
+        # A character that the last token completes is the last token's.
+        known = len(before.rstrip(_BROKEN))
         for stop in self._texts:
             found = text.rfind(stop)
             if found >= 0 and found + len(stop) > known:

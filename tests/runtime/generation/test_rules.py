@@ -19,7 +19,11 @@ SMALL = {"mode": "decoder", "layers": 2, "context": 64, "eos": [1], "pad": 0}
 
 @pytest.mark.parametrize(
     "rules",
-    [FULL, GenerationRules("decoder", 1, 8, (), 0), GenerationRules("speech", 1, 8, (), 0, speech={"a": 1})],
+    [
+        FULL,
+        GenerationRules("decoder", 1, 8, (), 0),
+        GenerationRules("speech", 1, 8, (), 0, speech={"a": 1}),
+    ],
 )
 def test_rules_come_back_as_they_were_written(rules: GenerationRules) -> None:
     """Reading a document gives the rules that it was made of."""
