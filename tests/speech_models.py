@@ -16,6 +16,7 @@ from tokenizers.models import BPE
 
 from tests.models import CORPUS
 
+FAMILY = "whisper"
 KINDS = ("multilingual", "english")
 #: Marks of time of a window of two seconds.
 POSITIONS = 100
@@ -30,7 +31,7 @@ def save_speech_model(kind: str, folder: Path) -> Path:
     ids = _write_tokenizer(folder)
     end, start = ids[_END], ids["<|startoftranscript|>"]
     config = transformers.WhisperConfig(
-        vocab_size=len(ids) + _text_size(ids), d_model=32, encoder_layers=2,
+        vocab_size=max(ids.values()) + 1, d_model=32, encoder_layers=2,
         encoder_attention_heads=2, encoder_ffn_dim=64, decoder_layers=2,
         decoder_attention_heads=2, decoder_ffn_dim=64, num_mel_bins=40,
         max_source_positions=POSITIONS, max_target_positions=CONTEXT, bos_token_id=end,
@@ -58,10 +59,6 @@ def save_speech_model(kind: str, folder: Path) -> Path:
     model.save_pretrained(folder)
     transformers.WhisperFeatureExtractor(feature_size=40, chunk_length=2).save_pretrained(folder)
     return folder
-
-
-def _text_size(ids: dict[str, int]) -> int:
-    return ids[_END]
 
 
 def _write_tokenizer(folder: Path) -> dict[str, int]:

@@ -80,7 +80,8 @@ FAMILIES = (
     Family("WavLM", "wavlm", SOUND_TASKS, limits=_CTC),
     Family("AST", "ast", ("audio-classification",)),
     Family(
-        "Whisper", "whisper", ("audio-classification",),
-        limits="its encoder with a head for classes; what it writes down is not exported yet",
+        "Whisper", "whisper", SOUND_TASKS,
+        limits="marks the time of sentences, not of words; never drawn anew at a higher"
+        " temperature; without golden values at its real size",
     ),
 )  # fmt: skip

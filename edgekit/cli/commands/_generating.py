@@ -28,6 +28,9 @@ NAMES: Mapping[str, str] = {
     "num_beams": "num_beams",
     "stop": "stop_strings",
     "seed": "seed",
+    "language": "language",
+    "task": "task",
+    "timestamps": "return_timestamps",
 }
 
 
@@ -59,6 +62,16 @@ def generation(function: F) -> F:
                 "--stop", multiple=True, metavar="TEXT", help="End with this text; may be repeated."
             ),
             click.option("--seed", type=int, help="What is drawn follows from it."),
+            click.option(
+                "--language", metavar="NAME",
+                help="What is spoken, as en or english; a multilingual model finds it out itself.",
+            ),
+            click.option(
+                "--task", metavar="NAME", help="transcribe speech, or translate it into English."
+            ),
+            click.option(
+                "--timestamps", is_flag=True, default=None, help="Also tell when speech was said."
+            ),
         ]
     ):  # fmt: skip
         function = option(function)
