@@ -165,7 +165,7 @@ def _joined(
         )
         for name, reading in towers.items()
     }
-    return join(whole, parts)
+    return replace(join(whole, parts), tokenizer=None, max_length=None)
 
 
 def _task(

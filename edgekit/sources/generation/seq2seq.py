@@ -28,6 +28,7 @@ from edgekit.sources.generation.feeding import (
 )
 from edgekit.sources.generation.masks import causal, keys_only
 from edgekit.sources.loaded import LoadedSource
+from edgekit.sources.towers import join
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -244,7 +245,7 @@ def seq2seq_source(whole: LoadedSource, model: PreTrainedModel) -> LoadedSource:
             feeder=written,
         ),
     }
-    return replace(whole, module=decoder, sample_inputs={}, parts=parts)
+    return join(whole, parts)
 
 
 def _decoder_layers(model: Any) -> int:
