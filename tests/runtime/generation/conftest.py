@@ -41,7 +41,7 @@ def write_generator(
     folder: Path, rules: GenerationRules = RULES, *, options: Mapping[str, object] | None = None
 ) -> Bundle:
     """A bundle of the tiny decoder that answers as the rules say."""
-    graph = decoder(vocabulary=VOCABULARY, context=CONTEXT)
+    graph = decoder(vocabulary=VOCABULARY, context=rules.context or CONTEXT)
     with BundleWriter(folder) as writer:
         path = writer.add("model.onnx", "component")
         path.write_bytes(graph.SerializeToString())
