@@ -25,6 +25,7 @@ from edgekit.sources.generation.feeding import (
 )
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.sounds import compose, extract
+from edgekit.sources.towers import join
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, SequenceFeatureExtractor
@@ -248,7 +249,7 @@ def speech_source(whole: LoadedSource, model: PreTrainedModel) -> LoadedSource:
             feeder=tokens,
         ),
     }
-    return replace(whole, module=decoder, sample_inputs={}, parts=parts)
+    return join(whole, parts)
 
 
 def _heads(states: Tensor, attention: Any) -> Tensor:
