@@ -5,7 +5,8 @@ Builds the wheel, installs it into fresh environments and uses it there as a dev
 (2) with an engine and the tokenizers: load, predict, verify and bench a bundle, without torch;
 (3) with Pillow: classify a picture and draw detections, without torch;
 (4) with soundfile and soxr: label a sound and write down speech, without torch;
-(5) with jinja2: stream a text, answer a chat and translate, without torch.
+(5) with jinja2: stream a text, answer a chat and translate, without torch;
+(6) with tokenizers and soundfile: write down speech as Whisper does, without torch.
 """
 
 from __future__ import annotations
@@ -164,6 +165,24 @@ def make_generators(folder: Path) -> tuple[Path, Path, list[str], list[str]]:
     return chat, folder / "marian", texts, expected
 
 
+def make_whisper(folder: Path) -> tuple[Path, Path, str]:
+    """A small random Whisper, a sound of two seconds, and what transformers hears in it."""
+    import soundfile
+
+    import edgekit
+    from edgekit.sources.sounds import compose
+    from tests.speech_models import save_speech_model
+    from tests.test_speech import Theirs
+
+    source = save_speech_model("multilingual", folder / "whisper-source")
+    edgekit.export(str(source), folder / "whisper")
+    wave = compose(31_000, 3)
+    soundfile.write(folder / "said.wav", wave, 16_000, subtype="FLOAT")
+    theirs = Theirs(source)
+    text = str(theirs.answer(theirs.tokens([wave], language="de")[0], times=False)["text"])
+    return folder / "whisper", folder / "said.wav", text
+
+
 def environment(folder: Path) -> Path:
     """The python of a fresh virtual environment."""
     venv.create(folder, with_pip=True)
@@ -255,6 +274,18 @@ def stage_generation(
     print(f"ort,text,chat: streams, chats, translates {len(texts)} texts as PyTorch does")
 
 
+def stage_speech(python: Path, wheel: Path, made: tuple[Path, Path, str]) -> None:
+    """With tokenizers and soundfile: what is said is written down, without torch."""
+    bundle, sound, expected = made
+    constraints = ROOT / "constraints.txt"
+    run(python, "-m", "pip", "install", "--quiet", "-c", constraints, f"{wheel}[ort,text,audio]")
+    done = run(python, "-I", "-m", "edgekit", "run", bundle, sound, "--language", "german")
+    said = json.loads(done.stdout)
+    assert said == {"sound": str(sound), "prediction": {"text": expected}}, said
+    run(python, "-I", "-c", "import importlib.util as u; assert not u.find_spec('torch')")
+    print("ort,text,audio: hears as Whisper does in PyTorch")
+
+
 def main() -> None:
     """All stages."""
     with tempfile.TemporaryDirectory(prefix="edgekit-bare-") as name:
@@ -270,6 +301,7 @@ def main() -> None:
         stage_vision(python, wheel, make_pictures(folder))
         stage_audio(python, wheel, make_sounds(folder))
         stage_generation(python, wheel, make_generators(folder))
+        stage_speech(python, wheel, make_whisper(folder))
 
 
 if __name__ == "__main__":
