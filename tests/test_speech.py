@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ from numpy.typing import NDArray
 
 import edgekit
 from benchmarks.zoo import fetch
-from edgekit.core.errors import ConfigError, InputMismatch
+from edgekit.core.bundle import open_bundle
+from edgekit.core.errors import BundleCorrupt, ConfigError, InputMismatch
+from edgekit.runtime.generation.speech import SpeechPredictor
+from edgekit.runtime.opening import open_sessions
 from edgekit.runtime.sound import read_sound
 from edgekit.sources.families import ENGINES
 from edgekit.sources.sounds import compose
@@ -188,6 +192,29 @@ def test_bad_calls_are_told_in_words(shared: Path, tmp_path: Path) -> None:
         for options in ({"language": "en"}, {"task": "transcribe"}):
             with pytest.raises(ConfigError, match="knows English alone"):
                 model(wave, **options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("changed", "told"),
+    [
+        ({"start": 9_999}, "names the token 9,999"),
+        ({"without_times": 512}, "names the token 513"),
+        ({"languages": {"en": 7_000}, "names": {}}, "names the token 7,000"),
+        ({"window": 150}, r"takes \[40, 200\] and generation.speech 150"),
+    ],
+)
+def test_rules_that_do_not_fit_are_refused(
+    changed: dict[str, Any], told: str, shared: Path
+) -> None:
+    """Tokens beyond the decoder's, and windows of another length than the encoder's."""
+    bundle = open_bundle(exported(shared, "multilingual")[1])
+    rules: Any = dict(bundle.manifest.generation or {})
+    rules["speech"] = {**rules["speech"], **changed}
+    session = open_sessions(bundle)
+    with pytest.raises(BundleCorrupt, match=told):
+        SpeechPredictor(session, replace(bundle.manifest, generation=rules), bundle.path)
+    session.close()
 
 
 @pytest.mark.slow

@@ -92,6 +92,7 @@ class SpeechPredictor:
                 hint="Export the bundle again.",
             )
         self._input = taken[rules.inputs[0]]
+        _check_tokens(speech, parts["decoder"].outputs[0].shape[-1])
         self._clock = None
         if speech.without_times is not None and self._rules.eos:
             self._clock = Clock(speech, self._rules.eos[0])
@@ -150,8 +151,8 @@ class SpeechPredictor:
                 if count > rules.window:
                     break
             if count > rules.window:
-                long = long_features(chain(begun, blocks), rules, recording.name)
                 self._refuse_untimed(recording.name)
+                long = long_features(chain(begun, blocks), rules, recording.name)
                 return _Sound(place, long, long.shape[1], True, asked.prompt)
             made = self._sounds.prepare(Piece(np.concatenate(begun))).values
         return _Sound(place, made, made.shape[1], False, asked.prompt)
@@ -309,6 +310,20 @@ class _Watch:
     def __call__(self, tokens: Sequence[int], scores: Scores) -> None:
         """See `Rule`."""
         self.total += float(log_chances(scores).max())
+
+
+def _check_tokens(speech: SpeechRules, vocabulary: int | str) -> None:
+    """Raise BundleCorrupt for rules that name a token that the decoder does not score."""
+    named = [speech.start, *speech.languages.values(), *speech.tasks.values()]
+    named += [token for token in speech.forced if token is not None]
+    if speech.first_mark is not None:
+        named.append(speech.first_mark)
+    if isinstance(vocabulary, int) and max(named) >= vocabulary:
+        raise BundleCorrupt(
+            f"The manifest's generation.speech names the token {max(named):,}; the decoder scores"
+            f" {vocabulary:,}.",
+            hint="Export the bundle again.",
+        )
 
 
 def _kept(name: str) -> str:
