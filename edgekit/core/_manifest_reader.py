@@ -47,6 +47,8 @@ PROCESSOR_KEYS: Mapping[str, frozenset[str]] = {
     "audio": frozenset(
         {"kind", "sampling_rate", "longest", "convolutions", "ops", "inputs", "post"}
     ),
+    # What a generative model reads: texts, or with `features` (a processor of kind audio) sounds.
+    "generation": frozenset({"kind", "input", "tokenizer", "features"}),
 }
 # What each operation on pictures may say besides ``op``, and how a size is written.
 PICTURE_OPS: Mapping[str, tuple[str, ...]] = {
@@ -308,6 +310,12 @@ def _processor_part(value: object, where: str, kinds: Sequence[str]) -> None:
         known = POSTS[kind]
         keys = known[post.text("kind", choices=tuple(known))]
         refuse_unknown(post.value, frozenset({"kind", *keys}), post.where)
+    if kind == "generation":
+        safe_relative_path(reader.text("tokenizer"), f"{where}.tokenizer")
+        if reader.text("input", choices=("text", "audio")) == "audio":
+            _processor_part(reader.value.get("features"), f"{where}.features", ("audio",))
+        elif reader.value.get("features") is not None:
+            raise BundleCorrupt(f"{where}.features belongs to the input audio.", hint=_REMEDY)
     if kind == "image-text":
         for part in ("image", "text"):
             _processor_part(reader.value.get(part), f"{where}.{part}", (part,))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edgekit.core.manifest import Component, TensorSpec
 from edgekit.core.results import Parity
-from edgekit.runtime.towers import prefixed
+from edgekit.runtime.joined import prefixed
 
 Array = NDArray[np.generic]
 
@@ -28,7 +28,8 @@ class Exported:
     """The files written into the export's directory and all that a manifest says of them.
 
     ``files`` are (name, role) pairs. ``golden`` is None when one batch of outputs is larger than
-    a bundle's golden file may be. ``notes`` are sentences for a person.
+    a bundle's golden file may be. ``notes`` are sentences for a person,
+    ``generation`` how a model that generates is asked (see `edgekit.runtime.generation.rules`).
     """
 
     components: Mapping[str, Component]
@@ -41,6 +42,7 @@ class Exported:
     precision: str
     facts: Mapping[str, str | int | float | bool]
     notes: tuple[str, ...] = ()
+    generation: Mapping[str, object] | None = None
 
     @property
     def component(self) -> Component:

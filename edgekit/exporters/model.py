@@ -6,14 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import onnx_ir as ir
-
 from edgekit.core.errors import ConfigError, ExportError, disk_errors
-from edgekit.core.manifest import Component, TensorSpec
 from edgekit.core.tolerance import tolerance_for
 from edgekit.exporters.cases import (
     Case,
-    Inputs,
     check_static,
     golden_inputs,
     parity_cases,
@@ -22,8 +18,9 @@ from edgekit.exporters.cases import (
 )
 from edgekit.exporters.declared import declared_batch, fit_declared
 from edgekit.exporters.exported import Array, Exported, GoldenBatch
+from edgekit.exporters.generative.components import export_generative
+from edgekit.exporters.graphs import component_of, facts_of, finish, symbols_of, trace
 from edgekit.exporters.memory import release_weights
-from edgekit.exporters.module import trace_module, trace_program
 from edgekit.exporters.parity import compare, reference, to_numpy
 from edgekit.exporters.picture_parity import check_picture_processor
 from edgekit.exporters.pictures import build_picture_processor, check_static_size
@@ -31,15 +28,6 @@ from edgekit.exporters.processor_parity import check_processor
 from edgekit.exporters.processors import TOKENIZER_FILE, build_processor, write_tokenizer
 from edgekit.exporters.sound_parity import check_frames, check_sound_processor
 from edgekit.exporters.sounds import build_sound_processor
-from edgekit.exporters.transformers import trace_pretrained
-from edgekit.graph.onnx_axes import declared_shape, frozen_axes, name_axes, true_shape
-from edgekit.graph.onnx_clean import (
-    name_by_module,
-    order_interface,
-    share_weights,
-    strip_metadata,
-)
-from edgekit.graph.onnx_rotary import expand_rotary_caches
 from edgekit.graph.onnx_save import save_model
 from edgekit.sources.loaded import LoadedSource
 
@@ -50,8 +38,6 @@ _FIXED = (
     "With all dimensions fixed there is one shape to compare with PyTorch: the one that was"
     " traced, with other values."
 )
-# Every wrapper of edgekit.sources holds the model under this name.
-_PREFIX = "model."
 
 
 def export_model(
@@ -89,6 +75,14 @@ def export_model(
             " themselves.",
         )
     chosen = _Chosen(opset, dict(static or {}), atol, rtol, processor)
+    if source.generative:
+        return export_generative(
+            source,
+            directory,
+            opset=opset,
+            static=chosen.static,
+            tolerance=tolerance_for(source.precision, atol=atol, rtol=rtol),
+        )
     if not source.parts:
         return _export_part(source, directory, "model", chosen)
     known = {
@@ -179,11 +173,11 @@ def _export_part(source: LoadedSource, directory: Path, name: str, chosen: _Chos
     made: Mapping[str, object] | None = None
     with disk_errors(ExportError, "writing the exported graph"):
         outputs = tuple(references[0])
-        model = _trace(source, sample, axes, outputs, opset)
-        inputs = _finish(source, model, axes, outputs, cases, references)
+        model = trace(source, sample, axes, outputs, opset)
+        inputs = finish(source, model, axes, outputs, cases, references)
         component_files = save_model(model, directory / graph_file)
-        component = _component(model, component_files, inputs)
-        facts = _facts(model)
+        component = component_of(model, component_files, inputs)
+        facts = facts_of(model)
         facts["largest_input_compared"] = max(
             value.numel() for case in cases for value in case.inputs.values()
         )
@@ -216,7 +210,7 @@ def _export_part(source: LoadedSource, directory: Path, name: str, chosen: _Chos
         opset=opset,
         precision=source.precision,
         facts=facts,
-        notes=(*source.notes, *(() if _symbols(axes) else (_FIXED,))),
+        notes=(*source.notes, *(() if symbols_of(axes) else (_FIXED,))),
     )
 
 
@@ -224,121 +218,6 @@ def _varying(source: LoadedSource, fixed: Mapping[str, int]) -> dict[str, dict[i
     return {
         name: {axis: symbol for axis, symbol in axes.items() if symbol not in fixed}
         for name, axes in source.dynamic_axes.items()
-    }
-
-
-def _trace(
-    source: LoadedSource,
-    sample: Inputs,
-    axes: Mapping[str, Mapping[int, str]],
-    outputs: Sequence[str],
-    opset: int,
-) -> ir.Model:
-    dynamic = {name: tuple(named) for name, named in axes.items()}
-    if source.program is not None:
-        return trace_program(source.program, tuple(sample), outputs, opset=opset)
-    if source.kind == "huggingface":
-        return trace_pretrained(source.module, sample, dynamic, opset=opset)
-    return trace_module(source.module, sample, dynamic, outputs, opset=opset)
-
-
-def _finish(
-    source: LoadedSource,
-    model: ir.Model,
-    axes: Mapping[str, Mapping[int, str]],
-    outputs: Sequence[str],
-    cases: Sequence[Case],
-    references: Sequence[Mapping[str, Array]],
-) -> tuple[str, ...]:
-    """Repair, name and clean the graph in place; the inputs that it takes."""
-    _refuse_frozen(source, model, axes)
-    parameters = {tensor.data_ptr(): name for name, tensor in source.module.named_parameters()}
-    name_by_module(model, parameters, prefix=_PREFIX)
-    expand_rotary_caches(model)
-    share_weights(model)
-    inputs = order_interface(
-        model, tuple(source.sample_inputs), outputs, drop_unused=source.tokenizer is not None
-    )
-    _refuse_lost(source, inputs)
-    declared = {value.name: declared_shape(value) for value in model.graph.outputs}
-    shapes = {
-        name: true_shape(
-            name,
-            [
-                ({s: n for s, n in case.sizes.items() if s in _symbols(axes)}, found[name].shape)
-                for case, found in zip(cases, references, strict=True)
-            ],
-            declared[name],
-        )
-        for name in outputs
-    }
-    name_axes(model, axes, shapes)
-    strip_metadata(model)
-    model.graph.name = source.architecture
-    model.producer_name, model.producer_version = "edgekit", None
-    return inputs
-
-
-def _symbols(axes: Mapping[str, Mapping[int, str]]) -> set[str]:
-    return {symbol for named in axes.values() for symbol in named.values()}
-
-
-def _refuse_frozen(
-    source: LoadedSource, model: ir.Model, axes: Mapping[str, Mapping[int, str]]
-) -> None:
-    frozen = frozen_axes(model, axes)
-    if frozen:
-        first = frozen[0]
-        raise ExportError(
-            f"The trace of {source.architecture} froze axis {first.axis} of {first.name}"
-            f" ({first.symbol!r}) at {first.size}, although it should vary.",
-            hint=f"If it may be fixed, pass --static {first.symbol}={first.size} or declare it as"
-            " a number with --input; otherwise make forward() independent of its size.",
-        )
-
-
-def _refuse_lost(source: LoadedSource, inputs: Sequence[str]) -> None:
-    lost = [name for name in source.sample_inputs if name not in inputs]
-    # A model without type embeddings takes token types and ignores them.
-    if source.tokenizer is not None:
-        lost = [name for name in lost if name != "token_type_ids"]
-    if lost:
-        raise ExportError(
-            f"The input {lost[0]!r} does not reach any output of {source.architecture} and is"
-            " missing from the graph.",
-            hint="Give sample inputs for which it matters (a mask with zeros in it), or leave it"
-            " out of forward().",
-        )
-
-
-def _component(model: ir.Model, files: tuple[str, ...], inputs: Sequence[str]) -> Component:
-    by_name = {value.name: value for value in model.graph.inputs}
-    return Component(
-        format="onnx",
-        files=files,
-        inputs=tuple(_spec(by_name[name]) for name in inputs),
-        outputs=tuple(_spec(value) for value in model.graph.outputs),
-    )
-
-
-def _spec(value: ir.Value) -> TensorSpec:
-    name = value.name or ""
-    assert value.dtype is not None
-    shape = tuple(
-        f"{name}_{axis}" if dim is None else dim for axis, dim in enumerate(declared_shape(value))
-    )
-    return TensorSpec(name, _DTYPES.get(value.dtype.name, value.dtype.name.lower()), shape)
-
-
-_DTYPES = {"FLOAT": "float32", "DOUBLE": "float64", "FLOAT16": "float16", "BFLOAT16": "bfloat16"}
-
-
-def _facts(model: ir.Model) -> dict[str, str | int | float | bool]:
-    operators = [node.op_type for node in model.graph.all_nodes()]
-    return {
-        "nodes": len(operators),
-        "attention_nodes": operators.count("Attention"),
-        "ir_version": model.ir_version,
     }
 
 

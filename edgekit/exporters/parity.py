@@ -24,6 +24,8 @@ _OPTIONS: Mapping[str, object] = {
     "allow_spinning": False,
     "session": {"session.disable_prepacking": "1"},
 }
+# Axes on which the attention mask says what is padding.
+_TOKENS = ("sequence", "total", "encoder_sequence")
 
 
 def to_numpy(tensor: Tensor) -> Array:
@@ -130,10 +132,18 @@ def _row(
 def _tokens(source: LoadedSource, case: Case, name: str, array: Array) -> Array:
     """The array without padded positions: what stands there is read by nobody."""
     mask = case.inputs.get("attention_mask")
-    per_token = source.output_axes.get(name, ())[:2] == ("batch", "sequence")
-    if mask is None or not per_token:
+    axes = source.output_axes.get(name, ())
+    if mask is not None and "kept" in axes:
+        places = case.inputs["logits_to_keep"].numpy()
+        count = case.inputs["input_ids"].shape[1]
+        chosen: Array = array[mask.numpy().astype(bool)[:, mask.shape[1] - count :][:, places]]
+        return chosen
+    axis = next((axes.index(symbol) for symbol in _TOKENS if symbol in axes), None)
+    if mask is None or axis is None:
         return array
-    kept: Array = array[mask.numpy().astype(bool)]
+    # The mask of a decoder also counts the tokens of its past.
+    real = mask.numpy().astype(bool)[:, mask.shape[1] - array.shape[axis] :]
+    kept: Array = np.moveaxis(array, axis, 1)[real]
     return kept
 
 

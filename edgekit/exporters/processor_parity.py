@@ -66,8 +66,8 @@ def check_processor(source: LoadedSource, processor: Mapping[str, object], direc
         raise ExportError(
             f"The written tokenizer does not load: {error.message}", hint=error.hint
         ) from error
-    texts = _suite(tokenizer, source.max_length or 512)
-    with quiet(), _silent_truncation():
+    texts = texts_to_compare(tokenizer, source.max_length or 512)
+    with quiet(), silent_truncation():
         if ours.rules.windows:
             return _check_windows(tokenizer, ours, _pairs(texts))
         for text in texts:
@@ -86,7 +86,7 @@ def check_processor(source: LoadedSource, processor: Mapping[str, object], direc
 
 
 @contextlib.contextmanager
-def _silent_truncation() -> Iterator[None]:
+def silent_truncation() -> Iterator[None]:
     """Without the runtime's word that a text was cut: here it is meant to be."""
     logger = logging.getLogger("edgekit")
     level = logger.level
@@ -97,7 +97,8 @@ def _silent_truncation() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _suite(tokenizer: PreTrainedTokenizerBase, length: int) -> list[str]:
+def texts_to_compare(tokenizer: PreTrainedTokenizerBase, length: int) -> list[str]:
+    """Scripts, emoji, spaces, special tokens and lengths around the limit, for comparisons."""
     specials = [str(token) for token in tokenizer.all_special_tokens]
     written = [
         f"A {' '.join(specials)} b",

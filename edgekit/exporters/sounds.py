@@ -38,6 +38,17 @@ def build_sound_processor(source: LoadedSource, inputs: Sequence[str]) -> dict[s
 
     Raises ExportError, naming it, for an extractor or a tokenizer that edgekit does not know.
     """
+    return describe_sounds(source, inputs, _POST[source.task](source))
+
+
+def describe_sounds(
+    source: LoadedSource, inputs: Sequence[str], post: Mapping[str, object] | None = None
+) -> dict[str, object]:
+    """The processor of a source's sounds; ``post`` says how the graph's outputs are read, if it is
+    for the processor to say.
+
+    Raises ExportError, naming it, for an extractor that edgekit does not know.
+    """
     extractor = source.feature_extractor
     assert extractor is not None
     assert source.config is not None
@@ -51,8 +62,9 @@ def build_sound_processor(source: LoadedSource, inputs: Sequence[str]) -> dict[s
         "convolutions": [list(pair) for pair in convolutions(source.config)] if waves else [],
         "ops": ops,
         "inputs": list(inputs),
-        "post": _POST[source.task](source),
     }
+    if post is not None:
+        made["post"] = dict(post)
     try:
         read_sound_rules(made)
     except BundleError as error:

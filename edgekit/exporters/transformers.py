@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from edgekit.exporters.tracing import tracing
@@ -11,6 +12,9 @@ from edgekit.sources.quiet import quiet
 if TYPE_CHECKING:
     import onnx_ir as ir
     from torch import Tensor, nn
+
+# What stands for a dot in the name of an input while it is a Python parameter.
+_DOT = "_DOT_"
 
 
 def trace_pretrained(
@@ -34,9 +38,35 @@ def trace_pretrained(
         shapes = {
             name: dict.fromkeys(dynamic.get(name, ()), torch.export.Dim.AUTO) for name in sample
         }
-        config = OnnxConfig(dynamic_shapes=shapes, opset_version=opset)
-        with tracing(type(getattr(module, "model", module)).__name__):
+        spelt = {name: name.replace(".", _DOT) for name in sample}
+        config = OnnxConfig(
+            dynamic_shapes={spelt[name]: shape for name, shape in shapes.items()},
+            opset_version=opset,
+        )
+        with tracing(type(getattr(module, "model", module)).__name__), _dotted(module):
             # The exporter changes the mapping it is given.
-            exported = OnnxExporter().export(module, dict(sample), config=config)
+            exported = OnnxExporter().export(
+                module, {spelt[name]: value for name, value in sample.items()}, config=config
+            )
         program: ir.Model = exported.program
+        for value in program.graph.inputs:
+            value.name = (value.name or "").replace(_DOT, ".")
         return program
+
+
+@contextlib.contextmanager
+def _dotted(module: nn.Module) -> Iterator[None]:
+    """Let forward() be called with names that have no dots: the exporter makes parameters of them.
+
+    The forward of a module is looked up on itself first, where this one is put.
+    """
+    forward = module.forward
+
+    def called(**inputs: Tensor) -> object:
+        return forward(**{name.replace(_DOT, "."): value for name, value in inputs.items()})
+
+    module.forward = called
+    try:
+        yield
+    finally:
+        del module.forward

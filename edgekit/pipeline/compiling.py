@@ -36,7 +36,7 @@ from edgekit.runtime.opening import open_session, open_sessions
 from edgekit.runtime.pictures.predicting import check_graph
 from edgekit.runtime.session import Array, Session
 from edgekit.runtime.sound.reader import check_graph as check_sounds
-from edgekit.runtime.towers import JoinedSession
+from edgekit.runtime.joined import JoinedSession
 from edgekit.runtime.workloads import make_workloads
 
 # In the step's facts: nothing could say whether the answers are right.

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.core.bundle import BundleWriter, check_output
+from edgekit.core.bundle import BundleWriter, check_output, open_bundle
 from edgekit.core.errors import ExportError, disk_errors
 from edgekit.core.lazy import require_installed
 from edgekit.core.manifest import Golden, Manifest, Origin, Requires, Source, Step
@@ -17,8 +17,14 @@ from edgekit.core.results import ExportResult
 from edgekit.core.tolerance import tolerance_for
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import created_by, versions
-from edgekit.runtime import load
-from edgekit.runtime.golden import GOLDEN_NAME, distance, row_length, write
+from edgekit.runtime.golden import (
+    GOLDEN_NAME,
+    distance,
+    effective_precision,
+    row_length,
+    write,
+)
+from edgekit.runtime.opening import open_sessions
 from edgekit.runtime.timing import peak_bytes
 
 if TYPE_CHECKING:
@@ -31,6 +37,7 @@ EXTRAS: Mapping[str, tuple[str, ...]] = {
     "image": ("vision",),
     "image-text": ("text", "vision"),
     "audio": ("audio",),
+    "generation": ("text",),
 }
 
 
@@ -162,7 +169,10 @@ def _manifest(
         license=loaded.license,
         origin=Origin(loaded.id, loaded.sha256),
     )
-    extras = ("ort", *EXTRAS.get(str((exported.processor or {}).get("kind")), ()))
+    made = exported.processor or {}
+    extras = ("ort", *EXTRAS.get(str(made.get("kind")), ()))
+    if made.get("input") == "audio":
+        extras += ("audio",)
     return Manifest(
         name=name,
         created_by=created_by(),
@@ -172,6 +182,7 @@ def _manifest(
         components=dict(exported.components),
         processor=exported.processor,
         labels=exported.labels,
+        generation=exported.generation,
         requires=Requires(engine="onnxruntime", extras=extras),
         steps=(
             Step(
@@ -193,11 +204,14 @@ def save_golden(writer: BundleWriter, manifest: Manifest, exported: Exported) ->
     if batch is None:
         return
     staged = writer.stage(replace(manifest, golden=None))
-    with load(staged.path, check="quick") as model:
-        answers, again = model.run(batch.inputs), model.run(batch.inputs)
+    session = open_sessions(open_bundle(staged.path, check="quick"))
+    try:
+        answers, again = session.run(batch.inputs), session.run(batch.inputs)
         # What the reference could not answer usefully, an import leaves out.
         expected = {name: one for name, one in answers.items() if name in batch.reference}
-        rule = tolerance_for(model.precision)
+        rule = tolerance_for(effective_precision(manifest, session))
+    finally:
+        session.close()
     for name, first in expected.items():
         max_abs, cosine = distance(again[name], first)
         scale = float(abs(first).max()) if first.size else 0.0

@@ -30,6 +30,7 @@ _PACKAGES: Mapping[str, tuple[str, ...]] = {
     "image": ("PIL.Image",),
     "image-text": ("tokenizers", "PIL.Image"),
     "audio": ("soundfile",),
+    "generation": ("tokenizers",),
 }
 
 

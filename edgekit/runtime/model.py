@@ -12,7 +12,7 @@ from edgekit.core.results import GoldenRow
 from edgekit.runtime import golden
 from edgekit.runtime.inputs import InputCheck
 from edgekit.runtime.options import check_batch_size
-from edgekit.runtime.predictor import Predictor, make_predictor
+from edgekit.runtime.predictor import Predictor, Streaming, make_predictor
 from edgekit.runtime.session import Array, Fact, Session
 
 GENERATIVE = frozenset({"text-generation", "text2text-generation", "automatic-speech-recognition"})
@@ -23,6 +23,7 @@ _TAKES = {
     "image": "pictures",
     "image-text": "texts or pictures",
     "audio": "sounds",
+    "generation": "texts or sounds",
 }
 
 
@@ -50,11 +51,12 @@ class Model:
         Inputs are a ``str``, a pair ``(str, str)``, for question answering
         ``{"question", "context"}``, for pictures a path, the bytes of a file, a Pillow image or a
         uint8 array ``[height, width, 3]``, for sounds a path, the bytes of a file or ``(float32
-        array, sampling_rate)``, for custom models a dict of arrays, or a list of these;
-        a list is answered with a list in the same order. A model of pictures and texts takes a
-        ``str`` for a text, and a path as ``Path`` or ``{"image": "…"}``. ``batch_size`` is the most
-        rows of one run (32, pictures 8, sounds 4). ``options`` are the pipeline's: ``top_k``,
-        ``aggregation_strategy``, ``threshold``, ``return_timestamps``…
+        array, sampling_rate)``, for chat models a conversation ``[{"role", "content"}, …]``, for
+        custom models a dict of arrays, or a list of these; a list is answered with a list in the
+        same order. A model of pictures and texts takes a ``str`` for a text, and a path as ``Path``
+        or ``{"image": "…"}``. ``batch_size`` is the most rows of one run (32, pictures and prompts
+        8, sounds 4). ``options`` are the pipeline's: ``top_k``,
+        ``aggregation_strategy``, ``threshold``, ``return_timestamps``, those of `stream`…
 
         Raises:
             InputMismatch: an input that the task does not take.
@@ -87,9 +89,22 @@ class Model:
         return await to_thread(self.__call__, inputs, batch_size=batch_size, **options)
 
     def stream(self, inputs: object, **options: object) -> Iterator[str]:
-        """The pieces of a generated text as they come. Raises ConfigError for other tasks."""
+        """The pieces of a generated text as they come: joined they are the new text.
+
+        One prompt, or one conversation as a list of ``{"role", "content"}``; no piece holds half a
+        character. ``options`` are those of transformers' GenerationConfig: ``max_new_tokens``,
+        ``do_sample``, ``temperature``, ``top_k``, ``top_p``, ``min_p``, ``repetition_penalty``,
+        ``num_beams``, ``stop_strings``…, and ``seed``. Closing the iterator ends the generation.
+
+        Raises:
+            InputMismatch: an input that the task does not take, or one beyond the context.
+            ConfigError: a task that generates nothing; an option that it does not have.
+            SessionError: the model is closed, or the engine failed.
+        """
         if self._closed:
             raise self._is_closed()
+        if isinstance(self._predict, Streaming):
+            return self._predict.stream(inputs, options)
         raise ConfigError(
             f"{self._task} gives one answer and has nothing to stream.",
             hint="Call the model: model(inputs).",

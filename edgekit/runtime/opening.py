@@ -30,6 +30,7 @@ _EXTRAS: Mapping[str, str] = {
     "text": "tokenizers",
     "vision": "PIL",
     "audio": "soundfile",
+    "chat": "jinja2",
 }
 _ENGINE_EXTRAS = frozenset({"ort", "cuda", "openvino"})
 
@@ -57,14 +58,14 @@ def open_sessions(
     device: str | None = None,
     threads: int | None = None,
 ) -> Session:
-    """The session of a bundle, joined of two where it has a picture and a text tower.
+    """The session of a bundle, joined of several where it has more than one component.
 
     Raises what `edgekit.runtime.load` does.
     """
     names = tuple(bundle.manifest.components)
-    if set(names) != {"image", "text"}:
+    if names == ("model",):
         return open_session(bundle, engine=engine, device=device, threads=threads)
-    from edgekit.runtime.towers import JoinedSession
+    from edgekit.runtime.joined import JoinedSession
 
     parts: dict[str, Session] = {}
     try:

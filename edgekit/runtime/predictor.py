@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -32,6 +32,15 @@ class Predictor(Protocol):
         self, inputs: object, *, batch_size: int | None, options: Mapping[str, object]
     ) -> object:
         """Raises InputMismatch for inputs, ConfigError for options that do not fit the task."""
+        ...
+
+
+@runtime_checkable
+class Streaming(Protocol):
+    """A predictor whose answers come in pieces."""
+
+    def stream(self, inputs: object, options: Mapping[str, object]) -> Iterator[str]:
+        """The pieces of one answer. Raises what a call does, before the first piece."""
         ...
 
 
@@ -186,9 +195,12 @@ def make_predictor(
         return _pictures(session, manifest, processor, "model")
     if processor.get("kind") == "audio":
         return _sounds(session, manifest, processor)
+    if processor.get("kind") == "generation":
+        return _generating(session, manifest, processor, directory)
     if processor.get("kind") != "image-text":
         return TextPredictor(session, manifest, directory)
-    from edgekit.runtime.towers import TowerPredictor, parts_of
+    from edgekit.runtime.joined import parts_of
+    from edgekit.runtime.towers import TowerPredictor
 
     sessions = parts_of(session)
     if sessions is None or set(sessions) != {"image", "text"}:
@@ -223,6 +235,18 @@ def _sounds(session: Session, manifest: Manifest, processor: Mapping[str, object
     return SoundPredictor(
         session, processor, component.inputs, component.outputs, manifest.labels, manifest.task
     )
+
+
+def _generating(
+    session: Session, manifest: Manifest, processor: Mapping[str, object], directory: Path
+) -> Predictor:
+    if processor.get("input") == "audio":
+        from edgekit.runtime.generation.speech import SpeechPredictor
+
+        return SpeechPredictor(session, manifest, directory)
+    from edgekit.runtime.generation.predicting import GenerationPredictor
+
+    return GenerationPredictor(session, manifest, directory)
 
 
 def _static_shape(

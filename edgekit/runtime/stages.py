@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 import numpy as np
 
 from edgekit.core.manifest import TensorSpec
+from edgekit.runtime.joined import parts_of
 from edgekit.runtime.session import Array, Fact, Session
-from edgekit.runtime.towers import parts_of
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,15 +127,7 @@ class TextProcessor:
     ) -> None:
         self.rules = read_rules(processor)
         self.length = length
-        tokenizers = require("tokenizers", "text")
-        path = directory / self.rules.tokenizer
-        try:
-            self.tokenizer = tokenizers.Tokenizer.from_file(str(path))
-        except Exception as error:  # tokenizers raises bare Exception
-            raise BundleCorrupt(
-                f"The tokenizer {self.rules.tokenizer} does not load: {error}.",
-                hint="Get the bundle again; if it stays, upgrade: pip install -U tokenizers",
-            ) from error
+        self.tokenizer = load_tokenizer(directory, self.rules.tokenizer)
         self.max_length = _shorter(self.rules.max_length, length)
         self._specials = int(self.tokenizer.num_special_tokens_to_add(True))
         self._configure()
@@ -194,17 +186,7 @@ class TextProcessor:
             )
         if self.rules.windows:
             self._check_room(parts)
-        try:
-            first: Encoding = self.tokenizer.encode(*parts)
-        except TypeError as error:
-            raise InputMismatch(
-                f"The text {_shown(text)} holds half a surrogate pair, which is not Unicode text.",
-                hint="Clean it: text.encode('utf-8', 'replace').decode()",
-            ) from error
-        except Exception as error:  # tokenizers raises bare Exception
-            raise InputMismatch(
-                f"The text {_shown(text)} cannot be tokenized: {error}.", hint="Shorten it."
-            ) from error
+        first = encode(self.tokenizer, *parts)
         size = len(first)
         if size == 0:
             raise InputMismatch(
@@ -282,6 +264,34 @@ class TextProcessor:
             "A text was longer than the %d tokens the model takes and was truncated.",
             self.max_length,
         )
+
+
+def load_tokenizer(directory: Path, name: str) -> Any:
+    """The ``tokenizers.Tokenizer`` in a bundle's file. Raises MissingDependency, BundleCorrupt."""
+    tokenizers = require("tokenizers", "text")
+    try:
+        return tokenizers.Tokenizer.from_file(str(directory / name))
+    except Exception as error:  # tokenizers raises bare Exception
+        raise BundleCorrupt(
+            f"The tokenizer {name} does not load: {error}.",
+            hint="Get the bundle again; if it stays, upgrade: pip install -U tokenizers",
+        ) from error
+
+
+def encode(tokenizer: Any, *parts: str, add_special_tokens: bool = True) -> Encoding:
+    """The tokens of a text, or of a pair of them. Raises InputMismatch for what is no text."""
+    try:
+        made: Encoding = tokenizer.encode(*parts, add_special_tokens=add_special_tokens)
+    except TypeError as error:
+        raise InputMismatch(
+            f"The text {_shown(*parts)} holds half a surrogate pair, which is not Unicode text.",
+            hint="Clean it: text.encode('utf-8', 'replace').decode()",
+        ) from error
+    except Exception as error:  # tokenizers raises bare Exception
+        raise InputMismatch(
+            f"The text {_shown(*parts)} cannot be tokenized: {error}.", hint="Shorten it."
+        ) from error
+    return made
 
 
 def read_rules(processor: Mapping[str, object]) -> TextRules:
@@ -377,6 +387,6 @@ def _unpadded(name: str, row: Encoding) -> Ints:
     return np.array([_values(name, row)], dtype=np.int64)
 
 
-def _shown(text: object) -> str:
-    shown = repr(text)
+def _shown(*text: object) -> str:
+    shown = repr(text if len(text) > 1 else text[0])
     return shown if len(shown) <= 60 else shown[:57] + "…"

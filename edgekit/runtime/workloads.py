@@ -17,10 +17,10 @@ from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import TensorSpec
 from edgekit.runtime import golden
 from edgekit.runtime.batching import batch_symbol
+from edgekit.runtime.joined import prefixed
 from edgekit.runtime.rows import passage_rows, text_rows
 from edgekit.runtime.session import Array, contiguous
 from edgekit.runtime.text import Encoding, Text, TextProcessor, read_rules
-from edgekit.runtime.towers import prefixed
 
 DEFAULT_LENGTHS = (16, 128)
 # The size of a dimension that nothing says anything about.

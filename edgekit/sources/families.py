@@ -14,6 +14,9 @@ TEXT_TASKS = (
     "fill-mask",
 )  # fmt: skip
 SOUND_TASKS = ("audio-classification", "automatic-speech-recognition")
+_WINDOW = "the cache is kept whole: a window saves no memory"
+_GENERATION = ("text-generation",)
+_TEXT_TO_TEXT = ("text2text-generation",)
 _CTC = "speech by CTC, decoded greedily: no language model"
 
 
@@ -39,6 +42,19 @@ FAMILIES = (
     Family("ModernBERT", "modernbert", TEXT_TASKS),
     Family("ALBERT", "albert", TEXT_TASKS),
     Family("MPNet", "mpnet", TEXT_TASKS),
+    Family("GPT-2", "gpt2", _GENERATION),
+    Family("Llama, SmolLM2", "llama", _GENERATION),
+    Family("Mistral", "mistral", _GENERATION, limits=_WINDOW),
+    Family("Qwen2", "qwen2", _GENERATION),
+    Family("Qwen3", "qwen3", _GENERATION),
+    Family("Gemma 3, texts", "gemma3", _GENERATION, limits=_WINDOW),
+    Family("T5", "t5", _TEXT_TO_TEXT),
+    Family("BART", "bart", _TEXT_TO_TEXT),
+    Family(
+        "Marian", "marian", _TEXT_TO_TEXT,
+        limits="with a tokenizer.json: the two vocabularies of its own tokenizer exist in Python"
+        " only",
+    ),
     Family("ViT", "vit", ("image-classification", "feature-extraction")),
     Family("DeiT", "deit", ("image-classification",)),
     Family("ResNet", "resnet", ("image-classification",)),
@@ -64,7 +80,8 @@ FAMILIES = (
     Family("WavLM", "wavlm", SOUND_TASKS, limits=_CTC),
     Family("AST", "ast", ("audio-classification",)),
     Family(
-        "Whisper", "whisper", ("audio-classification",),
-        limits="its encoder with a head for classes; what it writes down is not exported yet",
+        "Whisper", "whisper", SOUND_TASKS,
+        limits="marks the time of sentences, not of words; never drawn anew at a higher"
+        " temperature; without golden values at its real size",
     ),
 )  # fmt: skip

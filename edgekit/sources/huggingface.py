@@ -12,13 +12,16 @@ from torch import Tensor, nn
 from edgekit.sources.checkpoints import load_config, load_model, load_tokenizer, loading, offline
 from edgekit.sources.checks import check_weights, read_config, refuse_remote_code
 from edgekit.sources.dtypes import parse_dtype
+from edgekit.sources.generation.reading import generated_source
 from edgekit.sources.loaded import LoadedSource, license_files_in, license_of_card
 from edgekit.sources.pooling import EMBEDDING, SentenceModules, read_sentence_modules
 from edgekit.sources.quiet import quiet
 from edgekit.sources.readings import (
     Reading,
+    read_generated,
     read_pictures,
     read_sounds,
+    read_speech,
     read_texts,
     read_towers,
     reads_pictures,
@@ -98,6 +101,10 @@ def open_folder(
         if config.model_type in TWO_TOWERS and chosen.name == "feature-extraction":
             towers = read_towers(folder, config, model, trust_remote_code)
             module, reading = model, towers["image"]
+        elif chosen.generative and chosen.sounds:
+            reading = read_speech(weights_folder, config, model, trust_remote_code)
+        elif chosen.generative:
+            reading = read_generated(weights_folder, folder, config, model, trust_remote_code)
         elif reads_pictures(model, chosen):
             reading = read_pictures(weights_folder, config, model, trust_remote_code)
             output_axes = dict.fromkeys(output_axes, ("batch",))
@@ -134,6 +141,10 @@ def open_folder(
         feature_extractor=reading.feature_extractor,
         decoder=reading.decoder,
     )
+    if chosen.generative:
+        assert reading.tokenizer is not None
+        with quiet():
+            return generated_source(whole, model, reading.tokenizer)
     return _joined(whole, model, towers) if towers else whole
 
 
@@ -154,7 +165,7 @@ def _joined(
         )
         for name, reading in towers.items()
     }
-    return join(whole, parts)
+    return replace(join(whole, parts), tokenizer=None, max_length=None)
 
 
 def _task(
@@ -163,7 +174,7 @@ def _task(
     listed = config.get("architectures")
     architectures = [str(item) for item in listed] if isinstance(listed, list) else []
     if name is not None:
-        task = loadable_task(canonical_task(name))
+        task = loadable_task(canonical_task(name), architectures)
         refuse_other_head(task, architectures, where=str(folder))
         return task
     if sentence is not None:

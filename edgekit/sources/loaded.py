@@ -18,6 +18,8 @@ if TYPE_CHECKING:
         SequenceFeatureExtractor,
     )
 
+    from edgekit.sources.generation.feeding import Feeder
+
 # LICENSE, LICENSE-APACHE-2.0.txt, COPYING.LESSER: a name of these, what is behind it, the ending.
 _LICENSE = re.compile(
     r"(licen[sc]es?|copying|notices?)([-_][a-z0-9_-]*(\.[0-9]+)*)?"
@@ -55,7 +57,8 @@ class LoadedSource:
     transformers' own for pictures, in its Pillow form, ``feature_extractor`` that for sounds;
     ``decoder`` spells the text of a model that transcribes, and ``labels`` are its tokens then.
     ``parts`` are a source for each component of a bundle that has several; then names of inputs and
-    outputs begin with theirs. ``engine`` is there for a model that PyTorch does not run. ``notes``
+    outputs begin with theirs. ``feeder`` makes batches for a component of a model that generates.
+    ``engine`` is there for a model that PyTorch does not run. ``notes``
     are sentences for a person, on what was decided because nobody declared it.
     """
 
@@ -84,8 +87,14 @@ class LoadedSource:
     feature_extractor: SequenceFeatureExtractor | None = None
     decoder: PreTrainedTokenizerBase | None = None
     parts: Mapping[str, LoadedSource] = field(default_factory=dict)
+    feeder: Feeder | None = None
     engine: EngineModel | None = None
     notes: tuple[str, ...] = ()
+
+    @property
+    def generative(self) -> bool:
+        """Whether it answers token by token, so that its components carry a cache."""
+        return self.feeder is not None or any(part.feeder for part in self.parts.values())
 
     @property
     def precision(self) -> str:

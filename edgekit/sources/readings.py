@@ -142,6 +142,29 @@ def read_sounds(
     )
 
 
+def read_speech(
+    folder: Path, config: PreTrainedConfig, model: PreTrainedModel, trusted: bool
+) -> Reading:
+    """How a model that writes down what it hears is fed. Raises SourceError where it misfits."""
+    extractor = load_feature_extractor(folder, trusted=trusted)
+    frames = getattr(extractor, "nb_max_frames", None)
+    wanted = 2 * int(config.max_source_positions)
+    if frames != wanted or getattr(extractor, "feature_size", None) != config.num_mel_bins:
+        raise SourceError(
+            f"The feature extractor of {folder} makes {getattr(extractor, 'feature_size', None)}"
+            f" bins and {frames} frames of a sound, and {type(model).__name__} needs"
+            f" {config.num_mel_bins} and {wanted}.",
+            hint="Save the feature extractor that belongs to the model into the folder.",
+        )
+    return Reading(
+        sample={},
+        axes={},
+        tokenizer=load_tokenizer(folder, folder, trusted),
+        length=int(config.max_target_positions),
+        feature_extractor=extractor,
+    )
+
+
 def read_towers(
     folder: Path, config: PreTrainedConfig, model: PreTrainedModel, trusted: bool
 ) -> dict[str, Reading]:
@@ -196,6 +219,18 @@ def read_texts(
         axes={name: dict(enumerate(TEXT_AXES)) for name in names},
         tokenizer=tokenizer,
         length=length,
+    )
+
+
+def read_generated(
+    folder: Path, root: Path, config: PreTrainedConfig, model: PreTrainedModel, trusted: bool
+) -> Reading:
+    """How a model that generates is fed; its batches come from `edgekit.sources.generation`."""
+    return Reading(
+        sample={},
+        axes={},
+        tokenizer=load_tokenizer(folder, root, trusted),
+        length=_positions(model, config),
     )
 
 

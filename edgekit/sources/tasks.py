@@ -17,7 +17,8 @@ class Task:
 
     ``outputs`` maps the final output name to the names of its leading varying axes; ``endings``
     are the class-name endings that stand for the task in a config's ``architectures``.
-    ``pictures`` and ``sounds`` say that such a model always reads these.
+    ``pictures`` and ``sounds`` say that such a model always reads these, ``generative`` that it
+    answers token by token.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Task:
     labelled: bool = False
     pictures: bool = False
     sounds: bool = False
+    generative: bool = False
 
 
 LOADABLE: Mapping[str, Task] = {
@@ -98,6 +100,21 @@ LOADABLE: Mapping[str, Task] = {
             ("ForCTC",),
             sounds=True,
         ),
+        Task(
+            "text-generation",
+            "AutoModelForCausalLM",
+            {"logits": ("batch", "sequence")},
+            ("ForCausalLM", "LMHeadModel"),
+            generative=True,
+        ),
+        Task(
+            "text2text-generation",
+            "AutoModelForSeq2SeqLM",
+            {"logits": ("batch", "sequence")},
+            # Marian's is called after machine translation.
+            ("ForConditionalGeneration", "MTModel"),
+            generative=True,
+        ),
         # Last, because "Model" also ends the names of classes with a head.
         Task(
             "feature-extraction",
@@ -107,6 +124,16 @@ LOADABLE: Mapping[str, Task] = {
         ),
     )
 }
+
+# The other form of automatic-speech-recognition: an encoder and a decoder instead of CTC.
+SPEECH = Task(
+    "automatic-speech-recognition",
+    "AutoModelForSpeechSeq2Seq",
+    {"logits": ("batch", "sequence")},
+    ("WhisperForConditionalGeneration",),
+    sounds=True,
+    generative=True,
+)
 
 # Names that optimum tells apart, or does not have.
 _OURS = {
@@ -144,8 +171,13 @@ def canonical_task(name: str) -> str:
     )
 
 
-def loadable_task(name: str) -> Task:
-    """The record of a canonical task. Raises SourceError for one that cannot be loaded yet."""
+def loadable_task(name: str, architectures: Sequence[str] = ()) -> Task:
+    """The record of a canonical task, in the form that an architecture has.
+
+    Raises SourceError for one that cannot be loaded yet.
+    """
+    if name == SPEECH.name and architectures and architectures[0].endswith(SPEECH.endings):
+        return SPEECH
     if name not in LOADABLE:
         raise SourceError(
             f"Checkpoints cannot be exported for the task {name} by this version.",
@@ -164,13 +196,14 @@ def refuse_other_head(task: Task, architectures: Sequence[str], *, where: str) -
     """
     if task.name == "feature-extraction" or not architectures:
         return
-    if any(name.endswith((*task.endings, _MANY_HEADS)) for name in architectures):
-        return
     trained = architectures[0]
+    spoken = trained.endswith(SPEECH.endings) and task is not SPEECH
+    if not spoken and any(name.endswith((*task.endings, _MANY_HEADS)) for name in architectures):
+        return
     if not _HEAD.search(trained):
         # A base model, or a class of the checkpoint's own: its weights decide.
         return
-    own = next((t.name for t in LOADABLE.values() if trained.endswith(t.endings)), None)
+    own = next((t.name for t in (SPEECH, *LOADABLE.values()) if trained.endswith(t.endings)), None)
     remedy = f"Leave --task away (it is for {own})" if own else "Give a checkpoint of that task"
     raise SourceError(
         f"The checkpoint {where} was trained as {trained}, whose head is not one for {task.name}.",
@@ -191,6 +224,8 @@ def infer_task(architectures: Sequence[str], *, where: str) -> Task:
     architecture = architectures[0]
     if architecture in _classifiers_of_sounds():
         return LOADABLE["audio-classification"]
+    if architecture.endswith(SPEECH.endings):
+        return SPEECH
     if not architecture.endswith(_HEADS):
         for task in LOADABLE.values():
             if architecture.endswith(task.endings):

@@ -48,34 +48,34 @@ class TextTower(nn.Module):
         return {TEXT_EMBEDS: _unit(found.pooler_output)}
 
 
-class Towers(nn.Module):
-    """Both sides with inputs and outputs named as a bundle of two components names them."""
+class Joined(nn.Module):
+    """Several components with inputs and outputs named as their bundle names them."""
 
-    def __init__(self, model: nn.Module, image: nn.Module, text: nn.Module) -> None:
+    def __init__(self, model: nn.Module, parts: Mapping[str, nn.Module]) -> None:
         super().__init__()
         self.model = model
-        self.image = image
-        self.text = text
+        self.parts = nn.ModuleDict(dict(parts))
 
     def forward(self, **inputs: Tensor) -> dict[str, Tensor]:
-        """``image.image_embeds`` and ``text.text_embeds``, of those that have inputs."""
+        """``image.image_embeds``, ``text.text_embeds`` and the like, of parts that have inputs."""
         found: dict[str, Tensor] = {}
-        for name, tower in (("image", self.image), ("text", self.text)):
+        for name, part in self.parts.items():
             own = {
                 key.removeprefix(f"{name}."): value
                 for key, value in inputs.items()
                 if key.startswith(f"{name}.")
             }
             if own:
-                found |= {f"{name}.{key}": value for key, value in tower(**own).items()}
+                found |= {f"{name}.{key}": value for key, value in part(**own).items()}
         return found
 
 
 def join(whole: LoadedSource, parts: Mapping[str, LoadedSource]) -> LoadedSource:
-    """The source of both towers, with the tensors of its parts under prefixed names."""
+    """The source of all parts, with their tensors under prefixed names."""
+    model = getattr(whole.module, "model", whole.module)
     return replace(
         whole,
-        module=Towers(whole.module, *(parts[name].module for name in ("image", "text"))).eval(),
+        module=Joined(model, {name: part.module for name, part in parts.items()}).eval(),
         sample_inputs={
             f"{name}.{key}": value
             for name, part in parts.items()
@@ -91,9 +91,7 @@ def join(whole: LoadedSource, parts: Mapping[str, LoadedSource]) -> LoadedSource
             for name, part in parts.items()
             for key, axes in part.output_axes.items()
         },
-        tokenizer=None,
         image_processor=None,
-        max_length=None,
         parts=parts,
     )
 

@@ -10,10 +10,18 @@ import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
-from transformers import AutoModel, AutoTokenizer
+from transformers import (
+    AutoFeatureExtractor,
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    WhisperForConditionalGeneration,
+)
 
 from benchmarks.zoo import fetch
 from benchmarks.zoo.converters import minilm_sentiment, movies
+from edgekit.evaluation.metrics.speech import word_errors
+from edgekit.runtime.sound import read_sound
 
 pytestmark = pytest.mark.slow
 
@@ -69,3 +77,41 @@ def test_the_sentiment_model_is_as_good_as_its_record() -> None:
     tokenizer.no_padding()
     accuracy = minilm_sentiment.measure(folder, *minilm_sentiment.encode(tokenizer, held_out))
     assert accuracy == pytest.approx(record["accuracy"], abs=0.05)
+
+
+def test_smollm2_knows_a_capital_and_takes_a_chat() -> None:
+    """It goes on as the model that it was made from does, and its template marks the turns."""
+    folder = fetch("smollm2")
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True).eval()
+    prompt = tokenizer("The capital of France is", return_tensors="pt")
+    with torch.inference_mode():
+        said = model.generate(**prompt, max_new_tokens=2, do_sample=False)
+    assert tokenizer.decode(said[0, -2:]) == " Paris."
+    chat = tokenizer.apply_chat_template([{"role": "user", "content": "Hi 42"}], tokenize=False)
+    assert chat.endswith("<|im_start|>user\nHi 42<|im_end|>\n")
+    # Every digit is a token of its own, and nothing is put around a text.
+    assert tokenizer.tokenize("in 1984") == ["in", "Ġ", "1", "9", "8", "4"]
+    assert (
+        tokenizer("Héllo 😀, it's").input_ids
+        == tokenizer.backend_tokenizer.encode("Héllo 😀, it's", add_special_tokens=False).ids
+    )
+
+
+def test_whisper_hears_sentences() -> None:
+    """Twelve clips with their transcripts: a tenth of the words is wrong at most."""
+    folder, data = fetch("whisper-tiny-en"), fetch("speech")
+    with (data / "speech.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))[::24]
+    extractor = AutoFeatureExtractor.from_pretrained(folder, local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    model = WhisperForConditionalGeneration.from_pretrained(
+        folder, local_files_only=True, dtype=torch.float32
+    ).eval()
+    waves = [read_sound(data / row["audio"], 16_000, most=480_000) for row in rows]
+    features = extractor(waves, sampling_rate=16_000, return_tensors="pt").input_features
+    with torch.inference_mode():
+        said = tokenizer.batch_decode(model.generate(features), skip_special_tokens=True)
+    errors = word_errors(said, [row["transcription"] for row in rows])
+    assert len(rows) == 12
+    assert errors[:, 0].sum() / errors[:, 1].sum() < 0.1

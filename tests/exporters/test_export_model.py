@@ -98,7 +98,7 @@ def test_frozen_axis_is_an_export_error(tmp_path: Path, monkeypatch: pytest.Monk
         module, sample, _, outputs = arguments
         return trace_module(module, sample, {}, outputs, opset=23)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("edgekit.exporters.model.trace_module", freezing)
+    monkeypatch.setattr("edgekit.exporters.graphs.trace_module", freezing)
     with pytest.raises(ExportError, match=r"froze axis 0 of x \('batch'\) at 2") as caught:
         _export_module("linear_regression", tmp_path)
     assert "--static batch=2" in str(caught.value.hint)

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from transformers import BertForSequenceClassification
 from benchmarks.zoo import frozen
 from benchmarks.zoo.converters import movies
 from benchmarks.zoo.errors import ZooError
+from benchmarks.zoo.quiet import quiet
 from benchmarks.zoo.rows import Bench
 
 #: Chosen on 784 rows set aside of the training file; the held-out file was looked at once.
@@ -56,7 +55,7 @@ all-MiniLM-L6-v2 with a classification head, fine-tuned on {train_rows} movie re
 
 def build(bench: Bench) -> None:
     """Fine-tune, save as a Hugging Face folder, reload it and measure it on held-out rows."""
-    with _quiet():
+    with quiet():
         _build(bench)
 
 
@@ -123,21 +122,6 @@ def measure(folder: Path, rows: list[Tensor], labels: Tensor) -> float:
             said = model(input_ids=ids, attention_mask=mask).logits.argmax(dim=-1)
             correct += int((said == labels[batch]).sum())
     return correct / len(rows)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    # Bars and the report of a new head would stand between our progress lines.
-    logging = transformers.utils.logging
-    level, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(level)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def _start(base: Path) -> BertForSequenceClassification:

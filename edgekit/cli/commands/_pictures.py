@@ -109,16 +109,20 @@ def _readable(path: Path, kind: Kind) -> bool:
 
 
 def answer_files(
-    model: Model, inputs: Iterable[str], kind: Kind, saver: Saver | None
+    model: Model,
+    inputs: Iterable[str],
+    kind: Kind,
+    saver: Saver | None,
+    options: Mapping[str, object],
 ) -> Iterator[dict[str, object]]:
     """``{"picture", "prediction"}`` of each, some at a time; copies are drawn by `saver`.
 
-    Of sounds it is ``{"sound", "prediction"}``. Raises ConfigError for a file of another kind:
-    what was typed is at fault.
+    The model is called with `options`. Of sounds it is ``{"sound", "prediction"}``. Raises
+    ConfigError for a file of another kind: what was typed is at fault.
     """
     paths = media_files(inputs, kind)
     while some := list(islice(paths, kind.together)):
-        for path, answer in zip(some, _answers(model, list(some)), strict=True):
+        for path, answer in zip(some, _answers(model, list(some), options), strict=True):
             if saver is not None:
                 saver.save(path, answer)
             yield {kind.word: str(path), "prediction": answer}
@@ -154,9 +158,11 @@ def _mixed(inputs: Iterable[str], read_text: Callable[[str], str]) -> Iterator[P
             yield read_text(given)
 
 
-def _answers(model: Model, items: list[object]) -> list[object]:
+def _answers(
+    model: Model, items: list[object], options: Mapping[str, object] | None = None
+) -> list[object]:
     try:
-        answers = model(items)
+        answers = model(items, **(options or {}))  # type: ignore[arg-type]
     except InputMismatch as error:
         raise ConfigError(error.message, hint=error.hint) from error
     assert isinstance(answers, list)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from edgekit.cli.commands._cached import generation_facts, spec_lines
 from edgekit.cli.console import Console, human_bytes, table
 from edgekit.cli.options import BundlePath, common, pass_console
 from edgekit.core.bundle import Bundle, open_bundle
@@ -59,6 +60,7 @@ def describe(bundle: Bundle) -> str:
         ("size", f"{human_bytes(bundle.bytes())} of model files"),
     ]
     facts += _heard(manifest.processor or {})
+    facts += generation_facts(manifest.generation)
     if manifest.labels is not None:
         shown = ", ".join(manifest.labels[:8])
         facts.append(("labels", shown + (" …" if len(manifest.labels) > 8 else "")))
@@ -72,8 +74,8 @@ def describe(bundle: Bundle) -> str:
     lines = [f"{key.ljust(width)}  {value}" for key, value in facts]
     for name, component in manifest.components.items():
         lines.append(f"\n{name}: {component.format}, {', '.join(component.files)}")
-        lines += [f"  in   {spec}" for spec in component.inputs]
-        lines += [f"  out  {spec}" for spec in component.outputs]
+        lines += [f"  in   {spec}" for spec in spec_lines(component.inputs)]
+        lines += [f"  out  {spec}" for spec in spec_lines(component.outputs)]
     kept = _kept_float(manifest.steps)
     if kept:
         lines.append("\n" + table(("kept in float", "why"), kept))

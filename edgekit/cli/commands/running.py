@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import chain, islice
 from pathlib import Path
@@ -13,6 +13,12 @@ from pathlib import Path
 import click
 import numpy as np
 
+from edgekit.cli.commands._generating import (
+    answer_prompt,
+    check_generative,
+    chosen,
+    generation,
+)
 from edgekit.cli.commands._pictures import KINDS, Saver, answer_files, answer_mixed
 from edgekit.cli.console import Console
 from edgekit.cli.options import BundlePath, common, pass_console
@@ -55,15 +61,20 @@ _SHOWN_PATH = 250
     metavar="DIR",
     help="Draw boxes or masks on copies of the pictures, in this folder.",
 )
+@generation
 @common
 @pass_console
 def command(
     console: Console,
+    /,
     bundle: Path,
     inputs: tuple[str, ...],
     engine: str | None,
     threads: int | None,
     save: Path | None,
+    prompt: str | None,
+    raw: bool,
+    **generating: object,
 ) -> None:
     """Predict: texts, or paths of pictures or sounds, as arguments or lines of standard input.
 
@@ -72,10 +83,23 @@ def command(
     {"question": "…", "context": "…"}. A single argument that looks like a path is no text; as a
     JSON string, '"and/or"', it is one. The answer to each input is one JSON line, for pictures
     {"picture": PATH, "prediction": …}, for sounds {"sound": PATH, "prediction": …} (with --json
-    one object that holds them all).
+    one object that holds them all). --prompt TEXT tells a generative model's answer as it comes.
     """
+    if prompt is not None and inputs:
+        raise ConfigError(
+            f"run got --prompt and {len(inputs)} inputs beside it.",
+            hint="Give one of them: arguments are answered like lines of standard input.",
+        )
     with load(bundle, engine=engine, threads=threads) as model:
-        reads = str((model.manifest.processor or {}).get("kind"))
+        options = chosen(generating)
+        check_generative(model, prompt, options)
+        if prompt is not None:
+            answer_prompt(console, model, prompt, options, raw=raw)
+            return
+        processor = model.manifest.processor or {}
+        reads = str(processor.get("kind"))
+        if reads == "generation" and processor.get("input") == "audio":
+            reads = "audio"
         kind = KINDS.get(reads)
         if save is not None and reads != "image":
             raise ConfigError(
@@ -88,9 +112,9 @@ def command(
         typed = list(inputs)
         for some in _batches(typed, model.task if kind is None else kind.word):
             found = (
-                answer_files(model, some, kind, saver)
+                answer_files(model, some, kind, saver, options)
                 if kind is not None
-                else _predict(model, some, typed=some is typed)
+                else _predict(model, some, options, typed=some is typed)
             )
             for answer in found:
                 count += 1
@@ -153,7 +177,9 @@ def _lines(task: str) -> Iterator[str]:
             ) from error
 
 
-def _predict(model: Model, inputs: list[str], *, typed: bool) -> Iterable[object]:
+def _predict(
+    model: Model, inputs: list[str], options: Mapping[str, object], *, typed: bool
+) -> Iterable[object]:
     if model.manifest.processor is None:
         return [model(read_arrays(Path(path))) for path in inputs]
     if model.manifest.processor.get("kind") == "image-text":
@@ -168,9 +194,10 @@ def _predict(model: Model, inputs: list[str], *, typed: bool) -> Iterable[object
     if typed and len(inputs) == 1:
         _check_no_path(inputs[0])
         inputs = [_unquoted(inputs[0])]
-    parsed = [_text(line, model.task) for line in inputs]
+    generative = model.manifest.generation is not None
+    parsed = inputs if generative else [_text(line, model.task) for line in inputs]
     try:
-        answers = model(parsed)
+        answers = model(parsed, **options)  # type: ignore[arg-type]
     except InputMismatch as error:
         # What was typed is at fault here, not what an app hands over.
         raise ConfigError(error.message, hint=error.hint) from error

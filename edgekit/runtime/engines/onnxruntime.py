@@ -20,11 +20,14 @@ from typing import TYPE_CHECKING
 from edgekit.core.errors import BundleCorrupt, EdgekitError, EngineUnavailable, SessionError
 from edgekit.core.lazy import install_line, require
 from edgekit.core.manifest import Component, TensorSpec
+from edgekit.runtime.caches import cache_pairs, empty_cache
 from edgekit.runtime.engines._options import Options
-from edgekit.runtime.session import Array, Fact
+from edgekit.runtime.session import Array, Fact, contiguous
 
 if TYPE_CHECKING:
-    from onnxruntime import InferenceSession, NodeArg, SessionOptions
+    import numpy as np
+    from numpy.typing import NDArray
+    from onnxruntime import InferenceSession, NodeArg, OrtValue, SessionOptions
 
 FORMATS = ("onnx",)
 DEVICES = ("cpu", "cuda")
@@ -210,6 +213,12 @@ class OnnxRuntimeSession:
         except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
             raise SessionError(f"ONNX Runtime could not run the graph: {error}") from error
 
+    def decoding(self, batch: int, given: Mapping[str, Array]) -> OnnxRuntimeDecoding:
+        """See `edgekit.runtime.caches.start_decoding`."""
+        if self._session is None:
+            raise SessionError("The session is closed.", hint="Load the bundle again.")
+        return OnnxRuntimeDecoding(self, self._session, batch, given)
+
     def facts(self) -> dict[str, Fact]:
         """See `edgekit.runtime.session.Session.facts`."""
         return dict(self._facts)
@@ -217,6 +226,50 @@ class OnnxRuntimeSession:
     def close(self) -> None:
         """See `edgekit.runtime.session.Session.close`."""
         self._session = None
+
+
+class OnnxRuntimeDecoding:
+    """See `edgekit.runtime.caches.Decoding`: what is kept never leaves ONNX Runtime's memory."""
+
+    def __init__(
+        self,
+        owner: OnnxRuntimeSession,
+        session: InferenceSession,
+        batch: int,
+        given: Mapping[str, Array],
+    ) -> None:
+        self._value = import_onnxruntime().OrtValue.ortvalue_from_numpy
+        self._session = session
+        pairs = cache_pairs(owner.inputs, owner.outputs)
+        self._names = [owner.outputs[0].name, *(present for _, present in pairs)]
+        self._past = [spec.name for spec, _ in pairs]
+        self._kept: dict[str, OrtValue] = {
+            name: self._value(contiguous(array)) for name, array in given.items()
+        }
+        for spec, _ in pairs:
+            self._kept[spec.name] = self._value(empty_cache(spec, batch))
+
+    def step(self, feeds: Mapping[str, Array]) -> Array:
+        """See `edgekit.runtime.caches.Decoding.step`."""
+        values = dict(self._kept)
+        for name, array in feeds.items():
+            values[name] = self._value(contiguous(array))
+        try:
+            first, *present = self._session.run_with_ort_values(self._names, values)
+        except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
+            raise SessionError(f"ONNX Runtime could not run the graph: {error}") from error
+        self._kept.update(zip(self._past, present, strict=True))
+        answer: Array = first.numpy()
+        return answer
+
+    def reorder(self, rows: NDArray[np.int64]) -> None:
+        """See `edgekit.runtime.caches.Decoding.reorder`."""
+        for name in self._past:
+            self._kept[name] = self._value(self._kept[name].numpy()[rows])
+
+    def close(self) -> None:
+        """See `edgekit.runtime.caches.Decoding.close`."""
+        self._kept.clear()
 
 
 def _provider(ort: ModuleType, device: str) -> str:

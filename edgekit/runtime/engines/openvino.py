@@ -18,10 +18,19 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit.core.errors import BundleCorrupt, BundleUnsafe, EngineUnavailable, SessionError
+from edgekit.core.errors import (
+    BundleCorrupt,
+    BundleUnsafe,
+    EdgekitError,
+    EngineUnavailable,
+    SessionError,
+)
 from edgekit.core.lazy import require
 from edgekit.core.manifest import Component, TensorSpec
+from edgekit.runtime.caches import Decoding, PlainDecoding
 from edgekit.runtime.engines._options import Options
+from edgekit.runtime.engines._stateful import OpenVinoDecoding, States
+from edgekit.runtime.engines._stateful import short_reason as short_reason
 from edgekit.runtime.session import Array, Fact
 
 if TYPE_CHECKING:
@@ -126,9 +135,19 @@ def open_session(
     path = bundle_dir / component.files[0]
     if component.format == "openvino-ir":
         check_ir(path)
+    states = States(ov, component)
+    if states.pairs:
+        # By itself it keeps keys and values in 8 bits: not what the bundle was verified with.
+        settings = {"KV_CACHE_PRECISION": precision or "f32", **settings}
     try:
         model = core.read_model(str(path))
+        if component.outputs:
+            _check_inputs(model, component)
+        if states.pairs:
+            states.prepare(model)
         compiled = core.compile_model(model, device.upper(), settings)
+    except EdgekitError:
+        raise
     except Exception as error:  # OpenVINO raises RuntimeError, TypeError and its own
         raise BundleCorrupt(
             f"OpenVINO {version()} does not load {path.name} on {device}: {short_reason(error)}",
@@ -137,7 +156,7 @@ def open_session(
     if not component.outputs:
         inputs, outputs = _ports(compiled)
         component = replace(component, inputs=inputs, outputs=outputs)
-    return OpenVinoSession(compiled, component, device, version())
+    return OpenVinoSession(compiled, component, states, device, version())
 
 
 def graph_specs(path: Path) -> tuple[tuple[TensorSpec, ...], tuple[TensorSpec, ...]]:
@@ -179,13 +198,18 @@ class OpenVinoSession:
     engine = "openvino"
 
     def __init__(
-        self, compiled: ov.CompiledModel, component: Component, device: str, version: str
+        self,
+        compiled: ov.CompiledModel,
+        component: Component,
+        states: States,
+        device: str,
+        version: str,
     ) -> None:
         self.device = device
         self.inputs = component.inputs
         self.outputs = component.outputs
-        _check_inputs(compiled, component)
-        self._ports = _output_ports(compiled, component)
+        self._states = states if states.pairs else None
+        self._ports = _output_ports(compiled, component, states)
         self._compiled: ov.CompiledModel | None = compiled
         # An infer request serves one call at a time: a call takes one out and puts it back.
         self._lock = Lock()
@@ -194,27 +218,46 @@ class OpenVinoSession:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """See `edgekit.runtime.session.Session.run`."""
-        with self._lock:
-            compiled = self._compiled
-            request = self._idle.pop() if self._idle else None
-        if compiled is None:
-            raise SessionError("The session is closed.", hint="Load the bundle again.")
-        if request is None:
-            request = compiled.create_infer_request()
+        request = self._take()
+        states = self._states
         try:
+            if states is not None:
+                feeds = states.fill(request, feeds)
             request.infer(feeds, share_inputs=True, share_outputs=True)
             # The request's own memory is used again by its next call.
             outputs = {
                 name: np.array(request.get_output_tensor(port).data) for name, port in self._ports
             }
+            if states is not None:
+                outputs |= states.read(request)
         except Exception as error:
             raise SessionError(
                 f"OpenVINO could not run the graph: {short_reason(error)}"
             ) from error
+        self._give_back(request)
+        return outputs
+
+    def decoding(self, batch: int, given: Mapping[str, Array]) -> Decoding:
+        """See `edgekit.runtime.caches.start_decoding`."""
+        if self._states is None:
+            return PlainDecoding(self, batch, given)
+        request = self._take()
+        first = dict(self._ports)[self.outputs[0].name]
+        return OpenVinoDecoding(import_openvino(), request, batch, given, first, self._give_back)
+
+    def _take(self) -> ov.InferRequest:
+        """An infer request that nobody uses."""
+        with self._lock:
+            compiled = self._compiled
+            request = self._idle.pop() if self._idle else None
+        if compiled is None:
+            raise SessionError("The session is closed.", hint="Load the bundle again.")
+        return request or compiled.create_infer_request()
+
+    def _give_back(self, request: ov.InferRequest) -> None:
         with self._lock:
             if self._compiled is not None:
                 self._idle.append(request)
-        return outputs
 
     def facts(self) -> dict[str, Fact]:
         """See `edgekit.runtime.session.Session.facts`."""
@@ -267,10 +310,10 @@ def _check_device(core: ov.Core, device: str) -> None:
         )
 
 
-def _check_inputs(compiled: ov.CompiledModel, component: Component) -> None:
-    held = {name for port in compiled.inputs for name in port.get_names()}
+def _check_inputs(model: ov.Model, component: Component) -> None:
+    held = {name for port in model.inputs for name in port.get_names()}
     missing = [spec.name for spec in component.inputs if spec.name not in held]
-    if missing or len(compiled.inputs) != len(component.inputs):
+    if missing or len(model.inputs) != len(component.inputs):
         raise BundleCorrupt(
             f"The manifest and {component.files[0]} disagree about the inputs: the graph has"
             f" {', '.join(sorted(held))}.",
@@ -278,16 +321,20 @@ def _check_inputs(compiled: ov.CompiledModel, component: Component) -> None:
         )
 
 
-def _output_ports(compiled: ov.CompiledModel, component: Component) -> list[tuple[str, int]]:
+def _output_ports(
+    compiled: ov.CompiledModel, component: Component, states: States
+) -> list[tuple[str, int]]:
+    """Those that are no states, and where they stand among the compiled model's."""
     index = {name: at for at, port in enumerate(compiled.outputs) for name in port.get_names()}
-    for spec in component.outputs:
+    outputs = [spec for spec in component.outputs if spec.name not in states.outputs]
+    for spec in outputs:
         if spec.name not in index:
             raise BundleCorrupt(
                 f"{component.files[0]} has no output {spec.name!r}; it has"
                 f" {', '.join(sorted(index))}.",
                 hint="Export the bundle again.",
             )
-    return [(spec.name, index[spec.name]) for spec in component.outputs]
+    return [(spec.name, index[spec.name]) for spec in outputs]
 
 
 def _facts(compiled: ov.CompiledModel, version: str) -> dict[str, Fact]:
@@ -311,10 +358,3 @@ def _facts(compiled: ov.CompiledModel, version: str) -> dict[str, Fact]:
         if value is not None:
             facts[key] = int(str(value))
     return facts
-
-
-def short_reason(error: Exception) -> str:
-    """The last line that says something: above it stand the paths of OpenVINO's own sources."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    told = [line for line in lines if not line.startswith(("Exception from", "Check '"))]
-    return (told or lines or [type(error).__name__])[-1]

@@ -32,7 +32,7 @@ class Features:
         self._rules = rules
         mel = rules.log_mel
         self._filters = None if mel is None else mel_filters(mel, rules.sampling_rate)
-        self._window = None if mel is None else _window(mel)
+        self._window = None if mel is None else hann_window(mel)
 
     def __call__(self, samples: Samples) -> NDArray[np.float32]:
         """The tensor of one sound, without a batch axis."""
@@ -99,7 +99,7 @@ def log_mel(samples: NDArray[np.generic], op: LogMel, filters: Floats, window: F
     return made if op.layout == "frames-first" else made.T
 
 
-def _window(op: LogMel) -> Floats:
+def hann_window(op: LogMel) -> Floats:
     """Hann's window, of which the periodic form lacks the last value of the symmetric one."""
     if op.window == "hann-symmetric":
         return np.hanning(op.frame)

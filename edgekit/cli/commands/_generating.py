@@ -1,0 +1,136 @@
+"""``edgekit run`` of generative models: their options, and an answer told as it comes."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Generator, Mapping
+from contextlib import closing
+from typing import TypeVar, cast
+
+import click
+
+from edgekit.cli.console import Console, printable
+from edgekit.core.errors import ConfigError, InputMismatch
+from edgekit.core.results import to_json
+from edgekit.runtime.model import GENERATIVE, Model
+
+F = TypeVar("F", bound=Callable[..., object])
+
+#: The options by the names that a model takes them under.
+NAMES: Mapping[str, str] = {
+    "max_new_tokens": "max_new_tokens",
+    "sample": "do_sample",
+    "temperature": "temperature",
+    "top_k": "top_k",
+    "top_p": "top_p",
+    "min_p": "min_p",
+    "repetition_penalty": "repetition_penalty",
+    "num_beams": "num_beams",
+    "stop": "stop_strings",
+    "seed": "seed",
+    "language": "language",
+    "task": "task",
+    "timestamps": "return_timestamps",
+}
+
+
+def generation(function: F) -> F:
+    """The options of generative models; see `chosen`."""
+    for option in reversed(
+        [
+            click.option(
+                "--prompt", metavar="TEXT",
+                help="Answer this prompt, told as it comes; a chat model gets it as a message.",
+            ),
+            click.option(
+                "--raw", is_flag=True, help="Give --prompt to a chat model without its template."
+            ),
+            click.option("--max-new-tokens", type=int, metavar="N", help="Most tokens to tell."),
+            click.option(
+                "--sample/--greedy", default=None,
+                help="Draw each token, or take the likeliest; by default as the model says.",
+            ),
+            click.option("--temperature", type=float, help="Draw; above 1 more freely."),
+            click.option("--top-k", type=int, help="Draw among so many tokens."),
+            click.option("--top-p", type=float, help="Draw among the likeliest of this chance."),
+            click.option("--min-p", type=float, help="Draw among those of this part of the best."),
+            click.option(
+                "--repetition-penalty", type=float, help="Above 1: what was said is less likely."
+            ),
+            click.option("--num-beams", type=int, help="Follow so many answers, tell the best."),
+            click.option(
+                "--stop", multiple=True, metavar="TEXT", help="End with this text; may be repeated."
+            ),
+            click.option("--seed", type=int, help="What is drawn follows from it."),
+            click.option(
+                "--language", metavar="NAME",
+                help="What is spoken, as en or english; a multilingual model finds it out itself.",
+            ),
+            click.option(
+                "--task", metavar="NAME", help="transcribe speech, or translate it into English."
+            ),
+            click.option(
+                "--timestamps", is_flag=True, default=None, help="Also tell when speech was said."
+            ),
+        ]
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def chosen(options: Mapping[str, object]) -> dict[str, object]:
+    """Those of the command's options that were given, by the model's names."""
+    return {
+        name: list(value) if isinstance(value, tuple) else value
+        for key, name in NAMES.items()
+        if (value := options.get(key)) is not None and value != ()
+    }
+
+
+def check_generative(model: Model, prompt: str | None, options: Mapping[str, object]) -> None:
+    """Raise ConfigError for options of generative models where the model is none."""
+    if model.manifest.generation is not None or not (options or prompt is not None):
+        return
+    named = {name: key for key, name in NAMES.items()}
+    given = "prompt" if prompt is not None else named[next(iter(options))]
+    raise ConfigError(
+        f"--{given.replace('_', '-')} is for models that generate; this bundle's task is"
+        f" {model.task}.",
+        hint=f"Leave it out, or load a bundle of {', '.join(sorted(GENERATIVE))}.",
+    )
+
+
+def answer_prompt(
+    console: Console, model: Model, prompt: str, options: Mapping[str, object], *, raw: bool
+) -> None:
+    """Tell the answer to one prompt as it comes, or with ``--json`` when it is there.
+
+    Raises ConfigError for a prompt that the model does not take: what was typed is at fault.
+    """
+    if (model.manifest.processor or {}).get("input") != "text":
+        raise ConfigError(
+            f"--prompt is a text; this bundle's task {model.task} reads sounds.",
+            hint="Give the path of a sound: edgekit run BUNDLE clip.wav",
+        )
+    chat = (model.manifest.generation or {}).get("chat") is not None and not raw
+    asked: object = [{"role": "user", "content": prompt}] if chat else prompt
+    try:
+        pieces = model.stream(asked, **options)
+    except InputMismatch as error:
+        raise ConfigError(error.message, hint=error.hint) from error
+    with closing(cast("Generator[str, None, None]", pieces)):
+        if console.json_output:
+            answer = {"prompt": prompt, "generated_text": "".join(pieces)}
+            console.result({"predictions": [to_json(answer)]}, "")
+            return
+        begun = False
+        try:
+            for piece in pieces:
+                begun = True
+                sys.stdout.write(printable(piece))
+                sys.stdout.flush()
+        finally:
+            # Also after Ctrl-C: the shell's next line is one of its own.
+            if begun:
+                sys.stdout.write("\n")
+                sys.stdout.flush()

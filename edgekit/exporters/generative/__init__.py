@@ -1,0 +1,1 @@
+"""Models that generate: components, rules and tokenizer, compared with PyTorch."""

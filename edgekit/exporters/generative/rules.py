@@ -1,0 +1,121 @@
+"""What a checkpoint says of how it generates, as the rules of a bundle."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgekit.core.errors import ExportError
+from edgekit.runtime.generation.rules import CHAT_TOKENS, DEFAULTS, Chat, GenerationRules
+from edgekit.sources.loaded import LoadedSource
+
+# Options of a generation_config that change the answer and that no runtime of ours has.
+_UNSUPPORTED = (
+    "typical_p", "epsilon_cutoff", "eta_cutoff", "top_h", "encoder_repetition_penalty",
+    "sequence_bias", "guidance_scale", "exponential_decay_length_penalty", "penalty_alpha",
+    "num_beam_groups", "diversity_penalty", "force_words_ids", "constraints", "token_healing",
+    "watermarking_config", "dola_layers", "stop_strings", "max_time",
+)  # fmt: skip
+# Families whose answers are translations, whatever the text.
+_TRANSLATORS = frozenset({"marian", "m2m_100"})
+
+
+def build_rules(source: LoadedSource) -> GenerationRules:
+    """The rules of a source that reads and writes texts. Raises ExportError where one lacks."""
+    model: Any = source.module.model
+    tokenizer = source.tokenizer
+    seq2seq = bool(source.parts)
+    config: Any = model.generation_config
+    eos = _ids(_first(config.eos_token_id, getattr(tokenizer, "eos_token_id", None)))
+    pad = _first(
+        config.pad_token_id,
+        getattr(tokenizer, "pad_token_id", None),
+        eos[0] if eos else None,
+        config.bos_token_id,
+    )
+    if pad is None:
+        raise ExportError(
+            f"{source.id} names neither a padding token nor one that ends a text.",
+            hint="Set eos_token_id in its generation_config.json.",
+        )
+    start = _ids(_first(config.decoder_start_token_id, config.bos_token_id)) if seq2seq else ()
+    if seq2seq and not start:
+        raise ExportError(
+            f"{source.id} does not say which token its answers begin with.",
+            hint="Set decoder_start_token_id in its generation_config.json.",
+        )
+    return GenerationRules(
+        mode="seq2seq" if seq2seq else "decoder",
+        layers=int(_decoder(source).layers),
+        context=_positions(model.config),
+        encoder_context=_positions(model.config) if seq2seq else None,
+        eos=eos,
+        pad=int(pad),
+        bos=_first(config.bos_token_id, getattr(tokenizer, "bos_token_id", None)),
+        start=start,
+        forced_bos=config.forced_bos_token_id,
+        forced_eos=_first(*_ids(config.forced_eos_token_id)),
+        suppress=_ids(config.suppress_tokens),
+        begin_suppress=_ids(config.begin_suppress_tokens),
+        bad_words=tuple(tuple(words) for words in config.bad_words_ids or ()),
+        defaults=_defaults(config),
+        chat=_chat(source),
+        task="translation" if model.config.model_type in _TRANSLATORS else "text2text",
+        prefix=getattr(model.config, "prefix", None) or None,
+        cleanup=bool(getattr(tokenizer, "clean_up_tokenization_spaces", False)),
+    )
+
+
+def ignored_options(source: LoadedSource) -> tuple[str, ...]:
+    """A sentence about what the checkpoint sets and the runtime does not do."""
+    model: Any = source.module.model
+    said = model.generation_config.to_diff_dict()
+    ignored = [name for name in _UNSUPPORTED if said.get(name) not in (None, False, 0, 0.0)]
+    if not ignored:
+        return ()
+    return (
+        f"Its generation_config sets {', '.join(ignored)}, which this runtime does not have:"
+        " answers may differ from transformers' where it matters.",
+    )
+
+
+def _decoder(source: LoadedSource) -> Any:
+    return (source.parts.get("decoder") or source).module
+
+
+def _defaults(config: Any) -> dict[str, int | float | bool | str]:
+    said = config.to_diff_dict()
+    return {name: said[name] for name in DEFAULTS if said.get(name) is not None}
+
+
+def _positions(config: Any) -> int | None:
+    for name in ("max_position_embeddings", "n_positions", "max_target_positions"):
+        value = getattr(config, name, None)
+        # T5's says how long its pre-training texts were; it has no positions that end.
+        if (
+            isinstance(value, int)
+            and value > 0
+            and not hasattr(config, "relative_attention_num_buckets")
+        ):
+            return value
+    return None
+
+
+def _chat(source: LoadedSource) -> Chat | None:
+    tokenizer: Any = source.tokenizer
+    template = getattr(tokenizer, "chat_template", None)
+    if isinstance(template, dict):
+        template = template.get("default")
+    if not template:
+        return None
+    tokens = {name: getattr(tokenizer, name, None) for name in CHAT_TOKENS}
+    return Chat(template, {name: str(token) for name, token in tokens.items() if token})
+
+
+def _ids(value: int | list[int] | None) -> tuple[int, ...]:
+    if value is None:
+        return ()
+    return tuple(int(one) for one in value) if isinstance(value, list | tuple) else (int(value),)
+
+
+def _first(*values: Any) -> Any:
+    return next((value for value in values if value is not None), None)

@@ -1,0 +1,97 @@
+"""What a decoder keeps of the tokens it has read: inputs of a step that were outputs of the last.
+
+Engines keep it in their own memory (`Session.decoding` of theirs); `PlainDecoding` does with
+arrays for an engine that knows of no such thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.core.manifest import TensorSpec
+from edgekit.runtime.session import Array, Session
+
+_PAST = "past_key_values."
+_PRESENT = "present."
+
+
+class Decoding(Protocol):
+    """One batch on its way through a decoder. A thread's own; a session has many of them."""
+
+    def step(self, feeds: Mapping[str, Array]) -> Array:
+        """The first output for the next tokens of every row; what they leave behind is kept.
+
+        ``feeds`` are the inputs that neither are kept nor were given at the beginning. The array
+        is good until the next step. Raises SessionError.
+        """
+        ...
+
+    def reorder(self, rows: NDArray[np.int64]) -> None:
+        """Go on with these rows of what is kept, in this order; their number stays."""
+        ...
+
+    def close(self) -> None:
+        """Let what is kept go. Idempotent."""
+        ...
+
+
+def cache_pairs(
+    inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]
+) -> tuple[tuple[TensorSpec, str], ...]:
+    """(input, output) of a graph's cache: the one of a step is the other of the step before.
+
+    An input ``past_key_values.…`` without its output ``present.…`` stays what it was.
+    """
+    made = {spec.name for spec in outputs}
+    pairs = []
+    for spec in inputs:
+        present = _PRESENT + spec.name.removeprefix(_PAST)
+        if spec.name.startswith(_PAST) and present in made:
+            pairs.append((spec, present))
+    return tuple(pairs)
+
+
+def empty_cache(spec: TensorSpec, batch: int) -> Array:
+    """What a decoder has kept before its first token: ``[batch, heads, 0, size]``."""
+    sizes = [size if isinstance(size, int) else 0 for size in spec.shape[1:]]
+    return np.zeros((batch, *sizes), dtype=spec.dtype)
+
+
+def start_decoding(session: Session, batch: int, given: Mapping[str, Array]) -> Decoding:
+    """A batch of so many rows at its beginning; ``given`` are inputs that no step changes.
+
+    Raises SessionError when the session is closed.
+    """
+    own = getattr(session, "decoding", None)
+    if own is None:
+        return PlainDecoding(session, batch, given)
+    return cast(Decoding, own(batch, given))
+
+
+class PlainDecoding:
+    """See `Decoding`: over any session, with arrays that go in and out."""
+
+    def __init__(self, session: Session, batch: int, given: Mapping[str, Array]) -> None:
+        self._session = session
+        self._given = dict(given)
+        self._first = session.outputs[0].name
+        self._pairs = cache_pairs(session.inputs, session.outputs)
+        self._kept = {spec.name: empty_cache(spec, batch) for spec, _ in self._pairs}
+
+    def step(self, feeds: Mapping[str, Array]) -> Array:
+        """See `Decoding.step`."""
+        made = self._session.run({**self._given, **self._kept, **feeds})
+        self._kept = {spec.name: made[present] for spec, present in self._pairs}
+        return made[self._first]
+
+    def reorder(self, rows: NDArray[np.int64]) -> None:
+        """See `Decoding.reorder`."""
+        self._kept = {name: array[rows] for name, array in self._kept.items()}
+
+    def close(self) -> None:
+        """See `Decoding.close`."""
+        self._kept.clear()

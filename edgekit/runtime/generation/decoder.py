@@ -1,0 +1,104 @@
+"""A decoder as the loop sees it: a token of every row in, the scores of the next ones out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from edgekit.core.errors import BundleCorrupt, SessionError
+from edgekit.runtime.caches import cache_pairs, start_decoding
+from edgekit.runtime.generation.logits import Ints, Scores
+from edgekit.runtime.session import Array, Session
+
+# Inputs of a decoder that the loop makes; any other is a cache, or given at the beginning.
+_IDS, _MASK, _PLACES, _KEPT = "input_ids", "attention_mask", "position_ids", "logits_to_keep"
+
+
+class Decoder:
+    """What a decoder's graph takes. Raises BundleCorrupt for an input that nobody gives."""
+
+    def __init__(self, session: Session, given: Sequence[str] = ()) -> None:
+        self.session = session
+        self.inputs = frozenset(spec.name for spec in session.inputs)
+        cached = {spec.name for spec, _ in cache_pairs(session.inputs, session.outputs)}
+        unknown = self.inputs - cached - {_IDS, _MASK, _PLACES, _KEPT} - set(given)
+        if unknown or not cached or _IDS not in self.inputs:
+            wrong = ", ".join(sorted(unknown)) or f"no {_IDS}" if cached else "no cache"
+            raise BundleCorrupt(
+                f"The decoder takes {wrong}: this edgekit gives it input_ids, attention_mask,"
+                " position_ids, logits_to_keep and a cache.",
+                hint="Export the bundle again.",
+            )
+
+    def begin(self, prompts: Sequence[Sequence[int]], given: Mapping[str, Array], pad: int) -> Run:
+        """A batch at its beginning; nothing has run yet. Raises SessionError when it is closed."""
+        return Run(self, prompts, given, pad)
+
+
+class Run:
+    """One batch on its way; a thread's own."""
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        prompts: Sequence[Sequence[int]],
+        given: Mapping[str, Array],
+        pad: int,
+    ) -> None:
+        width = max(len(prompt) for prompt in prompts)
+        self._inputs = decoder.inputs
+        self._ids: Ints = np.full((len(prompts), width), pad, dtype=np.int64)
+        self._mask: Ints = np.zeros((len(prompts), 2 * width + 64), dtype=np.int64)
+        for row, prompt in enumerate(prompts):
+            self._ids[row, width - len(prompt) :] = prompt
+            self._mask[row, width - len(prompt) :] = 1
+        real = self._mask[:, :width]
+        # Where padding stands does not matter: nothing looks at it.
+        self._places: Ints = np.maximum(real.cumsum(axis=1) - 1, 0)
+        self._total = 0
+        self._decoding = start_decoding(decoder.session, len(prompts), given)
+
+    def first(self) -> Scores:
+        """The scores ``[rows, vocabulary]`` of the token behind each prompt."""
+        return self._read(self._ids)
+
+    def next(self, tokens: Sequence[int]) -> Scores:
+        """The scores of the token behind one more of each row. They are the caller's to change."""
+        ids: Ints = np.array(tokens, dtype=np.int64)[:, None]
+        self._places = self._places[:, -1:] + 1
+        return self._read(ids)
+
+    def reorder(self, rows: Sequence[int]) -> None:
+        """Go on with these rows; see `edgekit.runtime.caches.Decoding.reorder`.
+
+        The rows that change places have one prompt: their masks are alike.
+        """
+        if list(rows) != list(range(len(rows))):
+            self._decoding.reorder(np.array(rows, dtype=np.int64))
+
+    def close(self) -> None:
+        """Let the cache go."""
+        self._decoding.close()
+
+    def _read(self, ids: Ints) -> Scores:
+        self._total += ids.shape[1]
+        feeds: dict[str, Array] = {_IDS: ids}
+        if _MASK in self._inputs:
+            if self._total > self._mask.shape[1]:
+                more = np.ones_like(self._mask)
+                self._mask = np.concatenate([self._mask, more], axis=1)
+            feeds[_MASK] = np.ascontiguousarray(self._mask[:, : self._total])
+        if _PLACES in self._inputs:
+            feeds[_PLACES] = self._places
+        if _KEPT in self._inputs:
+            feeds[_KEPT] = np.array([ids.shape[1] - 1], dtype=np.int64)
+        logits = self._decoding.step(feeds)
+        # A copy: engines use their memory again, and rules change scores in place.
+        scores: Scores = np.array(logits[:, -1], dtype=np.float32)
+        if np.isnan(scores[:, 0]).any():
+            raise SessionError(
+                "The decoder answers NaN.",
+                hint="Run the bundle in a wider precision; edgekit verify compares its answers.",
+            )
+        return scores

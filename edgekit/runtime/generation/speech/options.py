@@ -1,0 +1,170 @@
+"""What one call asks of a model of speech besides what every generation can be asked."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from edgekit.core.errors import ConfigError
+from edgekit.runtime.fields import short
+from edgekit.runtime.generation.options import Options, read_options
+from edgekit.runtime.generation.rules import GenerationRules
+from edgekit.runtime.generation.speech.rules import TASKS, SpeechRules
+
+#: Options of a call that only speech has.
+SPEECH_OPTIONS = (
+    "language", "task", "return_timestamps", "return_language", "no_speech_threshold",
+    "logprob_threshold", "generate_kwargs",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One call: ``prompt`` is what every answer begins with, None in it a language to be found.
+
+    ``times`` and ``languages`` say whether the answer holds chunks with them; ``silence`` is above
+    which chance of no speech a window is skipped, where its tokens are less likely than ``least``
+    on average.
+    """
+
+    options: Options
+    prompt: tuple[int | None, ...]
+    times: bool
+    languages: bool
+    silence: float | None
+    least: float | None
+
+    def silenced(self, chance: float, average: float) -> bool:
+        """Whether a window is one without speech."""
+        if self.silence is None or self.least is None:
+            return False
+        return chance > self.silence and average < self.least
+
+
+def read_asked(
+    given: Mapping[str, object], rules: GenerationRules, speech: SpeechRules, name: str
+) -> Asked:
+    """The options of a call, named as transformers' pipeline and `generate` name them.
+
+    Raises ConfigError for an unknown option, language or task, and for what the model cannot do.
+    """
+    nested = given.get("generate_kwargs")
+    if nested is not None:
+        if not isinstance(nested, Mapping):
+            raise ConfigError(f"generate_kwargs is a dict of options, got {short(nested)}.")
+        given = {**nested, **{key: v for key, v in given.items() if key != "generate_kwargs"}}
+    options = read_options(given, rules, task=name, more=SPEECH_OPTIONS)
+    times = _flag(given, "return_timestamps", speech.timestamps)
+    if times and speech.without_times is None:
+        raise ConfigError(
+            "The model has no marks of time (its generation_config names no"
+            " no_timestamps_token_id).",
+            hint="Leave return_timestamps out.",
+        )
+    silence = _number(given, "no_speech_threshold", 0.0, 1.0)
+    least = _number(given, "logprob_threshold", -math.inf, 0.0)
+    if (silence is None) != (least is None):
+        raise ConfigError(
+            "no_speech_threshold and logprob_threshold go together: a window is silent where both"
+            " say so.",
+            hint="Give no_speech_threshold=0.6 and logprob_threshold=-1.0, for example.",
+        )
+    if silence is not None and (options.num_beams > 1 or options.do_sample):
+        raise ConfigError(
+            "no_speech_threshold is asked of the likeliest answer, neither of beams nor of drawn"
+            " ones.",
+            hint="Leave num_beams, do_sample and temperature out.",
+        )
+    if silence is not None and speech.without_times is None:
+        raise ConfigError("The model has no token for no speech.", hint="Leave both options out.")
+    return Asked(
+        options=options,
+        prompt=_prompt(given, speech),
+        times=times,
+        languages=_flag(given, "return_language", False),
+        silence=silence,
+        least=least,
+    )
+
+
+def _prompt(given: Mapping[str, object], speech: SpeechRules) -> tuple[int | None, ...]:
+    """The tokens of language and task behind the one that starts, as transformers chooses them."""
+    language, task = given.get("language"), given.get("task")
+    if speech.english_only and (language is not None or task is not None):
+        key = "language" if language is not None else "task"
+        raise ConfigError(
+            f"The model knows English alone, so that {key}={short(given[key])} says nothing to it.",
+            hint=f"Leave {key} out, or export a multilingual checkpoint.",
+        )
+    code = speech.language if language is None else _language(language, speech)
+    wish = speech.task if task is None else _task(task, speech)
+    if code is None and wish is None and speech.forced:
+        return (speech.start, *speech.forced)
+    made: list[int | None] = [speech.start]
+    if speech.languages:
+        made.append(None if code is None else speech.languages[code])
+    if wish is not None:
+        made.append(speech.tasks[wish])
+    elif code is not None and speech.tasks:
+        made.append(speech.tasks["transcribe"])
+    return tuple(made)
+
+
+def _language(asked: object, speech: SpeechRules) -> str:
+    if not isinstance(asked, str):
+        raise ConfigError(
+            f"language is a code or a name, such as 'en' or 'english', got {short(asked)}."
+        )
+    if not speech.languages:
+        raise ConfigError(
+            "The model names no languages (its generation_config has no lang_to_id).",
+            hint="Leave language out.",
+        )
+    word = asked.strip().lower().removeprefix("<|").removesuffix("|>")
+    code = speech.names.get(word, word)
+    if code in speech.languages:
+        return code
+    near = difflib.get_close_matches(word, [*speech.languages, *speech.names], n=1)
+    guess = f"Did you mean {near[0]!r}? " if near else ""
+    raise ConfigError(
+        f"The model knows no language {asked!r}.",
+        hint=f"{guess}It knows {', '.join(sorted(speech.languages))}.",
+    )
+
+
+def _task(asked: object, speech: SpeechRules) -> str:
+    known = [task for task in TASKS if task in speech.tasks]
+    if isinstance(asked, str) and asked in known:
+        return asked
+    near = difflib.get_close_matches(str(asked), known, n=1)
+    raise ConfigError(
+        f"task is {' or '.join(map(repr, known)) or 'not known to this model'}, got"
+        f" {short(asked)}.",
+        hint=f"Did you mean {near[0]!r}?" if near else "Leave task out.",
+    )
+
+
+def _flag(given: Mapping[str, object], key: str, default: bool) -> bool:
+    found = given.get(key)
+    if found is None:
+        return default
+    if not isinstance(found, bool):
+        raise ConfigError(
+            f"{key} is True or False for this model, got {short(found)}.",
+            hint="Words and characters are marked by models with a CTC head only."
+            if key == "return_timestamps"
+            else None,
+        )
+    return found
+
+
+def _number(given: Mapping[str, object], key: str, low: float, high: float) -> float | None:
+    found = given.get(key)
+    if found is None:
+        return None
+    if isinstance(found, bool) or not isinstance(found, int | float) or not low <= found <= high:
+        bounds = f"from {low:g} to {high:g}" if math.isfinite(low) else f"of at most {high:g}"
+        raise ConfigError(f"{key} is a number {bounds}, got {short(found)}.")
+    return float(found)

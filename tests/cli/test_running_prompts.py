@@ -1,0 +1,118 @@
+"""What `edgekit run` tells of models that generate."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import edgekit as package
+from tests.cli.test_main import edgekit
+from tests.runtime.conftest import linear_graph, write_bundle
+from tests.runtime.generation.conftest import CONTEXT, EOS, RULES, write_generator
+
+NEW = 12
+
+
+@pytest.fixture(scope="module")
+def chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny decoder, with a chat template."""
+    return write_generator(tmp_path_factory.mktemp("prompts") / "chat").path
+
+
+@pytest.fixture(scope="module")
+def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One that has much to say: no token is its end."""
+    rules = replace(RULES, context=30_000, eos=(), suppress=(EOS,))
+    return write_generator(tmp_path_factory.mktemp("prompts") / "endless", rules).path
+
+
+def answer(bundle: Path, asked: object) -> str:
+    """The text that Python gets."""
+    with package.load(bundle) as model:
+        return "".join(model.stream(asked, max_new_tokens=NEW))
+
+
+def test_a_prompt_is_a_message_to_a_chat_model(chat: Path) -> None:
+    """It gets the template, unless --raw says otherwise."""
+    talk = [{"role": "user", "content": "the ferry"}]
+    for more, asked in (((), talk), (("--raw",), "the ferry")):
+        words = ("run", chat, "--prompt", "the ferry", "--max-new-tokens", NEW, "--json", *more)
+        done = edgekit(*words)
+        assert done.returncode == 0, done.stderr
+        told = json.loads(done.stdout)["predictions"]
+        assert told == [{"prompt": "the ferry", "generated_text": answer(chat, asked)}]
+
+
+def test_a_prompt_is_answered_as_text(chat: Path) -> None:
+    """Without --json stdout holds the answer and a newline; controls are spelled out."""
+    done = edgekit("run", chat, "--prompt", "to", "--raw", "--max-new-tokens", NEW)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("\n")
+    assert [mark for mark in done.stdout[:-1] if ord(mark) < 32 and mark not in "\n\t"] == []
+
+
+def test_lines_are_prompts(chat: Path) -> None:
+    """One JSON line for each; a line that looks like JSON is a text like any other."""
+    lines = '["a", "b"]\nthe ferry\n'
+    done = subprocess.run(
+        [sys.executable, "-m", "edgekit", "run", str(chat), "--max-new-tokens", "3"],
+        input=lines, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = [json.loads(line)[0]["generated_text"] for line in done.stdout.splitlines()]
+    assert [text[: len(line)] for text, line in zip(told, lines.splitlines(), strict=True)] == (
+        lines.splitlines()
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--prompt", "a", "--max-new-tokens", "0"), "max_new_tokens"),
+        (("--prompt", "a", "--temperature", "-1"), "temperature"),
+        (("--prompt", "x" * CONTEXT), "context"),
+        (("--prompt", "a", "b"), "--prompt"),
+        (("--prompt", "a", "--num-beams", "2", "--sample"), "num_beams"),
+        (("x" * CONTEXT,), "context"),
+    ],
+)
+def test_what_does_not_fit(chat: Path, words: tuple[str, ...], said: str) -> None:
+    """Each is wrong usage, and told before anything is answered."""
+    done = edgekit("run", chat, *words)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize("words", [("--prompt", "a"), ("x.npz", "--top-k", "3")])
+def test_options_of_generation_need_a_generator(tmp_path: Path, words: tuple[str, ...]) -> None:
+    """A model that generates nothing has no prompt and no temperature."""
+    bundle = write_bundle(tmp_path / "linear", linear_graph(), task="custom").path
+    done = edgekit("run", bundle, *words)
+    assert done.returncode == 2, done.stderr
+    assert "generate" in done.stderr
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent to a whole console there")
+def test_ctrl_c_ends_between_tokens(endless: Path) -> None:
+    """The code is 130, and the shell's next line begins on one of its own."""
+    words = ["run", endless, "--prompt", "to", "--temperature", "3", "--seed", "1"]
+    words += ["--max-new-tokens", "25000"]
+    with subprocess.Popen(
+        [sys.executable, "-m", "edgekit", *map(str, words)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    ) as running:  # fmt: skip
+        assert running.stdout is not None
+        first = os.read(running.stdout.fileno(), 1)
+        running.send_signal(signal.SIGINT)
+        told, said = running.communicate(timeout=60)
+    assert running.returncode == 130, said
+    assert first + told[-1:] == first + b"\n"
+    assert b"Traceback" not in said

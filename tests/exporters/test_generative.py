@@ -1,0 +1,266 @@
+"""What an export of a model that generates writes, and the traps on the way."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from edgekit.core.errors import ConfigError, ExportError, SourceError
+from edgekit.core.tolerance import tolerance_for
+from edgekit.exporters.generative.rules import build_rules, ignored_options
+from edgekit.exporters.generative.texts import check_tokenizer
+from edgekit.exporters.model import export_model
+from edgekit.runtime.engines import onnxruntime
+from edgekit.sources.generation import decoding, seq2seq
+from edgekit.sources.generation.feeding import Sizes, mask_of, positions_of, stretched
+from edgekit.sources.generation.masks import Layers
+from edgekit.sources.loaded import LoadedSource
+from edgekit.sources.opening import open_source
+from tests.text_models import CONTEXT, WINDOW, save_generator, tokenizer_of
+
+
+@pytest.fixture(scope="module")
+def llama(tmp_path_factory: pytest.TempPathFactory) -> LoadedSource:
+    """A decoder with grouped queries and tied weights."""
+    return open_source(str(save_generator("llama", tmp_path_factory.mktemp("llama"))))
+
+
+@pytest.fixture(scope="module")
+def bart(tmp_path_factory: pytest.TempPathFactory) -> LoadedSource:
+    """An encoder and a decoder."""
+    return open_source(str(save_generator("bart", tmp_path_factory.mktemp("bart"))))
+
+
+def test_decoder_is_fed_with_names_of_the_ecosystem(llama: LoadedSource) -> None:
+    """Ids, mask and positions first, then the cache of each layer."""
+    names = list(llama.sample_inputs)
+    assert names[:4] == [
+        "input_ids",
+        "attention_mask",
+        "position_ids",
+        "past_key_values.0.key",
+    ]
+    assert names[-1] == "logits_to_keep"
+    assert llama.task == "text-generation"
+    assert llama.generative
+
+
+def test_traced_batch_has_padding_and_no_two_sizes_alike(llama: LoadedSource) -> None:
+    """All-ones masks disappear from graphs, and axes of one size become one axis."""
+    sample = llama.sample_inputs
+    assert 0 in sample["attention_mask"]
+    sizes = {
+        sample["input_ids"].shape[0],
+        sample["input_ids"].shape[1],
+        sample["attention_mask"].shape[1],
+        sample["past_key_values.0.key"].shape[2],
+        sample["logits_to_keep"].shape[0],
+    }
+    assert len(sizes) == 5
+    assert min(sizes) > 1
+
+
+def test_own_masks_equal_those_of_transformers(llama: LoadedSource) -> None:
+    """At the tokens that are none of padding, with the attention that is traced."""
+    assert llama.feeder is not None
+    inputs = llama.feeder(Sizes(batch=3, sequence=4, past=6), seed=5)
+    with torch.inference_mode():
+        wanted = llama.module(**inputs)["logits"]
+        with llama.module.traceable():  # type: ignore[operator]
+            got = llama.module(**inputs)["logits"]
+    real = inputs["attention_mask"][:, -4:].bool()
+    assert torch.allclose(wanted[real], got[real], atol=1e-5)
+    assert not torch.isnan(got).any()
+
+
+def test_row_of_padding_sees_itself() -> None:
+    """Softmax over nothing is NaN."""
+    layers = Layers(("full_attention",), None, 1)
+    mask = layers.masks(torch.tensor([[0, 0, 1, 1]]), 4, torch.float32)
+    assert isinstance(mask, torch.Tensor)
+    seen = (mask[0, 0] == 0).int().tolist()
+    assert seen == [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+
+
+def test_window_hides_what_lies_before_it() -> None:
+    """The last tokens of the window are seen, the query's own among them."""
+    layers = Layers(("sliding_attention",), WINDOW, 2)
+    mask = layers.masks(torch.ones(1, 9, dtype=torch.int64), 1, torch.float32)
+    assert isinstance(mask, torch.Tensor)
+    # Two heads share their keys: two rows.
+    assert mask.shape == (1, 1, 2, 9)
+    assert int((mask[0, 0, 0] == 0).sum()) == WINDOW
+
+
+def test_left_padding_moves_positions() -> None:
+    """The first real token of every row is at 0."""
+    mask = mask_of(3, 6, padded=True, left=True)
+    assert mask.tolist()[0] == [0, 0, 1, 1, 1, 1]
+    assert positions_of(mask, 6).tolist()[0] == [0, 0, 0, 1, 2, 3]
+    assert positions_of(mask, 2).tolist() == [[2, 3], [0, 1], [4, 5]]
+
+
+def test_long_cache_repeats_a_short_one() -> None:
+    """So that a window of thousands is compared without computing thousands."""
+    cache = torch.arange(3.0).reshape(1, 1, 3, 1)
+    assert stretched(cache, 7).flatten().tolist() == [0, 1, 2, 0, 1, 2, 0]
+
+
+def test_rules_say_what_the_checkpoint_says(llama: LoadedSource) -> None:
+    """Ends, padding and the context."""
+    rules = build_rules(llama)
+    assert (rules.mode, rules.layers, rules.context) == ("decoder", 2, CONTEXT)
+    assert (rules.eos, rules.pad, rules.bos) == ((2,), 0, 1)
+    assert rules.chat is None
+    assert ignored_options(llama) == ()
+
+
+def test_rules_hold_the_chat_template(tmp_path: Path) -> None:
+    """With the tokens that it may name."""
+    template = "{% for m in messages %}{{ m['content'] }}{{ eos_token }}{% endfor %}"
+    source = open_source(str(save_generator("gpt2", tmp_path, template=template)))
+    chat = build_rules(source).chat
+    assert chat is not None
+    assert chat.template == template
+    assert chat.tokens["eos_token"] == "</s>"
+
+
+def test_option_that_the_runtime_lacks_is_told(llama: LoadedSource) -> None:
+    """And nothing else."""
+    config = llama.module.model.generation_config
+    config.typical_p = 0.5
+    try:
+        (told,) = ignored_options(llama)
+    finally:
+        config.typical_p = None
+    assert "typical_p" in told
+
+
+def test_rules_of_both_sides_name_the_first_token(bart: LoadedSource) -> None:
+    """And the layers of the decoder."""
+    rules = build_rules(bart)
+    assert (rules.mode, rules.start, rules.layers) == ("seq2seq", (0,), 3)
+    assert rules.encoder_context == CONTEXT
+
+
+def test_cross_attention_is_made_by_the_encoder(bart: LoadedSource) -> None:
+    """As the whole model makes it in one call, for texts that end with padding."""
+    encoder, decoder = bart.parts["encoder"], bart.parts["decoder"]
+    assert encoder.feeder is not None
+    assert decoder.feeder is not None
+    text = encoder.feeder(Sizes(batch=3, sequence=6), seed=3)
+    inputs = decoder.feeder(Sizes(batch=3, sequence=4, encoder=6), seed=3)
+    with torch.inference_mode():
+        whole = bart.module.model(**text, decoder_input_ids=inputs["input_ids"]).logits
+        found = decoder.module(**inputs)["logits"]
+    assert torch.equal(inputs["encoder_attention_mask"], text["attention_mask"])
+    assert torch.allclose(whole, found, atol=1e-5)
+
+
+def test_static_sizes_are_refused(llama: LoadedSource, tmp_path: Path) -> None:
+    """Every size changes while a text is made."""
+    with pytest.raises(ConfigError, match="other sizes for each token"):
+        export_model(llama, tmp_path, static={"batch": 1})
+
+
+def test_tokenizer_is_compared_with_transformers(tmp_path: Path) -> None:
+    """A file of another tokenizer is found by the first text or answer that differs."""
+    path = tmp_path / "tokenizer.json"
+    tokenizer_of(ends=True).backend_tokenizer.save(str(path))
+    assert check_tokenizer(tokenizer_of(ends=True), path) > 100
+    with pytest.raises(ExportError, match="differently from transformers"):
+        check_tokenizer(tokenizer_of(), path)
+
+
+def test_positions_that_change_with_the_length_are_refused(tmp_path: Path) -> None:
+    """One graph cannot compute both."""
+    folder = save_generator("llama", tmp_path)
+    config = folder / "config.json"
+    text = config.read_text(encoding="utf-8")
+    assert '"default"' in text
+    config.write_text(
+        text.replace('"rope_type": "default"', '"rope_type": "dynamic", "factor": 2.0'),
+        encoding="utf-8",
+    )
+    with pytest.raises(SourceError, match="dynamic"):
+        open_source(str(folder))
+
+
+@pytest.mark.slow
+def test_axis_that_freezes_is_refused(
+    llama: LoadedSource, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A trace with one token makes a graph for one token, and says nothing."""
+    feeder = llama.feeder
+    assert isinstance(feeder, decoding.DecoderFeeder)
+    sample = feeder(Sizes(batch=2, sequence=1, past=5), seed=1)
+    from dataclasses import replace
+
+    with pytest.raises(ExportError, match="'sequence'"):
+        export_model(replace(llama, sample_inputs=sample), tmp_path)
+
+
+@pytest.mark.slow
+def test_mask_matters_in_the_graph(llama: LoadedSource, tmp_path: Path) -> None:
+    """A padded row answers what it answers alone; the mask is an input of the graph."""
+    made = export_model(llama, tmp_path)
+    assert made.components["model"].inputs[1].name == "attention_mask"
+    assert made.golden is not None
+    weights = sum(value.numel() * 4 for value in llama.module.model.parameters())
+    size = sum(path.stat().st_size for path in tmp_path.glob("model.onnx*"))
+    # Tied weights once: parameters() counts them once as well.
+    assert size < weights + 60_000
+    session = onnxruntime.open_session(
+        tmp_path, made.components["model"], options={}, device="cpu", threads=1
+    )
+    ids = np.arange(20, 27, dtype=np.int64)[None]
+    empty = {
+        spec.name: np.zeros((2, 2, 0, 8), np.float32)
+        for spec in made.inputs
+        if spec.name.startswith("past")
+    }
+    alone = session.run(
+        {
+            "input_ids": ids,
+            "attention_mask": np.ones_like(ids),
+            "position_ids": np.arange(7)[None],
+            "logits_to_keep": np.array([6]),
+            **{name: array[:1] for name, array in empty.items()},
+        }
+    )["logits"][0, 0]
+    padded = np.concatenate([np.full((1, 3), 5), ids], axis=1)
+    mask = np.array([[0] * 3 + [1] * 7, [1] * 10])
+    both = session.run(
+        {
+            "input_ids": np.concatenate([padded, np.arange(30, 40)[None]]),
+            "attention_mask": mask,
+            "position_ids": (mask.cumsum(1) - 1).clip(0),
+            "logits_to_keep": np.array([9]),
+            **empty,
+        }
+    )["logits"][0, 0]
+    session.close()
+    scale = float(np.abs(alone).max())
+    assert float(np.abs(both - alone).max()) <= tolerance_for("fp32").most(scale)
+
+
+@pytest.mark.slow
+def test_encoder_is_a_component_of_its_own(bart: LoadedSource, tmp_path: Path) -> None:
+    """With the projections of the cross-attention, which the decoder has no copy of."""
+    import onnx
+
+    made = export_model(bart, tmp_path)
+    assert set(made.components) == {"encoder", "decoder"}
+    outputs = [spec.name for spec in made.components["encoder"].outputs]
+    assert outputs[:2] == ["present.0.encoder.key", "present.0.encoder.value"]
+    assert len(outputs) == 6
+    graphs = {name: onnx.load(tmp_path / f"{name}.onnx").graph for name in made.components}
+    held = {name: {w.name for w in graph.initializer} for name, graph in graphs.items()}
+    cross = {name for name in held["decoder"] if "encoder_attn.k_proj" in name}
+    assert not cross
+    assert any("encoder_attn.k_proj" in name for name in held["encoder"])
+    assert not any("self_attn" in name and "decoder" in name for name in held["encoder"])
+    assert seq2seq.OWN == "decoder"

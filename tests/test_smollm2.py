@@ -1,0 +1,56 @@
+"""SmolLM2 as it is: what transformers' generate says, from a prompt and in a chat."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import transformers
+
+import edgekit
+from benchmarks.zoo import fetch
+from edgekit.sources.families import ENGINES
+from tests.conftest import make_once
+
+pytestmark = pytest.mark.slow
+
+NEW = 64
+PROMPTS = (
+    "The capital of France is",
+    "def fibonacci(n):",
+    "Once upon a time, in a village by the sea, there lived an old man who",
+)
+QUESTION = "Name three fruits."
+
+
+def test_it_says_what_generate_says(shared: Path) -> None:
+    """64 tokens greedily, one by one, as a padded batch, streamed and in a chat; both engines."""
+    source = fetch("smollm2")
+    bundle = make_once(shared / "smollm2", lambda folder: edgekit.export(str(source), folder))
+    tokenizer: Any = transformers.AutoTokenizer.from_pretrained(source)
+    reference: Any = transformers.AutoModelForCausalLM.from_pretrained(source).eval()
+    chat = [{"role": "user", "content": QUESTION}]
+    asked = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)
+    expected = [goes_on(reference, tokenizer, text) for text in (*PROMPTS, asked)]
+    del reference
+    options: dict[str, Any] = {"max_new_tokens": NEW, "do_sample": False}
+    for engine in ENGINES:
+        with edgekit.load(bundle, engine=engine, threads=2) as model:
+            for prompt, text in zip(PROMPTS, expected, strict=False):
+                alone: Any = model(prompt, return_full_text=False, **options)
+                assert alone == [{"generated_text": text}], engine
+            together: Any = model(list(PROMPTS), return_full_text=False, batch_size=3, **options)
+            assert [one[0]["generated_text"] for one in together] == expected[:3], engine
+            assert "".join(model.stream(PROMPTS[0], **options)) == expected[0], engine
+            assert "".join(model.stream(chat, **options)) == expected[3], engine
+
+
+def goes_on(model: Any, tokenizer: Any, text: str) -> str:
+    """What transformers' generate puts behind a text."""
+    read = tokenizer(text, return_tensors="pt")
+    with torch.inference_mode():
+        found = model.generate(**read, max_new_tokens=NEW, do_sample=False)
+    said: str = tokenizer.decode(found[0, read["input_ids"].shape[1] :], skip_special_tokens=True)
+    return said
