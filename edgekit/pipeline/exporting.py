@@ -160,7 +160,7 @@ def _manifest(
         parameters=loaded.parameters,
         dtype=loaded.dtype,
         license=loaded.license,
-        origin=Origin(loaded.id, loaded.sha256),
+        origin=loaded.origin or Origin(loaded.id, loaded.sha256),
     )
     extras = ("ort", *EXTRAS.get(str((exported.processor or {}).get("kind")), ()))
     return Manifest(

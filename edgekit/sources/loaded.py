@@ -18,6 +18,9 @@ if TYPE_CHECKING:
         SequenceFeatureExtractor,
     )
 
+    from edgekit.core.manifest import Origin
+    from edgekit.sources.pruned.plan import Plan
+
 # LICENSE, LICENSE-APACHE-2.0.txt, COPYING.LESSER: a name of these, what is behind it, the ending.
 _LICENSE = re.compile(
     r"(licen[sc]es?|copying|notices?)([-_][a-z0-9_-]*(\.[0-9]+)*)?"
@@ -56,7 +59,8 @@ class LoadedSource:
     ``decoder`` spells the text of a model that transcribes, and ``labels`` are its tokens then.
     ``parts`` are a source for each component of a bundle that has several; then names of inputs and
     outputs begin with theirs. ``engine`` is there for a model that PyTorch does not run. ``notes``
-    are sentences for a person, on what was decided because nobody declared it.
+    are sentences for a person, on what was decided because nobody declared it. ``plan`` is what
+    pruning kept, and ``origin`` the model before that; a model that was not pruned has neither.
     """
 
     kind: Kind
@@ -86,6 +90,8 @@ class LoadedSource:
     parts: Mapping[str, LoadedSource] = field(default_factory=dict)
     engine: EngineModel | None = None
     notes: tuple[str, ...] = ()
+    origin: Origin | None = None
+    plan: Plan | None = None
 
     @property
     def precision(self) -> str:

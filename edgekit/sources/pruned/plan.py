@@ -86,7 +86,8 @@ class Plan:
     ``layers`` has a row for every layer of the model that the indices count in, ``kept_layers``
     the places of those that stay. ``tensors`` are the channels of a convolutional network.
     ``origin`` is the model that was never pruned, ``base`` the one that this was cut from (the same
-    unless a pruned model was pruned again), ``weights`` the state hash of what is in the folder.
+    unless a pruned model was pruned again), ``weights`` the SHA-256 of the folder's weights file.
+    ``task`` is the one whose head belongs to these hashes.
     ``written`` says that ``config.json`` describes the pruned model already, so that nothing is
     cut when it is opened. ``factory`` and ``inputs`` name the code of a module of one's own.
     """
@@ -94,6 +95,7 @@ class Plan:
     origin: Origin
     base: Origin
     family: str
+    task: str
     layers: tuple[LayerPlan, ...] = ()
     kept_layers: Kept = ()
     tensors: tuple[TensorPlan, ...] = ()
@@ -152,6 +154,7 @@ class Plan:
             "base": {"id": self.base.id, "sha256": self.base.sha256},
             "weights": self.weights,
             "family": self.family,
+            "task": self.task,
             "structures": list(self.structures),
             "method": self.method,
             "written": self.written,
@@ -230,6 +233,7 @@ def _plan(value: Mapping[str, object]) -> Plan:
         origin=_origin(value["origin"]),
         base=_origin(value["base"]),
         family=_text(value["family"]),
+        task=_text(value["task"]),
         layers=layers,
         kept_layers=_kept(value["kept_layers"], len(layers), "kept_layers") if layers else (),
         tensors=tuple(_tensor(row) for row in _rows(value["tensors"])),
