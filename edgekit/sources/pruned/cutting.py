@@ -118,6 +118,29 @@ def apply_plan(model: nn.Module, plan: Plan) -> None:
         _keep_layers(model, found, plan.kept_layers)
 
 
+def input_weight(linear: nn.Module) -> Tensor:
+    """The weight of a linear layer as `[outputs, inputs]`."""
+    weight = _weight(linear).detach()
+    return weight.T if isinstance(linear, Conv1D) else weight
+
+
+def set_input_weight(linear: nn.Module, weight: Tensor, bias: Tensor | None) -> None:
+    """Put values of the same shapes into a linear layer, the weight as `[outputs, inputs]`."""
+    with torch.no_grad():
+        _weight(linear).copy_(weight.T if isinstance(linear, Conv1D) else weight)
+        if bias is not None:
+            cast("Tensor", linear.bias).copy_(bias)
+
+
+def output_weights(layer: Layer) -> list[Tensor]:
+    """The weights that lead into a feed-forward block, each `[neurons, inputs]`."""
+    found: list[Tensor] = []
+    for part in layer.ups:
+        weight = input_weight(part)
+        found += [weight[at : at + layer.ffn] for at in range(0, len(weight), layer.ffn)]
+    return found
+
+
 def _describe(rows: Sequence[tuple[str, int, int]]) -> str:
     kinds = Counter((heads, ffn) for _, heads, ffn in rows)
     return ", ".join(f"{heads} heads and {ffn} neurons" for heads, ffn in list(kinds)[:3])

@@ -22,7 +22,8 @@ class Family:
     feed-forward block (`gated`: two of them fused in one), ``down`` out of it.
     ``head_size`` is an attribute of ``attention``, as are ``counts`` (of heads) and ``widths``
     (heads times their size), which a forward reads. ``post_norm`` says that a sum of the residual
-    stream is normalised before the next block reads it. ``head_bias`` is the place among the
+    stream is normalised before the next block reads it, for the last sum of a layer by ``norm``.
+    ``head_bias`` is the place among the
     arguments of ``attention`` of a tensor with one slice per head, made once for all layers.
     ``config_ffn`` is the name of the width of the feed-forward block in the config.
     ``first_differs``: the config builds the first layer otherwise than the rest. ``behind_first``
@@ -39,6 +40,7 @@ class Family:
     down: str
     head_size: str
     post_norm: bool
+    norm: str | None = None
     fused: int = 1
     gated: int = 1
     optional: tuple[str, ...] = ()
@@ -67,6 +69,7 @@ FAMILIES = (
         counts=("num_attention_heads",),
         widths=("all_head_size",),
         post_norm=True,
+        norm="output.LayerNorm",
     ),
     Family(
         "DistilBERT",
@@ -82,6 +85,7 @@ FAMILIES = (
         widths=("dim",),
         config_ffn="hidden_dim",
         post_norm=True,
+        norm="output_layer_norm",
     ),
     Family(
         "DeBERTa-v2",
@@ -103,6 +107,7 @@ FAMILIES = (
         counts=("num_attention_heads",),
         widths=("all_head_size",),
         post_norm=True,
+        norm="output.LayerNorm",
         behind_first="encoder.conv",
     ),
     Family(
@@ -119,6 +124,7 @@ FAMILIES = (
         widths=("all_head_size",),
         head_bias=2,
         post_norm=True,
+        norm="output.LayerNorm",
     ),
     Family(
         "ModernBERT",

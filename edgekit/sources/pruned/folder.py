@@ -35,8 +35,8 @@ _LEFT_BEHIND = (
 _LARGEST_FILE = 64 << 20
 
 
-def save_pruned(original: LoadedSource, model: nn.Module, plan: Plan, folder: Path) -> Plan:
-    """Write a cut model into an empty folder, and return the plan as it stands there.
+def save_pruned(original: LoadedSource, pruned: LoadedSource, plan: Plan, folder: Path) -> Plan:
+    """Write a cut source into an empty folder, and return the plan as it stands there.
 
     `original` is the source that the plan was made for: its config, tokenizer, processors,
     generation settings and licences come along. Where the config can say what is left (fewer
@@ -49,6 +49,7 @@ def save_pruned(original: LoadedSource, model: nn.Module, plan: Plan, folder: Pa
             f"{original.id} has no folder with a config.json to carry over.",
             hint="Save the model with save_pretrained, and prune that folder.",
         )
+    model = cast("nn.Module", pruned.module.model)
     sentence = read_sentence_modules(original.folder)
     inner = sentence.transformer if sentence else original.folder
     place = folder / inner.relative_to(original.folder)

@@ -28,10 +28,8 @@ def pruned(source: LoadedSource, folder: Path, plan: Plan | None = None) -> Path
     whole = whole_plan(source)
     plan = plan or plan_of(source.module.model)
     plan = replace(whole, layers=plan.layers, kept_layers=plan.kept_layers, structures=("heads",))
-    model = copy.deepcopy(source.module.model)
-    apply_plan(model, plan)
     folder.mkdir()
-    save_pruned(source, model, plan, folder)
+    save_pruned(source, cut(source, plan), plan, folder)
     return folder
 
 
