@@ -10,8 +10,9 @@ from torch import nn
 
 from edgekit.core.errors import PruneError
 from edgekit.sources.loaded import LoadedSource
-from edgekit.sources.pruned.channels import apply_channels, has_channels
-from edgekit.sources.pruned.cutting import Layout, apply_plan, layout
+from edgekit.sources.pruned.applying import apply
+from edgekit.sources.pruned.channels import has_channels
+from edgekit.sources.pruned.cutting import Layout, layout
 from edgekit.sources.pruned.families import find_family
 from edgekit.sources.pruned.plan import Plan, Structure
 
@@ -76,10 +77,7 @@ def cut(source: LoadedSource, plan: Plan) -> LoadedSource:
     """
     module = copy.deepcopy(source.module)
     model = cast("nn.Module", module.model)
-    if plan.layers:
-        apply_plan(model, plan)
-    if plan.tensors:
-        apply_channels(model, plan)
+    apply(model, plan)
     return replace(
         source,
         module=module,

@@ -16,8 +16,9 @@ from edgekit.core.errors import ConfigError, PruneError, SourceError, disk_error
 from edgekit.core.hashing import sha256_file
 from edgekit.sources.checks import read_json
 from edgekit.sources.pooling import module_folders, read_sentence_modules
-from edgekit.sources.pruned.cutting import apply_plan
+from edgekit.sources.pruned.applying import apply
 from edgekit.sources.pruned.families import require_family
+from edgekit.sources.pruned.modules import factory_of, save_module
 from edgekit.sources.pruned.plan import PLAN_NAME, Plan, read_plan, write_plan
 from edgekit.sources.quiet import quiet
 
@@ -44,19 +45,21 @@ def save_pruned(original: LoadedSource, pruned: LoadedSource, plan: Plan, folder
 
     Raises PruneError for a full disk, and for a source that is no folder of Hugging Face's.
     """
+    earlier = original.plan
+    if earlier is not None and not earlier.written:
+        # What builds the model again is the description from before its first pruning.
+        plan = earlier.then(plan)
+    model = cast("nn.Module", pruned.module.model)
+    if original.kind == "factory":
+        return _save_module(original, model, plan, folder)
     if original.folder is None or original.config is None:
         raise PruneError(
             f"{original.id} has no folder with a config.json to carry over.",
             hint="Save the model with save_pretrained, and prune that folder.",
         )
-    model = cast("nn.Module", pruned.module.model)
     sentence = read_sentence_modules(original.folder)
     inner = sentence.transformer if sentence else original.folder
     place = folder / inner.relative_to(original.folder)
-    earlier = original.plan
-    if earlier is not None and not earlier.written:
-        # The folder's config describes the model before its first pruning.
-        plan = earlier.then(plan)
     stated = read_json(inner / "config.json")
     described = described_config(stated, original, plan)
     config = described or stated
@@ -72,6 +75,18 @@ def save_pruned(original: LoadedSource, pruned: LoadedSource, plan: Plan, folder
         (place / "config.json").write_text(text + "\n", encoding="utf-8")
         weights = sha256_file(place / WEIGHTS)
     final = replace(plan, weights=weights, written=described is not None)
+    write_plan(final, folder)
+    return final
+
+
+def _save_module(original: LoadedSource, model: nn.Module, plan: Plan, folder: Path) -> Plan:
+    factory, inputs = factory_of(original)
+    with disk_errors(PruneError, f"writing {folder}"):
+        _save_weights(model, folder)
+        for path in original.license_files:
+            shutil.copyfile(path, folder / path.name)
+        weights = sha256_file(folder / WEIGHTS)
+    final = replace(plan, weights=weights, factory=factory, inputs=inputs)
     write_plan(final, folder)
     return final
 
@@ -107,6 +122,8 @@ def described_config(
     stated: Mapping[str, object], original: LoadedSource, plan: Plan
 ) -> dict[str, object] | None:
     """The config of what is left, or None where no config says it."""
+    if plan.tensors:
+        return None
     family = require_family(plan.family)
     rows = plan.left()
     widths = {row.ffn_left for row in rows}
@@ -130,7 +147,7 @@ def cut_class(kind: type[PreTrainedModel], plan: Plan) -> type[PreTrainedModel]:
 
     def build(self: PreTrainedModel, *arguments: object, **options: object) -> None:
         kind.__init__(self, *arguments, **options)
-        apply_plan(self, plan)
+        apply(self, plan)
 
     body = {"__init__": build, "__module__": kind.__module__, "__qualname__": kind.__qualname__}
     return cast("type[PreTrainedModel]", type(kind.__name__, (kind,), body))
@@ -175,6 +192,9 @@ def _carry_over(source: Path, folder: Path) -> None:
 
 
 def _save_weights(model: nn.Module, place: Path) -> None:
+    if not hasattr(model, "save_pretrained"):
+        save_module(model, place / WEIGHTS)
+        return
     transformer = cast("PreTrainedModel", model)
     with torch.no_grad(), quiet():
         transformer.save_pretrained(place, max_shard_size="1000GB")
