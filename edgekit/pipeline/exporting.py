@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.core.bundle import BundleWriter, check_output
+from edgekit.core.bundle import Bundle, BundleWriter, check_output
 from edgekit.core.errors import ExportError, disk_errors
 from edgekit.core.lazy import require_installed
 from edgekit.core.manifest import Golden, Manifest, Origin, Requires, Source, Step
@@ -146,6 +146,28 @@ def export(
     for note in exported.notes:
         progress(note)
     return result
+
+
+def export_loaded(
+    loaded: LoadedSource,
+    output: Path,
+    *,
+    processor: Mapping[str, object] | None = None,
+) -> Bundle:
+    """A source that is open already as a bundle at `output`, proved as `export` does.
+
+    `processor` is one that was declared for a custom module. Raises as `export` does.
+    """
+    from edgekit.exporters.model import export_model
+
+    with BundleWriter(output) as writer:
+        exported = export_model(loaded, writer.directory, processor=processor)
+        for name, role in exported.files:
+            writer.add(name, role)
+        manifest = _manifest(writer.output.name, loaded, exported, {})
+        save_golden(writer, manifest, exported)
+        writer.stage(manifest)
+        return writer.commit()
 
 
 def _manifest(
