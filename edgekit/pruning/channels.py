@@ -231,6 +231,10 @@ def _own(part: nn.Module) -> list[Tensor]:
     return [one for one in (part.weight, part.bias) if isinstance(one, Tensor)]
 
 
+def _weight_of(part: nn.Module) -> Tensor:
+    return cast("Tensor", part.weight)
+
+
 def _out(part: nn.Module) -> int:
     weight = cast("Tensor", part.weight)
     return int(weight.shape[1] if getattr(part, "transposed", False) else weight.shape[0])
@@ -276,7 +280,7 @@ def _tensor_plans(
     for (part, side), places in gone.items():
         if isinstance(part, nn.Parameter):
             widest = max(range(part.dim()), key=lambda axis: part.shape[axis])
-            found = [(own[id(part)], part, widest)]
+            found: list[tuple[str, Tensor, int]] = [(own[id(part)], part, widest)]
         else:
             found = [
                 (f"{names[part]}.{name}".removeprefix("."), tensor, axis)
@@ -347,7 +351,9 @@ def _masked(source: LoadedSource, plan: Plan) -> dict[str, Tensor]:
         if reads:
             mask = torch.zeros(row.size)
             mask[list(row.kept)] = 1
-            shape = (-1,) if isinstance(part, nn.Linear) else (-1, *[1] * (part.weight.dim() - 2))
+            shape = (
+                (-1,) if isinstance(part, nn.Linear) else (-1, *[1] * (_weight_of(part).dim() - 2))
+            )
             handles.append(part.register_forward_pre_hook(_zero(mask.reshape(shape))))
     try:
         return dict(source.module(**source.sample_inputs))

@@ -248,8 +248,8 @@ def _own(name: str, value: Tensor, mask: Tensor | None, generator: torch.Generat
     if mask is not None and per_token:
         shape = (*mask.shape, *[1] * (value.dim() - 2))
         noise = noise * (mask / mask.sum(1, keepdim=True).sqrt()).reshape(shape)
-    total: Tensor = (value.float() * noise).sum()
-    return total / value.shape[-1] ** 0.5
+    total: Tensor = (value.float() * noise).sum() / float(value.shape[-1]) ** 0.5
+    return total
 
 
 def _activations(
