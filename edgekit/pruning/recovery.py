@@ -149,14 +149,16 @@ class _Trainer:
         with _training(module, self._parameters):
             while self.step < self.steps:
                 loss = self._learn()
+                if math.isfinite(loss):
+                    if self.step % self._look and self.step < self.steps:
+                        continue
+                    found = self._held.judge(self._pruned)
+                    loss = found.loss
                 if not math.isfinite(loss):
                     return (
                         f"the loss became {loss} at step {self.step:,}; the state after step"
                         f" {self.best_step:,} was kept"
                     )
-                if self.step % self._look and self.step < self.steps:
-                    continue
-                found = self._held.judge(self._pruned)
                 progress(
                     f"Recovery step {self.step:,} of {self.steps:,}: loss {found.loss:.4g}"
                     f"{_told(found)}"
