@@ -369,30 +369,54 @@ def _watched(
 
 
 def _tracked(source: LoadedSource, given: Sequence[Batch]) -> _Track:
-    """How the layers of a model are called on each batch, and what the first of them gets."""
+    """How the layers of a model are called on each batch, and what the first of them gets.
+
+    Only the first batch runs through them: how a layer is called does not depend on the one before,
+    but for the hidden states.
+    """
     layers = layers_of(source).layers
     calls: list[list[_Call]] = [[] for _ in layers]
     hidden: list[Tensor] = []
+    pairs: dict[int, bool] = {}
 
-    def hook(place: int) -> Callable[..., None]:
-        def look(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-            named = dict(kwargs)
-            by_name = not args
-            first = named.pop("hidden_states") if by_name else args[0]
-            calls[place].append(_Call(tuple(args[1:]), named, by_name))
-            if place == 0:
-                hidden.append(first)
+    def note(place: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        named = dict(kwargs)
+        by_name = not args
+        first = cast("Tensor", named.pop("hidden_states") if by_name else args[0])
+        calls[place].append(_Call(tuple(args[1:]), named, by_name))
+        if place == 0:
+            hidden.append(first)
+        return first
 
-        return look
+    def look(place: int) -> Callable[..., None]:
+        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
+            note(place, args, kwargs)
+            pairs[place] = isinstance(output, tuple)
+
+        return hook
+
+    def instead(place: int) -> Callable[..., object]:
+        def forward(*args: Any, **kwargs: Any) -> object:
+            first = note(place, args, kwargs)
+            return (first, None) if pairs[place] else first
+
+        return forward
 
     handles = [
-        row.module.register_forward_pre_hook(hook(place), with_kwargs=True)
+        row.module.register_forward_hook(look(place), with_kwargs=True)
         for place, row in enumerate(layers)
     ]
     try:
-        for batch in given:
-            source.module(**batch.inputs)
+        source.module(**given[0].inputs)
     finally:
         for handle in handles:
             handle.remove()
+    try:
+        for place, row in enumerate(layers):
+            row.module.forward = instead(place)
+        for batch in given[1:]:
+            source.module(**batch.inputs)
+    finally:
+        for row in layers:
+            vars(row.module).pop("forward", None)
     return _Track(layers, calls, hidden)

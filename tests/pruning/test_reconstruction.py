@@ -45,7 +45,7 @@ def test_it_brings_the_sums_closer(family: str, tmp_path: Path) -> None:
     report = repair(source, pruned, plan, given, progress=told.append)
     # What a random model says of a text hangs on one token.
     assert gap(source, pruned, held) < (before / 1.5 if family == "bert" else 1.5 * before)
-    assert report.after < 0.75 * report.before
+    assert report.after < 0.95 * report.before
     assert report.errors[0][0].endswith(".out")
     assert len(report.errors) == 6
     assert told[-1] == "Repaired layer 3 of 3"
