@@ -13,7 +13,7 @@ from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.pruned.applying import apply
 from edgekit.sources.pruned.channels import has_channels
 from edgekit.sources.pruned.cutting import Layout, layout
-from edgekit.sources.pruned.families import find_family
+from edgekit.sources.pruned.families import SKIPPED, find_family
 from edgekit.sources.pruned.plan import Plan, Structure
 
 
@@ -49,7 +49,7 @@ def structures_of(source: LoadedSource) -> tuple[Structure, ...]:
         if len(found.layers) > 1:
             structures.append("layers")
         return tuple(structures)
-    if has_channels(source):
+    if kind not in SKIPPED and has_channels(source):
         return ("channels",)
     # Raises, with the reason for this family.
     layout(model)

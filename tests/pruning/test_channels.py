@@ -320,6 +320,26 @@ def test_both_engines_answer_like_the_pruned_module(family: str, tmp_path: Path)
     assert less > 4 * (source.parameters - stated.parameters) * 0.95
 
 
+@pytest.mark.slow
+def test_a_module_of_ones_own_on_both_engines(tmp_path: Path) -> None:
+    """Its folder is exported like any source, and names the whole module as its origin."""
+    spec = network(tmp_path)
+    source = open_source(spec)
+    plan = channel_plan(source, 0.5, samples(source))
+    folder = saved(source, plan, tmp_path / "pruned")
+    edgekit.export(str(folder), tmp_path / "bundle", trust_remote_code=True)
+    with torch.inference_mode():
+        reference = cut(source, plan).module(**source.sample_inputs)["logits"]
+    for engine in ("onnxruntime", "openvino"):
+        with edgekit.load(tmp_path / "bundle", engine=engine, threads=1) as model:
+            feeds = {name: one.numpy() for name, one in source.sample_inputs.items()}
+            _same(reference, model.run(feeds)["logits"])
+    stated = open_bundle(tmp_path / "bundle").manifest.source
+    assert stated is not None
+    assert stated.origin.sha256 == source.sha256
+    assert stated.parameters < source.parameters
+
+
 def _same(expected: Tensor, got: np.ndarray) -> None:
     wanted = expected.numpy()
     np.testing.assert_allclose(got, wanted, atol=1e-4 * abs(wanted).max() + 1e-5)

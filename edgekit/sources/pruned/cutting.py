@@ -67,7 +67,7 @@ def layout(model: nn.Module) -> Layout:
         raise PruneError(
             f"{type(model).__name__} is no model of transformers: it has no heads and layers that"
             " edgekit could find.",
-            hint="Prune its channels instead (--structures channels).",
+            hint="Quantize it instead.",
         )
     family = require_family(str(config.model_type))
     base: nn.Module = cast("PreTrainedModel", model).base_model
