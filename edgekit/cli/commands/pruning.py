@@ -226,7 +226,9 @@ def _repair(result: PruneResult) -> list[str]:
     """What was repaired, and how."""
     lines: list[str] = []
     mended, learnt = result.repair, result.recovery
-    if mended is not None and mended.get("missing_before") is not None:
+    if mended is not None and mended.get("norms"):
+        lines.append(f"repair: the statistics of {mended['norms']} batch norms were taken anew")
+    if mended is not None and mended.get("solved"):
         before, after = (float(str(mended[f"missing_{when}"])) for when in ("before", "after"))
         lines.append(
             f"least squares: {words.share(before)} of the layers' sums were missing,"

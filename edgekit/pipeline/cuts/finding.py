@@ -121,6 +121,7 @@ class Finder:
             "solved": len(found.errors),
             "missing_before": found.before,
             "missing_after": found.after,
+            "norms": found.norms,
             "seconds": found.seconds,
         }
 
