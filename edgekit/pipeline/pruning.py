@@ -154,9 +154,9 @@ def prune(
         begun = trial.begun()
         if begun is None:
             trial.finder = Finder(
-                shop, material, chosen, method, seed, progress, timed=elsewhere is None and (
-                    sensitivity or goal is None or goal.ratio is None
-                ),
+                shop, material, chosen, method, seed, progress,
+                # A ratio is one of parameters: nothing needs to be timed for it.
+                timed=elsewhere is None and (goal is None or goal.ratio is None),
             )  # fmt: skip
             if sensitivity:
                 trial.sensitivity = trial.finder.sensitivity()
