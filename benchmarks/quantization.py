@@ -38,7 +38,7 @@ from edgekit.core.results import to_json
 from edgekit.evaluation.contenders import REFERENCE, ReferenceSource
 from edgekit.evaluation.latency import bench
 from edgekit.evaluation.measuring import Length, Measuring
-from edgekit.pipeline.choices import judging
+from edgekit.pipeline import timing
 from edgekit.reporting import words
 from edgekit.runtime.engines.onnxruntime import open_session
 
@@ -388,11 +388,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--only", action="append", choices=[*PARTS], help="a part; repeatable")
     parser.add_argument("--budget", type=float, default=60.0, help="seconds of timing per part")
     given = parser.parse_args(arguments)
-    whole = judging._PROCESSES, judging._BUDGET_SECONDS
+    whole = timing._PAIR_PROCESSES, timing._PAIR_SECONDS
     for name in given.only or _ALWAYS:
         # What quantize times by itself is timed again in a table's own run, with all the others.
         effort = whole if name == "search" else (2, 2.0)
-        judging._PROCESSES, judging._BUDGET_SECONDS = effort
+        timing._PAIR_PROCESSES, timing._PAIR_SECONDS = effort
         table, facts = PARTS[name](given.budget)
         # Kept after each: a later one may fail.
         parts = {**figures("quantization").get("parts", {}), name: {"table": table, **facts}}

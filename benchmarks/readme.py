@@ -145,6 +145,9 @@ def main() -> None:
     quantized = figures("quantization")
     if quantized:
         text = between(text, "quantization", f"{_QUANTIZED}\n\n{quantized['markdown']}")
+    pruned = figures("pruning")
+    if pruned:
+        text = between(text, "pruning", str(pruned["markdown"]))
     seen = vision.rows()
     if seen:
         header = ("model", "run by", "median", "speed over PyTorch eager", "")

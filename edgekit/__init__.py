@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from edgekit.pipeline.compiling import compile
     from edgekit.pipeline.exporting import export
     from edgekit.pipeline.importing import import_onnx
+    from edgekit.pipeline.pruning import prune
     from edgekit.pipeline.quantizing import quantize
     from edgekit.pipeline.validating import validate
     from edgekit.pipeline.verifying import verify
@@ -57,6 +58,7 @@ _HOMES: dict[str, str] = {
     "export": "edgekit.pipeline.exporting",
     "import_onnx": "edgekit.pipeline.importing",
     "load": "edgekit.runtime",
+    "prune": "edgekit.pipeline.pruning",
     "quantize": "edgekit.pipeline.quantizing",
     "validate": "edgekit.pipeline.validating",
     "verify": "edgekit.pipeline.verifying",
@@ -87,6 +89,7 @@ __all__ = [
     "export",
     "import_onnx",
     "load",
+    "prune",
     "quantize",
     "validate",
     "verify",

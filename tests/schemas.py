@@ -10,7 +10,9 @@ from referencing import Registry, Resource
 
 SCHEMAS = Registry().with_resources(
     (name, Resource.from_contents(json.loads((files("edgekit.core") / name).read_text("utf-8"))))
-    for name in (f"{verb}.schema.json" for verb in ("build", "quantize", "validate", "bench"))
+    for name in (
+        f"{verb}.schema.json" for verb in ("build", "prune", "quantize", "validate", "bench")
+    )
 )
 
 

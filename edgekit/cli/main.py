@@ -19,6 +19,7 @@ from edgekit.core.version import __version__
 COMMANDS: dict[str, tuple[str, str]] = {
     "export": ("exporting", "Turn a PyTorch model into a bundle, compared with PyTorch."),
     "import": ("importing", "Turn an existing ONNX model into a bundle."),
+    "prune": ("pruning", "Cut a PyTorch model down to one that is measurably faster."),
     "quantize": ("quantizing", "Give a bundle fewer bits, within an accuracy budget."),
     "compile": ("compiling", "Turn a bundle into what a target's engine loads fastest."),
     "validate": ("validating", "Judge a bundle's accuracy and speed against the original model."),

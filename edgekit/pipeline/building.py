@@ -22,6 +22,7 @@ from edgekit.pipeline.builds.proving import (
     unjudged,
     write_proved,
 )
+from edgekit.pipeline.builds.pruned import check_prune, pruned_by
 from edgekit.pipeline.builds.ranking import Rung, rank, why_not_run
 from edgekit.pipeline.builds.rungs import exported_by, rungs_of
 from edgekit.pipeline.builds.store import Store
@@ -46,6 +47,7 @@ def build(
     metric: str | None = None,
     max_drop: str | None = None,
     optimize_for: Goal = "latency",
+    prune: bool = False,
     calibration: str | None = None,
     batch: int | None = None,
     length: int | None = None,
@@ -72,6 +74,7 @@ def build(
         engine: one of the target's engines; all of them by default.
         processor: of a custom module, a JSON or TOML file that says how pictures are prepared.
         max_drop: ``1%`` of the reference's metric (the default with `data`), or ``0.5pt``.
+        prune: try a pruned model too, and take it where it passes and is faster; needs `data`.
         optimize_for: ``latency`` of one request at a time, ``throughput``, or ``size``.
         cache: take what an earlier build has made of the same things (see ``edgekit cache``).
 
@@ -88,6 +91,8 @@ def build(
     budget = ask_budget(
         data, max_drop=max_drop, metric=metric, columns=columns, calibration=calibration
     )
+    if prune:
+        check_prune(source, data)
     for given in (data, calibration):
         if given is not None:
             check_path(given)
@@ -112,6 +117,10 @@ def build(
                 job, exported, choose_engine(profile, name), unprovable, only=len(engines) == 1
             )
         ]
+        found_pruned = pruned_by(job, profile) if prune else None
+        if found_pruned is not None:
+            called, smaller = found_pruned
+            rungs += rungs_of(job, smaller, profile, unprovable, only=False, called=called)
         if not rungs:
             _raise_errors(job, profile)
         speeds = rank(rungs, profile, optimize_for, options, job.progress)

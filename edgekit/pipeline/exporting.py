@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgekit.core.bundle import BundleWriter, check_output, open_bundle
+from edgekit.core.bundle import Bundle, BundleWriter, check_output, open_bundle
 from edgekit.core.errors import ExportError, disk_errors
 from edgekit.core.lazy import require_installed
 from edgekit.core.manifest import Golden, Manifest, Origin, Requires, Source, Step
@@ -155,6 +155,28 @@ def export(
     return result
 
 
+def export_loaded(
+    loaded: LoadedSource,
+    output: Path,
+    *,
+    processor: Mapping[str, object] | None = None,
+) -> Bundle:
+    """A source that is open already as a bundle at `output`, proved as `export` does.
+
+    `processor` is one that was declared for a custom module. Raises as `export` does.
+    """
+    from edgekit.exporters.model import export_model
+
+    with BundleWriter(output) as writer:
+        exported = export_model(loaded, writer.directory, processor=processor)
+        for name, role in exported.files:
+            writer.add(name, role)
+        manifest = _manifest(writer.output.name, loaded, exported, {})
+        save_golden(writer, manifest, exported)
+        writer.stage(manifest)
+        return writer.commit()
+
+
 def _manifest(
     name: str, loaded: LoadedSource, exported: Exported, options: Mapping[str, object]
 ) -> Manifest:
@@ -167,7 +189,7 @@ def _manifest(
         parameters=loaded.parameters,
         dtype=loaded.dtype,
         license=loaded.license,
-        origin=Origin(loaded.id, loaded.sha256),
+        origin=loaded.origin or Origin(loaded.id, loaded.sha256),
     )
     made = exported.processor or {}
     extras = ("ort", *EXTRAS.get(str(made.get("kind")), ()))

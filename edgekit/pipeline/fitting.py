@@ -9,8 +9,9 @@ from pathlib import Path
 
 from edgekit.compilers import CompiledComponent
 from edgekit.core import cpu
-from edgekit.core.bundle import Bundle
-from edgekit.core.errors import BudgetNotMet, ConfigError
+from edgekit.core.bundle import Bundle, BundleWriter, open_bundle
+from edgekit.core.errors import BudgetNotMet, ConfigError, StepError
+from edgekit.core.manifest import RuntimeChoice
 from edgekit.core.profiles import ENGINE_PACKAGES, Profile, nearest
 from edgekit.runtime.engines import find_engine
 from edgekit.runtime.workloads import fit_workload
@@ -35,6 +36,22 @@ def choose_engine(profile: Profile, engine: str | None) -> Profile:
         )
     others = tuple(name for name in profile.engines if name != engine)
     return replace(profile, engines=(engine, *others))
+
+
+def on_engine(bundle: Bundle, engine: str, path: Path, error: type[StepError]) -> Bundle:
+    """A bundle as another engine opens it: the same files, another manifest, kept at `path`."""
+    manifest = bundle.manifest
+    if manifest.requires.engine == engine:
+        return bundle
+    if path.exists():
+        return open_bundle(path, check="quick")
+    with BundleWriter(path, error=error) as writer:
+        writer.copy_from(bundle)
+        extras = {*manifest.requires.extras} - {"ort", "cuda"} | {engine}
+        requires = replace(manifest.requires, engine=engine, extras=tuple(sorted(extras)))
+        runtime = RuntimeChoice(dict(find_engine(engine).EXACT_OPTIONS))
+        writer.stage(replace(manifest, requires=requires, runtime=runtime))
+        return writer.commit()
 
 
 def workload_for(

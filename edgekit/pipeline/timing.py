@@ -1,8 +1,12 @@
-"""The measurement of a validation: one bundle against its reference."""
+"""The measurements of steps: a bundle against its reference, a pair, many in one process."""
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
+
+import numpy as np
 
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError, MeasurementError
@@ -11,10 +15,17 @@ from edgekit.evaluation import latency as timing
 from edgekit.evaluation.contenders import Artifact, ReferenceSource, plan_workloads
 from edgekit.evaluation.measuring import Measuring
 from edgekit.pipeline.progress import Progress
+from edgekit.runtime.timing import come_to_rest, take_turn
 from edgekit.runtime.workloads import fit_workload
 
 DEFAULT_LENGTH = 128
 _SIDES = 3
+# Many in one process: turns of so many seconds, in so many rounds.
+_TURN_SECONDS = 0.03
+_ROUNDS = 7
+# A pair of bundles; DESIGN's protocol, briefly.
+_PAIR_SECONDS = 12.0
+_PAIR_PROCESSES = 6
 
 
 def plan_timing(
@@ -87,3 +98,53 @@ def time_against(
                 hint="Validate without timing with --no-latency.",
             )
     return result
+
+
+def time_pair(
+    before: Bundle,
+    after: Bundle,
+    workload: Mapping[str, int],
+    *,
+    threads: int | None,
+    seed: int,
+) -> BenchResult:
+    """A bundle against the one that it is made of, in fresh processes at one workload.
+
+    Raises MeasurementError when one of the two cannot be measured.
+    """
+    length = workload.get("length")
+    measuring = Measuring(
+        batches=(workload["batch"],),
+        lengths=None if length is None else (length,),
+        threads=threads,
+        budget=_PAIR_SECONDS,
+        processes=_PAIR_PROCESSES,
+        seed=seed,
+    )
+    result = timing.bench([before.path, after.path], None, measuring)
+    for row in result.contenders:
+        if row.error is not None and row.error_kind != "MeasurementError":
+            raise MeasurementError(f"{row.name} could not be measured: {row.error}.")
+    return result
+
+
+def typical_ms(
+    runs: Sequence[Callable[[], object]], *, seed: int, rounds: int = _ROUNDS
+) -> list[float]:
+    """The median milliseconds of each call, taken in turns in this process."""
+    generator = np.random.default_rng(seed)
+    for run in runs:
+        run()
+    # Every turn collects garbage first: what torch and the sessions hold is none.
+    gc.collect()
+    gc.freeze()
+    try:
+        medians: list[list[float]] = [[] for _ in runs]
+        for _ in range(rounds):
+            for index in generator.permutation(len(runs)):
+                come_to_rest()
+                turn = take_turn(runs[index], seconds=_TURN_SECONDS, least=2, discard=1)
+                medians[index].append(float(np.median(turn.nanoseconds)) / 1e6)
+    finally:
+        gc.unfreeze()
+    return [float(np.median(own)) for own in medians]

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import transformers
@@ -13,10 +14,13 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer
 
 from edgekit.core.errors import EdgekitError, SourceError
+from edgekit.sources.pruned.folder import cut_class
 from edgekit.sources.tasks import LOADABLE, Task
 
 if TYPE_CHECKING:
     from transformers import PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+    from edgekit.sources.pruned.plan import Plan
 
 
 @contextlib.contextmanager
@@ -57,9 +61,13 @@ def load_config(folder: Path, trusted: bool) -> PreTrainedConfig:
 
 
 def load_model(
-    folder: Path, config: PreTrainedConfig, task: Task, trusted: bool
+    folder: Path,
+    config: PreTrainedConfig,
+    task: Task,
+    trusted: bool,
+    plan: Plan | None = None,
 ) -> PreTrainedModel:
-    """The model of a folder with the head of a task, in float32.
+    """The model of a folder with the head of a task, in float32, cut by a plan of pruning.
 
     Raises SourceError where there is no such head, or weights of it would be random.
     """
@@ -77,6 +85,10 @@ def load_model(
             if fitting
             else "Give a module factory (file.py:factory).",
         )
+    whole: type[PreTrainedModel] | None = None
+    if plan is not None and not plan.written:
+        whole = _class(loader, config)
+        loader = cut_class(whole, plan)
     model, info = loader.from_pretrained(
         folder,
         config=config,
@@ -85,8 +97,17 @@ def load_model(
         trust_remote_code=trusted,
         output_loading_info=True,
     )
+    if whole is not None:
+        model.__class__ = whole
     _refuse_new_weights(model, info, folder, config, task)
     return cast("PreTrainedModel", model.eval())
+
+
+def _class(loader: Any, config: PreTrainedConfig) -> type[PreTrainedModel]:
+    """The class that a loader makes for a config, found without making any weights."""
+    build = loader.from_config if hasattr(loader, "from_config") else loader
+    with torch.device("meta"):
+        return type(build(copy.deepcopy(config)))
 
 
 def _encoder_class(config: PreTrainedConfig, task: Task) -> type[PreTrainedModel] | None:

@@ -15,6 +15,8 @@ from edgekit.sources.dtypes import parse_dtype
 from edgekit.sources.generation.reading import generated_source
 from edgekit.sources.loaded import LoadedSource, license_files_in, license_of_card
 from edgekit.sources.pooling import EMBEDDING, SentenceModules, read_sentence_modules
+from edgekit.sources.pruned.folder import check_plan
+from edgekit.sources.pruned.plan import has_plan, read_plan
 from edgekit.sources.quiet import quiet
 from edgekit.sources.readings import (
     Reading,
@@ -83,11 +85,14 @@ def open_folder(
     weights_folder = sentence.transformer if sentence else folder
     stored_config = read_config(weights_folder)
     refuse_remote_code(weights_folder, stored_config, trusted=trust_remote_code)
-    chosen = _task(task, stored_config, sentence, folder)
+    plan = read_plan(folder) if has_plan(folder) else None
+    chosen = _task(task or (plan.task if plan else None), stored_config, sentence, folder)
     stored = check_weights(weights_folder)
+    if plan is not None:
+        check_plan(plan, folder, weights_folder, chosen.name)
     with quiet(), offline(), loading(folder):
         config = load_config(weights_folder, trust_remote_code)
-        model = load_model(weights_folder, config, chosen, trust_remote_code)
+        model = load_model(weights_folder, config, chosen, trust_remote_code, plan)
         state = dict(model.state_dict())
         pooled = sentence if chosen.name == "feature-extraction" else None
         if pooled is None:
@@ -140,6 +145,8 @@ def open_folder(
         image_processor=reading.image_processor,
         feature_extractor=reading.feature_extractor,
         decoder=reading.decoder,
+        origin=None if plan is None else plan.origin,
+        plan=plan,
     )
     if chosen.generative:
         assert reading.tokenizer is not None

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
         SequenceFeatureExtractor,
     )
 
+    from edgekit.core.manifest import Origin
     from edgekit.sources.generation.feeding import Feeder
+    from edgekit.sources.pruned.plan import Plan
 
 # LICENSE, LICENSE-APACHE-2.0.txt, COPYING.LESSER: a name of these, what is behind it, the ending.
 _LICENSE = re.compile(
@@ -58,8 +60,9 @@ class LoadedSource:
     ``decoder`` spells the text of a model that transcribes, and ``labels`` are its tokens then.
     ``parts`` are a source for each component of a bundle that has several; then names of inputs and
     outputs begin with theirs. ``feeder`` makes batches for a component of a model that generates.
-    ``engine`` is there for a model that PyTorch does not run. ``notes``
-    are sentences for a person, on what was decided because nobody declared it.
+    ``engine`` is there for a model that PyTorch does not run. ``notes`` are sentences for a person,
+    on what was decided because nobody declared it. ``plan`` is what pruning kept, and ``origin``
+    the model before that; a model that was not pruned has neither.
     """
 
     kind: Kind
@@ -90,6 +93,8 @@ class LoadedSource:
     feeder: Feeder | None = None
     engine: EngineModel | None = None
     notes: tuple[str, ...] = ()
+    origin: Origin | None = None
+    plan: Plan | None = None
 
     @property
     def generative(self) -> bool:

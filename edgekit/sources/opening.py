@@ -10,9 +10,11 @@ from edgekit.core.errors import ConfigError, EdgekitError
 from edgekit.core.lazy import rare_collections
 from edgekit.core.onnx_file import names_onnx
 from edgekit.sources.inputs import PROCESSOR_FILES, TEXT_AXES, parse_inputs, symbols
+from edgekit.sources.pruned.plan import has_plan, read_plan
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
+    from edgekit.sources.pruned.plan import Plan
 
 _KINDS = (
     "SOURCE is a Hugging Face id, a local folder, package.module:factory, file.py:factory or"
@@ -64,6 +66,9 @@ def open_source(
     if path.suffix == ".pt2":
         return _open_program(path, spec, task, trust_remote_code)
     if path.is_dir():
+        plan = read_plan(path) if has_plan(path) else None
+        if plan is not None and plan.factory is not None:
+            return _open_pruned_module(path, plan, task, dtype, trust_remote_code)
         _only_for_factories(declared, spec)
         from edgekit.sources.huggingface import open_folder
 
@@ -164,8 +169,9 @@ def declared_dimensions(spec: str, inputs: Sequence[str]) -> tuple[str, ...] | N
         return symbols(declared)
     path = Path(spec).expanduser()
     code = path.suffix == ".pt2" or (":" in spec and not path.exists())
+    pruned = has_plan(path) and not (path / "config.json").is_file()
     # The sizes of pictures vary for some models only.
-    if code or any((path / name).exists() for name in PROCESSOR_FILES):
+    if code or pruned or any((path / name).exists() for name in PROCESSOR_FILES):
         return None
     return TEXT_AXES if path.is_dir() else (*TEXT_AXES, "height", "width")
 
@@ -195,6 +201,18 @@ def _open_factory(
     from edgekit.sources.dtypes import parse_dtype
 
     return open_factory(spec, inputs=parse_inputs(inputs), dtype=parse_dtype(dtype))
+
+
+def _open_pruned_module(
+    path: Path, plan: Plan, task: str | None, dtype: str | None, trusted: bool
+) -> LoadedSource:
+    _only_custom(task, str(path))
+    from edgekit.sources.dtypes import parse_dtype
+    from edgekit.sources.pruned.folder import WEIGHTS, check_plan
+    from edgekit.sources.pruned.modules import open_module
+
+    check_plan(plan, path, path, "custom")
+    return open_module(path, plan, path / WEIGHTS, dtype=parse_dtype(dtype), trusted=trusted)
 
 
 def _only_custom(task: str | None, spec: str) -> None:

@@ -169,6 +169,15 @@ def read_sentence_modules(folder: Path) -> SentenceModules | None:
     )
 
 
+def module_folders(folder: Path) -> tuple[Path, ...]:
+    """The folders of the modules that `modules.json` lists, the transformer's first; maybe none.
+
+    Raises SourceError for a list that cannot be read or points outside.
+    """
+    path = folder / "modules.json"
+    return tuple(folder / where for _, where in _rows(path)) if path.exists() else ()
+
+
 def _rows(path: Path) -> list[tuple[str, str]]:
     import json
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from edgekit.cli.console import Console
 from edgekit.core.errors import EdgekitError
 from edgekit.core.measurements import BenchResult, BuildResult, QuantizeResult, ValidateResult
+from edgekit.core.pruned import PruneResult
 
-Result = BenchResult | BuildResult | QuantizeResult | ValidateResult
+Result = BenchResult | BuildResult | PruneResult | QuantizeResult | ValidateResult
 
 
 def tell(
@@ -54,7 +55,7 @@ def _write(
     console: Console, result: Result, html: Path | None, markdown: Path | None, *, force: bool
 ) -> None:
     """Write the reports that were asked for, and say where they lie."""
-    if isinstance(result, (BuildResult, QuantizeResult)):
+    if isinstance(result, (BuildResult, PruneResult, QuantizeResult)):
         return
     from edgekit.reporting import write_reports
 

@@ -60,6 +60,11 @@ from edgekit.reporting import words
     show_default=True,
     help="What the best is best at.",
 )
+@click.option(
+    "--prune",
+    is_flag=True,
+    help="Try a pruned model too, and take it where it passes and is faster; needs --data.",
+)
 @workload
 @click.option("--no-cache", is_flag=True, help="Make every step anew, and keep none.")
 @source_loading
@@ -83,6 +88,7 @@ def command(
     metric: str | None,
     max_drop: str | None,
     optimize_for: Literal["latency", "throughput", "size"],
+    prune: bool,
     batch: int | None,
     length: int | None,
     threads: int | None,
@@ -129,6 +135,7 @@ def command(
             metric=metric,
             max_drop=max_drop,
             optimize_for=optimize_for,
+            prune=prune,
             batch=batch,
             length=length,
             threads=threads,

@@ -111,17 +111,23 @@ def _import(job: Job, path: Path) -> None:
 
 
 def rungs_of(
-    job: Job, exported: Bundle, profile: Profile, unprovable: str | None, *, only: bool
+    job: Job,
+    exported: Bundle,
+    profile: Profile,
+    unprovable: str | None,
+    *,
+    only: bool,
+    called: str = "",
 ) -> list[Rung]:
     """The candidates of one engine that could be made, the most exact first.
 
     `unprovable` says why no quantized one is to be tried; `only` that there is no other engine:
-    what it lacks is then not a candidate's matter.
+    what it lacks is then not a candidate's matter. Names begin with what the export is `called`.
     """
     wanted = [name for name in _EXACT_FIRST if name in {*profile.precisions, "fp32"}]
     found: list[Rung] = []
     for precision in wanted:
-        name = f"{profile.engine} {precision}"
+        name = f"{called} {profile.engine} {precision}".lstrip()
         if unprovable is not None and precision in _QUANTIZED:
             job.candidates[name] = BuildCandidate(
                 name, "inconclusive", None, None, None, False, unprovable

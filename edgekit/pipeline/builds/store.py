@@ -152,7 +152,8 @@ def _keep(place: Path, bundle: Bundle, key: Json, facts: Json) -> None:
 def entries() -> list[Entry]:
     """All that the cache holds, the least recently used first."""
     root = cache_folder()
-    found = [*_entries(root / "build"), *_entries(root / "calibration")]
+    kinds = ("build", "calibration", "recovery")
+    found = [entry for kind in kinds for entry in _entries(root / kind)]
     return sorted(found, key=lambda entry: entry.used)
 
 

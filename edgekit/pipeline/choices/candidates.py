@@ -91,6 +91,12 @@ class Workshop:
         stored = source.manifest.golden
         self._golden = None if stored is None else read(source.file(stored.file))
 
+    @property
+    def pruned(self) -> bool:
+        """Whether the bundle is of a pruned model, which has lost something already."""
+        made = self.source.manifest.source
+        return made is not None and made.sha256 != made.origin.sha256
+
     def write(self, recipe: Recipe) -> Candidate:
         """Write a recipe as a bundle, opened and run on this CPU.
 

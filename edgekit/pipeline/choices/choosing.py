@@ -146,7 +146,8 @@ class Choice:
             f"Judging the bundle it is made of, unquantized, on {len(search_rows):,} rows"
         )
         floor = judge.on(judge.input_on_engine(), search_rows)
-        if floor.drop.low > _EXPORT_SHARE * budget.limit:
+        # What pruning has taken counts against the budget, and is no fault of the export's.
+        if not workshop.pruned and floor.drop.low > _EXPORT_SHARE * budget.limit:
             return Chosen(
                 verdict="fail",
                 accuracy=floor.accuracy,

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from edgekit.core.bundle import Bundle, BundleWriter, open_bundle
-from edgekit.core.errors import ConfigError, MeasurementError, QuantizeError, SessionError
-from edgekit.core.manifest import RuntimeChoice
+from edgekit.core.bundle import Bundle
+from edgekit.core.errors import ConfigError, QuantizeError, SessionError
 from edgekit.core.measurements import BenchResult
-from edgekit.evaluation import latency as timing
 from edgekit.evaluation.accuracy import Evaluation, evaluate, problem_of
-from edgekit.evaluation.measuring import Measuring
 from edgekit.evaluation.pairs import sample_feeds
 from edgekit.evaluation.statistics import Budget
 from edgekit.pipeline.choices.candidates import Candidate, Workshop
 from edgekit.pipeline.choices.rows import Rows
-from edgekit.pipeline.fitting import workload_for
+from edgekit.pipeline.fitting import on_engine, workload_for
 from edgekit.pipeline.progress import Progress
+from edgekit.pipeline.timing import time_pair, typical_ms
 from edgekit.quantization.distances import Measure, OutputError
 from edgekit.quantization.recipes import Feeds, Recipe
 from edgekit.quantization.sensitivity import give_up
 from edgekit.quantization.trials import Measured
-from edgekit.runtime.engines import find_engine
 from edgekit.runtime.session import Array
-from edgekit.runtime.timing import come_to_rest, take_turn
 from edgekit.runtime.workloads import make_workloads
 from edgekit.sources.data import Samples
 
@@ -39,16 +31,10 @@ if TYPE_CHECKING:
 
 # Rows that the error of outputs is measured on: it ranks groups and algorithms, it proves nothing.
 _ERROR_ROWS = 64
-# The latency table: turns of so many seconds, in so many rounds.
-_TURN_SECONDS = 0.03
-_ROUNDS = 7
 # Sessions of a table are open side by side: beyond so many bytes of weights there is none.
 _TABLE_BYTES = 2 << 30
 # What cannot be written takes so many times as long as the slowest.
 _NEVER = 100.0
-# The comparison with the input; DESIGN's protocol, briefly.
-_BUDGET_SECONDS = 12.0
-_PROCESSES = 6
 
 
 class Judge:
@@ -139,7 +125,6 @@ class Judge:
             self._progress("Not timed: so many candidates do not fit in memory together")
             return {}
         feeds = self._workload_feeds(self.workshop.source)
-        generator = np.random.default_rng(self._seed)
         with ExitStack() as stack:
             runs: list[Callable[[], object]] = []
             names: list[str] = []
@@ -153,19 +138,8 @@ class Judge:
                 model = self.workshop.open(candidate.bundle, threads=self._threads)
                 runs.append(partial(stack.enter_context(model).run, feeds))
                 names.append(name)
-            for run in runs:
-                run()
-            # Every turn collects garbage first: what torch and the sessions hold is none.
-            gc.collect()
-            gc.freeze()
-            stack.callback(gc.unfreeze)
-            medians: list[list[float]] = [[] for _ in runs]
-            for _ in range(_ROUNDS):
-                for index in generator.permutation(len(runs)):
-                    come_to_rest()
-                    turn = take_turn(runs[index], seconds=_TURN_SECONDS, least=2, discard=1)
-                    medians[index].append(float(np.median(turn.nanoseconds)) / 1e6)
-        typical = {name: float(np.median(own)) for name, own in zip(names, medians, strict=True)}
+            medians = typical_ms(runs, seed=self._seed)
+        typical = dict(zip(names, medians, strict=True))
         never = _NEVER * max(typical.values(), default=1.0)
         return {name: typical.get(name, never) for name in recipes}
 
@@ -178,22 +152,14 @@ class Judge:
         if self.workshop.elsewhere is not None:
             return None
         before = self.input_on_engine()
-        workload = self._workload(before)
-        length = workload.get("length")
-        measuring = Measuring(
-            batches=(workload["batch"],),
-            lengths=None if length is None else (length,),
+        self._progress("Measuring its speed against the bundle it is made of")
+        return time_pair(
+            before,
+            candidate.bundle,
+            self._workload(before),
             threads=self._threads or self.workshop.profile.threads or None,
-            budget=_BUDGET_SECONDS,
-            processes=_PROCESSES,
             seed=self._seed,
         )
-        self._progress("Measuring its speed against the bundle it is made of")
-        result = timing.bench([before.path, candidate.bundle.path], None, measuring)
-        for row in result.contenders:
-            if row.error is not None and row.error_kind != "MeasurementError":
-                raise MeasurementError(f"{row.name} could not be measured: {row.error}.")
-        return result
 
     def _prepare(self) -> None:
         """Answer the rows of rankings with the float graph, once, on the target's engine."""
@@ -214,20 +180,13 @@ class Judge:
 
     def input_on_engine(self) -> Bundle:
         """The input as the target's engine opens it: the same files, another manifest."""
-        source, engine = self.workshop.source, self.workshop.profile.engine
-        manifest = source.manifest
-        if manifest.requires.engine == engine:
-            return source
-        path = self.workshop.folder / f"input on {engine}"
-        if path.exists():
-            return open_bundle(path, check="quick")
-        with BundleWriter(path, error=QuantizeError) as writer:
-            writer.copy_from(source)
-            extras = {*manifest.requires.extras} - {"ort", "cuda"} | {engine}
-            requires = replace(manifest.requires, engine=engine, extras=tuple(sorted(extras)))
-            runtime = RuntimeChoice(dict(find_engine(engine).EXACT_OPTIONS))
-            writer.stage(replace(manifest, requires=requires, runtime=runtime))
-            return writer.commit()
+        engine = self.workshop.profile.engine
+        return on_engine(
+            self.workshop.source,
+            engine,
+            self.workshop.folder / f"input on {engine}",
+            QuantizeError,
+        )
 
     @property
     def search_rows(self) -> Samples:

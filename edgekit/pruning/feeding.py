@@ -1,0 +1,192 @@
+"""Samples of DATA as the tensors that the source's own module takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edgekit.core.errors import ConfigError, EdgekitError, InputMismatch, PruneError
+from edgekit.sources.data import Inputs, Samples
+from edgekit.sources.samples import encode
+
+if TYPE_CHECKING:
+    from edgekit.sources.loaded import LoadedSource
+
+BATCH = 16
+# Longer texts take long, and what matters in a layer shows in fewer tokens.
+LONGEST = 256
+# As BERT was trained (Devlin et al. 2018, arXiv 1810.04805).
+_MASKED_SHARE = 0.15
+
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """Inputs by name, and labels where the samples have them and a loss can use them.
+
+    Labels are classes `[batch]` (int64), numbers `[batch]` or several classes `[batch, classes]`
+    (float32).
+    """
+
+    inputs: dict[str, Tensor]
+    labels: Tensor | None = None
+
+    def __len__(self) -> int:
+        return len(next(iter(self.inputs.values())))
+
+
+def batches(
+    source: LoadedSource, samples: Samples, size: int = BATCH, *, longest: int = LONGEST
+) -> list[Batch]:
+    """The samples as batches, texts of like length together and cut to `longest` tokens.
+
+    Raises ConfigError for a sample that cannot be read, PruneError for samples of sounds.
+    """
+    if source.tokenizer is not None:
+        return _text_batches(source, samples, size, longest)
+    if source.feature_extractor is not None:
+        raise PruneError(
+            f"{source.id} reads sounds, which pruning has not been shown on.",
+            hint="Quantize it instead.",
+        )
+    made = []
+    for start in range(0, len(samples), size):
+        places = range(start, min(start + size, len(samples)))
+        rows = [samples.inputs[place] for place in places]
+        reader = _pictures if source.image_processor is not None else _arrays
+        made.append(Batch(reader(source, samples, start, rows), _labels(source, samples, places)))
+    return made
+
+
+def own_batches(source: LoadedSource) -> list[Batch]:
+    """The source's own sample inputs, for want of data."""
+    return [Batch(dict(source.sample_inputs))]
+
+
+def _text_batches(source: LoadedSource, samples: Samples, size: int, longest: int) -> list[Batch]:
+    limit = min(source.max_length or longest, longest)
+    rows = [(place, text) for place in range(len(samples)) for text in _texts(samples, place)]
+    rows.sort(key=lambda row: (sum(map(len, row[1])), row[0]))
+    made = []
+    paired = any(len(text) > 1 for _, text in rows)
+    # A row without a second text is a pair with an empty one only where all others are pairs.
+    generator = torch.Generator().manual_seed(0)
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        seconds = [text[1] if len(text) > 1 else "" for _, text in part] if paired else None
+        inputs = encode(
+            source.tokenizer,
+            tuple(source.sample_inputs),
+            [text[0] for _, text in part],
+            seconds,
+            max_length=limit,
+        )
+        if source.task == "fill-mask":
+            inputs["input_ids"] = _hidden(source, inputs, generator)
+        one_each = samples.task != "feature-extraction"
+        labels = _labels(source, samples, [place for place, _ in part]) if one_each else None
+        made.append(Batch(inputs, labels))
+    return made
+
+
+def _texts(samples: Samples, place: int) -> list[tuple[str, ...]]:
+    row = samples.inputs[place]
+    if "tokens" in row:
+        return [(" ".join(str(token) for token in cast("tuple[str, ...]", row["tokens"])),)]
+    if "question" in row:
+        return [(str(row["question"]), str(row["context"]))]
+    text, pair = str(row["text"]), row.get("text_pair")
+    if pair is None:
+        return [(text,)]
+    # Of two texts to compare each is embedded by itself.
+    if samples.task == "feature-extraction":
+        return [(text,), (str(pair),)]
+    return [(text, str(pair))]
+
+
+def _hidden(source: LoadedSource, inputs: dict[str, Tensor], generator: torch.Generator) -> Tensor:
+    """The token ids with some of the words masked, in every row at least one."""
+    ids = inputs["input_ids"].clone()
+    tokenizer = source.tokenizer
+    special = torch.tensor(sorted(getattr(tokenizer, "all_special_ids", [])), dtype=ids.dtype)
+    plain = ~torch.isin(ids, special) & inputs["attention_mask"].bool()
+    drawn = torch.rand(ids.shape, generator=generator).masked_fill(~plain, 2.0)
+    chosen = (drawn < _MASKED_SHARE) | (drawn == drawn.amin(1, keepdim=True))
+    ids[chosen & plain] = int(getattr(tokenizer, "mask_token_id", 0))
+    return ids
+
+
+def _pictures(
+    source: LoadedSource, samples: Samples, start: int, rows: Sequence[Inputs]
+) -> dict[str, Tensor]:
+    from edgekit.runtime.pictures import open_picture
+
+    opened = []
+    for at, row in enumerate(rows):
+        try:
+            opened.append(open_picture(row["image"]))
+        except InputMismatch as error:
+            raise ConfigError(
+                f"Row {samples.row(start + at)} of DATA cannot be read: {error.message}",
+                hint=error.hint,
+            ) from error
+    processor = cast("Callable[..., dict[str, np.ndarray]]", source.image_processor)
+    made = processor(images=opened, return_tensors="np")
+    return {
+        name: torch.from_numpy(np.ascontiguousarray(made[name])) for name in source.sample_inputs
+    }
+
+
+def _arrays(
+    source: LoadedSource, samples: Samples, start: int, rows: Sequence[Inputs]
+) -> dict[str, Tensor]:
+    made: dict[str, Tensor] = {}
+    for name, sample in source.sample_inputs.items():
+        try:
+            stacked = np.stack([np.asarray(row[name]) for row in rows])
+        except (KeyError, ValueError) as error:
+            raise ConfigError(
+                f"The rows of DATA from {samples.row(start)} on do not stack into one input"
+                f" {name!r}: {error}.",
+                hint="Give an array for each input, of one shape for all samples.",
+            ) from error
+        made[name] = torch.from_numpy(stacked).to(sample.dtype)
+    return made
+
+
+def _labels(source: LoadedSource, samples: Samples, places: Sequence[int]) -> Tensor | None:
+    if samples.labels is None:
+        return None
+    found = [samples.labels[place] for place in places]
+    if all(isinstance(label, int) for label in found):
+        return torch.tensor(cast("list[int]", found), dtype=torch.int64)
+    if all(isinstance(label, (int, float)) for label in found):
+        return torch.tensor(cast("list[float]", found), dtype=torch.float32)
+    several = source.problem_type == "multi_label_classification" and source.labels is not None
+    if several and all(isinstance(label, tuple) for label in found):
+        hot = torch.zeros(len(found), len(source.labels or ()))
+        for row, label in enumerate(found):
+            hot[row, list(cast("tuple[int, ...]", label))] = 1
+        return hot
+    return None
+
+
+def check_runs(source: LoadedSource, given: Sequence[Batch]) -> None:
+    """Raise ConfigError where the module does not take the samples of DATA."""
+    if not given:
+        return
+    try:
+        with torch.inference_mode():
+            source.module(**given[0].inputs)
+    except EdgekitError:
+        raise
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        shapes = ", ".join(f"{name} {list(one.shape)}" for name, one in given[0].inputs.items())
+        raise ConfigError(
+            f"{source.id} does not run on the samples of DATA ({shapes}): {error}.",
+            hint="Check that DATA is for this model.",
+        ) from error

@@ -1,0 +1,314 @@
+"""Recovery: the pruned model learns to answer as the original does, from texts alone.
+
+Distillation of outputs (Hinton et al. 2015, arXiv 1503.02531) and of what the layers that are left
+hand on (as in TinyBERT, Jiao et al. 2020, arXiv 1909.10351): no labels are needed.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from edgekit.core.errors import PruneError
+from edgekit.pruning.checkpoints import Checkpoint, State
+from edgekit.pruning.distances import Answers, Quality, loss_of, relative_error
+
+if TYPE_CHECKING:
+    from edgekit.pruning.feeding import Batch
+    from edgekit.sources.loaded import LoadedSource
+
+Progress = Callable[[str], None]
+
+_TEMPERATURE = 2.0
+_HIDDEN_WEIGHT = 1.0
+_WARM_UP = 0.1
+_CLIP = 1.0
+_DECAY = 0.01
+# Looks at the held-out rows in a whole recovery, and how many in a row may bring nothing.
+_LOOKS = 20
+_PATIENCE = 6
+# The original's answers are kept for another round; beyond so many bytes they are computed again.
+_KEPT_BYTES = 512 << 20
+# Transformers were trained with a small rate; a small network of one's own bears a larger one.
+_RATES: Mapping[str, float] = {"huggingface": 1e-4}
+_RATE = 5e-4
+
+
+@dataclass(frozen=True)
+class Recovered:
+    """What a recovery came to; losses are those of the rows that nothing was fitted to.
+
+    ``steps`` were run, of which the model after ``best_step`` is kept; ``stopped`` tells why it
+    ended before all steps were run, None where it did not.
+    """
+
+    steps: int
+    best_step: int
+    before: Quality
+    after: Quality
+    stopped: str | None
+    seconds: float
+
+
+def recover(
+    original: LoadedSource,
+    pruned: LoadedSource,
+    pairs: Sequence[tuple[nn.Module, nn.Module]],
+    training: Sequence[Batch],
+    held: Answers,
+    *,
+    steps: int,
+    seed: int,
+    checkpoint: Checkpoint | None = None,
+    progress: Progress = lambda text: None,
+) -> Recovered:
+    """Train the pruned source's module in place; the best state by the held-out rows stays.
+
+    Args:
+        pairs: layers of the original and of the pruned model that should hand on the same.
+        training: batches to learn from; their labels are not looked at.
+        held: the original's answers to rows that decide when to stop.
+        checkpoint: where to keep the state at every look, and to go on from where there is one.
+
+    Raises:
+        PruneError: the loss is no number from the first look on.
+        KeyboardInterrupt: it was interrupted; the best state so far is in the module.
+    """
+    began = time.monotonic()
+    trainer = _Trainer(original, pruned, pairs, training, held, steps, seed)
+    if checkpoint is not None:
+        state = checkpoint.state()
+        if state is not None:
+            trainer.resume(state)
+            progress(f"Going on from step {trainer.step:,} of {steps:,}")
+    try:
+        stopped = trainer.run(checkpoint, progress)
+    finally:
+        # What was best is what stays, however this ends.
+        trainer.keep_best()
+    return Recovered(
+        trainer.step,
+        trainer.best_step,
+        trainer.before,
+        trainer.best,
+        stopped,
+        round(time.monotonic() - began, 3),
+    )
+
+
+class _Trainer:
+    """The loop with its state: weights, moments, the order of batches and the best so far."""
+
+    def __init__(
+        self,
+        original: LoadedSource,
+        pruned: LoadedSource,
+        pairs: Sequence[tuple[nn.Module, nn.Module]],
+        training: Sequence[Batch],
+        held: Answers,
+        steps: int,
+        seed: int,
+    ) -> None:
+        self.steps = steps
+        self.step = 0
+        self.best_step = 0
+        self._pruned = pruned
+        self._batches = training
+        self._held = held
+        self._teacher = _Teacher(original, [one for one, _ in pairs])
+        self._layers = [one for _, one in pairs]
+        self._loss = loss_of(original, temperature=_TEMPERATURE)
+        self._generator = torch.Generator().manual_seed(seed)
+        self._order: list[int] = []
+        self._rate = _RATES.get(original.kind, _RATE)
+        self._parameters = [one for one in pruned.module.parameters() if one.is_floating_point()]
+        self._optimizer = torch.optim.AdamW(
+            self._parameters, lr=self._rate, weight_decay=_DECAY, foreach=True
+        )
+        self._look = max(1, steps // _LOOKS)
+        self._fruitless = 0
+        self.before = self.best = held.judge(pruned)
+        self._best_state = _copied(pruned.module)
+        if not math.isfinite(self.before.loss):
+            raise PruneError(
+                f"The pruned model's loss against the original is {self.before.loss}, so that there"
+                " is nothing to recover.",
+                hint="Cut less, or look for NaN and infinities in the original's answers.",
+            )
+
+    def run(self, checkpoint: Checkpoint | None, progress: Progress) -> str | None:
+        """Train to the last step; why not so far, where it ended before."""
+        module = self._pruned.module
+        with _training(module, self._parameters):
+            while self.step < self.steps:
+                loss = self._learn()
+                if math.isfinite(loss):
+                    if self.step % self._look and self.step < self.steps:
+                        continue
+                    found = self._held.judge(self._pruned)
+                    loss = found.loss
+                if not math.isfinite(loss):
+                    return (
+                        f"the loss became {loss} at step {self.step:,}; the state after step"
+                        f" {self.best_step:,} was kept"
+                    )
+                progress(
+                    f"Recovery step {self.step:,} of {self.steps:,}: loss {found.loss:.4g}"
+                    f"{_told(found)}"
+                )
+                self._note(found)
+                if checkpoint is not None:
+                    checkpoint.save(self._state())
+                if self._fruitless >= _PATIENCE:
+                    return (
+                        f"the loss has not fallen since step {self.best_step:,}: nothing more is to"
+                        " be gained"
+                    )
+        return None
+
+    def keep_best(self) -> None:
+        """Put the best state into the module."""
+        self._pruned.module.load_state_dict(self._best_state)
+
+    def resume(self, state: State) -> None:
+        """Go on where an earlier run has stopped."""
+        self._pruned.module.load_state_dict(state.module)
+        self._optimizer.load_state_dict(dict(state.optimizer))
+        self._generator.set_state(state.generator)
+        self._order = list(state.order)
+        self._best_state = dict(state.best)
+        self.step, self.best_step, self._fruitless = state.step, state.best_step, state.fruitless
+        module = _copied(self._pruned.module)
+        self.keep_best()
+        self.best = self._held.judge(self._pruned)
+        self._pruned.module.load_state_dict(module)
+
+    def _state(self) -> State:
+        return State(
+            module=_copied(self._pruned.module),
+            best=self._best_state,
+            optimizer=self._optimizer.state_dict(),
+            generator=self._generator.get_state(),
+            order=tuple(self._order),
+            step=self.step,
+            best_step=self.best_step,
+            fruitless=self._fruitless,
+        )
+
+    def _note(self, found: Quality) -> None:
+        if found.loss < self.best.loss:
+            self.best, self.best_step, self._fruitless = found, self.step, 0
+            self._best_state = _copied(self._pruned.module)
+        else:
+            self._fruitless += 1
+
+    def _learn(self) -> float:
+        """One step; its loss."""
+        if not self._order:
+            shuffled = torch.randperm(len(self._batches), generator=self._generator)
+            self._order = [int(place) for place in shuffled]
+        place = self._order.pop()
+        inputs = self._batches[place].inputs
+        wanted, hidden = self._teacher.answer(place, inputs)
+        self.step += 1
+        for group in self._optimizer.param_groups:
+            group["lr"] = self._rate * _share(self.step, self.steps)
+        with torch.enable_grad(), _watched(self._layers) as seen:
+            found = self._pruned.module(**inputs)
+            loss = self._loss(wanted, found, inputs)
+            mask = inputs.get("attention_mask")
+            for before, after in zip(hidden, seen, strict=True):
+                if before.shape != after.shape:
+                    continue
+                fits = mask is not None and before.shape[:2] == mask.shape
+                kept = mask.bool() if fits and mask is not None else None
+                loss = loss + _HIDDEN_WEIGHT / len(hidden) * relative_error(before, after, kept)
+        value = float(loss.detach())
+        if math.isfinite(value):
+            self._optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            nn.utils.clip_grad_norm_(self._parameters, _CLIP)
+            self._optimizer.step()
+        return value
+
+
+class _Teacher:
+    """The original's answers and what its layers hand on, kept as far as the memory for it goes."""
+
+    def __init__(self, original: LoadedSource, layers: Sequence[nn.Module]) -> None:
+        self._original = original
+        self._layers = layers
+        self._room = _KEPT_BYTES
+        self._known: dict[int, tuple[dict[str, Tensor], list[Tensor]]] = {}
+
+    def answer(
+        self, place: int, inputs: Mapping[str, Tensor]
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Outputs by name, and the hidden states of the watched layers."""
+        known = self._known.get(place)
+        if known is not None:
+            return known
+        with torch.no_grad(), _watched(self._layers) as seen:
+            outputs = dict(self._original.module(**inputs))
+        answer = (outputs, list(seen))
+        size = sum(one.nbytes for one in (*outputs.values(), *seen))
+        if size <= self._room:
+            self._room -= size
+            self._known[place] = answer
+        return answer
+
+
+@contextmanager
+def _watched(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
+    """What some modules hand on during one call, in their order."""
+    seen: list[Tensor] = []
+
+    def note(module: nn.Module, args: object, output: object) -> None:
+        first = output[0] if isinstance(output, tuple) else output
+        if isinstance(first, Tensor):
+            seen.append(first)
+
+    hooks = [layer.register_forward_hook(note) for layer in layers]
+    try:
+        yield seen
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+@contextmanager
+def _training(module: nn.Module, parameters: Sequence[nn.Parameter]) -> Iterator[None]:
+    """Gradients on, and off again. The module stays in eval mode: no dropout, no new statistics."""
+    for one in parameters:
+        one.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for one in parameters:
+            one.requires_grad_(False)
+            one.grad = None
+
+
+def _copied(module: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+
+def _share(step: int, steps: int) -> float:
+    """Of the learning rate: rising while it warms up, then falling to nothing."""
+    warm = max(1, round(steps * _WARM_UP))
+    if step <= warm:
+        return step / warm
+    return max(0.0, (steps - step + 1) / max(1, steps - warm))
+
+
+def _told(found: Quality) -> str:
+    if found.accuracy is not None:
+        return f", accuracy {found.accuracy:.4f}"
+    return "" if found.agreement is None else f", agreement {found.agreement:.4f}"

@@ -1,0 +1,65 @@
+"""A trained model pruned by the commands, and taken through the rest of the line.
+
+On few rows, by a share and with few steps of recovery: the figures are `benchmarks/pruning.py`'s.
+"""
+
+from __future__ import annotations
+
+import csv
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from edgekit.core.bundle import open_bundle
+from tests.schemas import check_schema_of
+from tests.test_measured import command, data_of, source_of
+
+pytestmark = pytest.mark.slow
+
+BUDGET = ("--max-drop", "6pt")
+
+
+@pytest.fixture
+def reviews(tmp_path: Path) -> Path:
+    """The first 900 of the snippets that the classifier was not trained on."""
+    with data_of("minilm-sentiment").open(encoding="utf-8", newline="") as source:
+        kept = list(islice(csv.reader(source), 901))
+    with (tmp_path / "reviews.csv").open("w", encoding="utf-8", newline="") as target:
+        csv.writer(target).writerows(kept)
+    return tmp_path / "reviews.csv"
+
+
+def test_a_pruned_model_goes_the_whole_way(
+    reviews: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """prune, export, validate, quantize: each held to the original, which the bundles name."""
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    model = source_of("minilm-sentiment")
+    small, bundle, eight = tmp_path / "p", tmp_path / "b", tmp_path / "b8"
+    # Elsewhere, so that a busy machine's times decide nothing.
+    code, result, errors = command(
+        "prune", model, "-o", small, "--data", reviews, "--ratio", "0.2", "--structure", "ffn",
+        "--recover-steps", "40", *BUDGET, "--target", "cpu-arm64",
+    )  # fmt: skip
+    assert code == 0, errors
+    check_schema_of("prune", result)
+    assert result["verdict"] == "pass"
+    parameters, flops = result["parameters"], result["flops"]
+    assert parameters["after"] < 0.95 * parameters["before"]
+    assert flops["after"] < 0.9 * flops["before"]
+    code, _, errors = command("export", small, "-o", bundle)
+    assert code == 0, errors
+    source = open_bundle(bundle).manifest.source
+    assert source is not None
+    assert source.origin.id == Path(model).name
+    assert source.sha256 != source.origin.sha256
+    judged = ("--reference", model, "--data", reviews, *BUDGET)
+    code, result, errors = command("validate", bundle, *judged, "--no-latency")
+    assert code == 0, errors
+    code, result, errors = command(
+        "quantize", bundle, "-o", eight, *judged, "--method", "dynamic", "--allow-slower",
+    )  # fmt: skip
+    assert code == 0, errors
+    code, result, errors = command("validate", eight, *judged, "--no-latency")
+    assert code == 0, errors
