@@ -209,6 +209,8 @@ def test_mask_matters_in_the_graph(llama: LoadedSource, tmp_path: Path) -> None:
     made = export_model(llama, tmp_path)
     assert made.components["model"].inputs[1].name == "attention_mask"
     assert made.golden is not None
+    # One row for the caches of all layers.
+    assert {row.output for row in made.parity} == {"logits", "present"}
     weights = sum(value.numel() * 4 for value in llama.module.model.parameters())
     size = sum(path.stat().st_size for path in tmp_path.glob("model.onnx*"))
     # Tied weights once: parameters() counts them once as well.
