@@ -32,11 +32,11 @@ from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import created_by, versions
 from edgekit.runtime.engines import find_engine
 from edgekit.runtime.golden import GOLDEN_NAME, GoldenValues, effective_precision, read, write
+from edgekit.runtime.joined import JoinedSession
 from edgekit.runtime.opening import open_session, open_sessions
 from edgekit.runtime.pictures.predicting import check_graph
 from edgekit.runtime.session import Array, Session
 from edgekit.runtime.sound.reader import check_graph as check_sounds
-from edgekit.runtime.joined import JoinedSession
 from edgekit.runtime.workloads import make_workloads
 
 # In the step's facts: nothing could say whether the answers are right.
