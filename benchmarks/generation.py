@@ -53,11 +53,12 @@ def make_bundles(source: Path, folder: Path, precisions: Sequence[str]) -> dict[
                 else:
                     edgekit.quantize(
                         exported, output, target=target, method="weight-only",
-                        bits=_BITS[precision], allow_slower=True,
+                        bits=_BITS[precision], allow_slower=True, keep=True,
                     )  # fmt: skip
             except edgekit.EdgekitError as error:
                 print(f"{name} {precision}: {error.message}", file=sys.stderr)
-                continue
+                if not output.is_dir():
+                    continue
             made[f"{name} {precision}"] = output
     return made
 
