@@ -44,20 +44,27 @@ def make_bundles(source: Path, folder: Path, precisions: Sequence[str]) -> dict[
         for precision in precisions:
             output = folder / f"{target}-{precision}"
             try:
-                if precision == "f32":
+                if precision == "f32" and target == "host":
+                    # ONNX Runtime optimises it when it is loaded.
+                    output = exported
+                elif precision == "f32":
                     # OpenVINO's own choice would be bf16 where the CPU has it.
-                    exact = ["options.openvino.precision_hint=f32"] if "OpenVINO" in name else []
+                    exact = ["options.openvino.precision_hint=f32"]
                     edgekit.compile(exported, output, target=target, overrides=exact)
+                elif precision == "bf16" and target == "host":
+                    # ONNX Runtime computes in the types that the graph holds.
+                    continue
                 elif precision == "bf16":
                     edgekit.compile(exported, output, target=target)
                 else:
                     edgekit.quantize(
                         exported, output, target=target, method="weight-only",
-                        bits=_BITS[precision], allow_slower=True,
+                        bits=_BITS[precision], allow_slower=True, keep=True,
                     )  # fmt: skip
             except edgekit.EdgekitError as error:
                 print(f"{name} {precision}: {error.message}", file=sys.stderr)
-                continue
+                if not output.is_dir():
+                    continue
             made[f"{name} {precision}"] = output
     return made
 

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks import sound, vision
+from benchmarks import generation, sound, vision
 from benchmarks.measure import factor
 from benchmarks.measurement import table
 from edgekit.core.profiles import list_profiles
@@ -157,6 +157,13 @@ def main() -> None:
         header = ("what", "against", "speed", "")
         told = "A clip of five seconds on 2 threads; made by `python -m benchmarks.sound`."
         text = between(text, "sound", f"{markdown(header, sound.rows(heard))}\n\n{told}")
+    told_by = figures("generation")
+    if told_by:
+        header = ("`smollm2`", "tokens/s", "against eager", "first token", "against eager")
+        told = "128 prompt tokens, 2 threads; made by `python -m benchmarks.generation`."
+        text = between(
+            text, "generation", f"{markdown(header, generation.rows(told_by))}\n\n{told}"
+        )
     costs = cost_rows()
     if costs:
         header = ("cost", "measured", "aim", "command")

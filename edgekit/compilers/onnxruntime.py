@@ -106,7 +106,8 @@ def compile_component(
     level = _level(profile, summary, precision, str(ort.__version__))
     size = sum(source.file(file).stat().st_size for file in part.files)
     entries = _entries(profile, summary)
-    large = (size // 2 if to_half else size) > INLINE_BYTES
+    # Weights that lie beside the graph would be left there, under a name that no one lists.
+    large = len(part.files) > 1 or (size // 2 if to_half else size) > INLINE_BYTES
     facts: dict[str, object] = {
         "precision": precision,
         "opset": summary.opset,

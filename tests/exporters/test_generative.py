@@ -209,6 +209,8 @@ def test_mask_matters_in_the_graph(llama: LoadedSource, tmp_path: Path) -> None:
     made = export_model(llama, tmp_path)
     assert made.components["model"].inputs[1].name == "attention_mask"
     assert made.golden is not None
+    # One row for the caches of all layers.
+    assert {row.output for row in made.parity} == {"logits", "present"}
     weights = sum(value.numel() * 4 for value in llama.module.model.parameters())
     size = sum(path.stat().st_size for path in tmp_path.glob("model.onnx*"))
     # Tied weights once: parameters() counts them once as well.
@@ -264,3 +266,20 @@ def test_encoder_is_a_component_of_its_own(bart: LoadedSource, tmp_path: Path) -
     assert any("encoder_attn.k_proj" in name for name in held["encoder"])
     assert not any("self_attn" in name and "decoder" in name for name in held["encoder"])
     assert seq2seq.OWN == "decoder"
+
+
+@pytest.mark.slow
+def test_weights_beside_the_graph_are_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As those of a large model lie; ONNX Runtime writes its own file of them."""
+    import edgekit
+    from edgekit.exporters.generative import components
+
+    monkeypatch.setattr(components, "_INLINE_BYTES", 1000)
+    folder = save_generator("llama", tmp_path / "source")
+    edgekit.export(str(folder), tmp_path / "bundle")
+    assert (tmp_path / "bundle" / "model.onnx.data").is_file()
+    edgekit.compile(tmp_path / "bundle", tmp_path / "compiled", target="cpu-x86", threads=1)
+    with edgekit.load(tmp_path / "compiled") as model:
+        assert all(row.passed for row in model.selftest())

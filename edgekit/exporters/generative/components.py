@@ -24,6 +24,9 @@ from edgekit.sources.loaded import LoadedSource
 
 # What the file has besides its arrays.
 _GOLDEN_BYTES = GOLDEN_MAX_BYTES - (256 << 10)
+# Beyond it weights lie beside the graph, where engines map them instead of holding them twice.
+_INLINE_BYTES = 1 << 29
+
 Facts = dict[str, str | int | float | bool]
 
 
@@ -109,7 +112,7 @@ def _export_component(
     with disk_errors(ExportError, "writing the exported graph"):
         model = trace(source, dict(source.sample_inputs), source.dynamic_axes, outputs, opset)
         inputs = finish(source, model, source.dynamic_axes, outputs, cases, references)
-        files = save_model(model, directory / graph_file)
+        files = save_model(model, directory / graph_file, inline_limit=_INLINE_BYTES)
         component = component_of(model, files, inputs)
         facts = facts_of(model)
         # The graph's weights and the session's would otherwise be in memory together.

@@ -136,7 +136,7 @@ def open_session(
     if component.format == "openvino-ir":
         check_ir(path)
     states = States(ov, component)
-    if states.pairs:
+    if states.pairs and device == "cpu":
         # By itself it keeps keys and values in 8 bits: not what the bundle was verified with.
         settings = {"KV_CACHE_PRECISION": precision or "f32", **settings}
     try:
