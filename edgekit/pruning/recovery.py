@@ -37,7 +37,7 @@ _PATIENCE = 6
 # The original's answers are kept for another round; beyond so many bytes they are computed again.
 _KEPT_BYTES = 512 << 20
 # Transformers were trained with a small rate; a small network of one's own bears a larger one.
-_RATES: Mapping[str, float] = {"huggingface": 1e-4}
+_RATES: Mapping[str, float] = {"huggingface": 5e-5}
 _RATE = 5e-4
 
 
@@ -88,6 +88,8 @@ def recover(
         if state is not None:
             trainer.resume(state)
             progress(f"Going on from step {trainer.step:,} of {steps:,}")
+    if not trainer.step:
+        progress(_line(0, steps, trainer.before))
     try:
         stopped = trainer.run(checkpoint, progress)
     finally:
@@ -159,10 +161,7 @@ class _Trainer:
                         f"the loss became {loss} at step {self.step:,}; the state after step"
                         f" {self.best_step:,} was kept"
                     )
-                progress(
-                    f"Recovery step {self.step:,} of {self.steps:,}: loss {found.loss:.4g}"
-                    f"{_told(found)}"
-                )
+                progress(_line(self.step, self.steps, found))
                 self._note(found)
                 if checkpoint is not None:
                     checkpoint.save(self._state())
@@ -308,7 +307,9 @@ def _share(step: int, steps: int) -> float:
     return max(0.0, (steps - step + 1) / max(1, steps - warm))
 
 
-def _told(found: Quality) -> str:
+def _line(step: int, steps: int, found: Quality) -> str:
+    """How far it is, with the loss and the metric on the held-out rows."""
+    told = f"Recovery step {step:,} of {steps:,}: loss {found.loss:.4g}"
     if found.accuracy is not None:
-        return f", accuracy {found.accuracy:.4f}"
-    return "" if found.agreement is None else f", agreement {found.agreement:.4f}"
+        return f"{told}, accuracy {found.accuracy:.4f}"
+    return told if found.agreement is None else f"{told}, agreement {found.agreement:.4f}"
