@@ -93,8 +93,11 @@ def test_answers_are_those_of_generate(kind: str, shared: Path) -> None:
     waves = [compose(length, seed) for seed, length in enumerate((32_000, 9_001, 20_000, 900))]
     calls: list[dict[str, Any]] = [{"min_new_tokens": NEW, "max_new_tokens": NEW + 8}, {}]
     if kind == "multilingual":
-        calls += [{"language": "german", "max_new_tokens": 20}, {"task": "translate"}]
-        calls += [{"language": "<|ja|>", "task": "translate", "num_beams": 3}]
+        calls += [
+            {"language": "german", "max_new_tokens": 20},
+            {"task": "translate", "max_new_tokens": 30},
+        ]
+        calls += [{"language": "<|ja|>", "task": "translate", "num_beams": 3, "max_new_tokens": 20}]
     expected = []
     for options in calls:
         for times in (False, True):
