@@ -71,3 +71,8 @@ def test_unknown_name() -> None:
     """A name that is not there is an AttributeError, as for any module."""
     with pytest.raises(AttributeError, match="nothing_here"):
         _ = edgekit.nothing_here  # type: ignore[attr-defined]
+
+
+def test_export_of_a_module_brings_no_transformers() -> None:
+    """It takes seconds to import, and a custom module has no use for it."""
+    assert "transformers" not in _modules_after("import edgekit.exporters.model")

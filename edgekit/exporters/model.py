@@ -18,7 +18,6 @@ from edgekit.exporters.cases import (
 )
 from edgekit.exporters.declared import declared_batch, fit_declared
 from edgekit.exporters.exported import Array, Exported, GoldenBatch
-from edgekit.exporters.generative.components import export_generative
 from edgekit.exporters.graphs import component_of, facts_of, finish, symbols_of, trace
 from edgekit.exporters.memory import release_weights
 from edgekit.exporters.parity import compare, reference, to_numpy
@@ -76,6 +75,9 @@ def export_model(
         )
     chosen = _Chosen(opset, dict(static or {}), atol, rtol, processor)
     if source.generative:
+        # It brings transformers, which a module of one's own has no use for.
+        from edgekit.exporters.generative.components import export_generative
+
         return export_generative(
             source,
             directory,
