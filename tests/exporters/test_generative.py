@@ -11,7 +11,7 @@ import torch
 from edgekit.core.errors import ConfigError, ExportError, SourceError
 from edgekit.core.tolerance import tolerance_for
 from edgekit.exporters.generative.rules import build_rules, ignored_options
-from edgekit.exporters.generative.texts import check_tokenizer
+from edgekit.exporters.generative.texts import check_tokenizer, takes_spaces_out
 from edgekit.exporters.model import export_model
 from edgekit.runtime.engines import onnxruntime
 from edgekit.sources.generation import decoding, seq2seq
@@ -173,6 +173,21 @@ def test_tokenizer_is_compared_with_transformers(tmp_path: Path) -> None:
     assert check_tokenizer(tokenizer_of(ends=True), path) > 100
     with pytest.raises(ExportError, match="differently from transformers"):
         check_tokenizer(tokenizer_of(), path)
+
+
+@pytest.mark.parametrize("forced", [False, True])
+def test_spaces_before_punctuation_go_where_transformers_takes_them_out(
+    tmp_path: Path, forced: bool
+) -> None:
+    """Of byte pairs they stay, whatever the tokenizer's config says, unless it insists."""
+    tokenizer = tokenizer_of()
+    tokenizer.clean_up_tokenization_spaces = True
+    tokenizer.clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output = forced
+    path = tmp_path / "tokenizer.json"
+    tokenizer.backend_tokenizer.save(str(path))
+    assert takes_spaces_out(tokenizer) is forced
+    assert (tokenizer.decode(tokenizer("a , b")["input_ids"]) == "a, b") is forced
+    assert check_tokenizer(tokenizer, path) > 100
 
 
 def test_positions_that_change_with_the_length_are_refused(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from edgekit.core.errors import ExportError
+from edgekit.exporters.generative.texts import takes_spaces_out
 from edgekit.runtime.generation.rules import CHAT_TOKENS, DEFAULTS, Chat, GenerationRules
 from edgekit.sources.loaded import LoadedSource
 
@@ -61,7 +62,7 @@ def build_rules(source: LoadedSource) -> GenerationRules:
         chat=_chat(source),
         task="translation" if model.config.model_type in _TRANSLATORS else "text2text",
         prefix=getattr(model.config, "prefix", None) or None,
-        cleanup=bool(getattr(tokenizer, "clean_up_tokenization_spaces", False)),
+        cleanup=takes_spaces_out(tokenizer),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from edgekit.core.errors import ExportError
 from edgekit.exporters.processor_parity import silent_truncation, texts_to_compare
 from edgekit.exporters.processors import TOKENIZER_FILE, write_tokenizer
+from edgekit.runtime.generation.pieces import clean
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.quiet import quiet
 
@@ -18,6 +19,8 @@ _HINT = (
     "The tokenizer does something in Python that tokenizer.json cannot say; save a fast version of"
     " it into the model's folder."
 )
+
+_FORCED = "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"
 
 Facts = dict[str, str | int | float | bool]
 
@@ -47,6 +50,7 @@ def check_tokenizer(tokenizer: Any, path: Path) -> int:
     from tokenizers import Tokenizer
 
     ours = Tokenizer.from_file(str(path))
+    cleans = takes_spaces_out(tokenizer)
     texts = texts_to_compare(tokenizer, min(int(tokenizer.model_max_length), _LONGEST))
     with quiet(), silent_truncation():
         for text in texts:
@@ -60,10 +64,10 @@ def check_tokenizer(tokenizer: Any, path: Path) -> int:
                 )
         answers = [ours.encode(text).ids for text in texts] + _random_answers(len(tokenizer))
         for ids in answers:
-            said = tokenizer.decode(
-                ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
-            )
+            said = tokenizer.decode(ids, skip_special_tokens=True)
             spelt = ours.decode(ids, skip_special_tokens=True)
+            if cleans:
+                spelt = clean(spelt)
             if said != spelt:
                 raise ExportError(
                     f"tokenizers alone spells the tokens {ids[:12]}… as {spelt[:80]!r};"
@@ -71,6 +75,19 @@ def check_tokenizer(tokenizer: Any, path: Path) -> int:
                     hint=_HINT,
                 )
     return len(texts) + len(answers)
+
+
+def takes_spaces_out(tokenizer: Any) -> bool:
+    """Whether transformers takes the spaces before punctuation out of what it decodes.
+
+    Of byte pairs it does not do what ``clean_up_tokenization_spaces`` says, unless it is forced to.
+    """
+    if not getattr(tokenizer, "clean_up_tokenization_spaces", False):
+        return False
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None or type(backend.model).__name__ != "BPE":
+        return True
+    return bool(getattr(tokenizer, _FORCED, False))
 
 
 def _random_answers(vocabulary: int) -> list[list[int]]:
