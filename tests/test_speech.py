@@ -138,6 +138,10 @@ def test_long_sounds_are_heard_in_windows(kind: str, shared: Path) -> None:
             short = (compose(9_001, 3), RATE)
             both: Any = model([short, (wave, RATE)], **options, return_timestamps=True)
             assert both == [model(short, **options, return_timestamps=True), expected]
+            # Nor where the long one alone is asked for marks, and so begins otherwise.
+            both = model([short, (wave, RATE), short], **options)
+            alone = model(short, **options)
+            assert both == [alone, {"text": expected["text"]}, alone]
 
 
 @pytest.mark.slow

@@ -32,7 +32,18 @@ class Decoder:
             )
 
     def begin(self, prompts: Sequence[Sequence[int]], given: Mapping[str, Array], pad: int) -> Run:
-        """A batch at its beginning; nothing has run yet. Raises SessionError when it is closed."""
+        """A batch at its beginning; nothing has run yet.
+
+        Raises SessionError when the session is closed, and for prompts of several lengths where
+        the graph has no mask that would hide padding.
+        """
+        lengths = sorted({len(prompt) for prompt in prompts})
+        if len(lengths) > 1 and _MASK not in self.inputs:
+            raise SessionError(
+                f"The decoder takes no {_MASK}, and so no prompts of {lengths[0]:,} and of"
+                f" {lengths[-1]:,} tokens in one batch.",
+                hint="Set batch_size=1.",
+            )
         return Run(self, prompts, given, pad)
 
 

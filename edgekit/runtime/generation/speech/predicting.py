@@ -257,8 +257,13 @@ class SpeechPredictor:
     def _run(self, rows: Sequence[Row], given: Mapping[str, Array], asked: Asked) -> None:
         stops = Stops(self._tokenizer, asked.options.stop_strings)
         if asked.options.num_beams == 1:
-            for _ in steps(self._decoder, rows, given, asked.options, self._rules, stops):
-                pass
+            # The decoder has no mask: a short sound's prompt, which asks for no marks of time, and
+            # a long one's cannot be padded to one length.
+            for places in _alike(rows):
+                own = {name: array[places] for name, array in given.items()}
+                some = [rows[place] for place in places]
+                for _ in steps(self._decoder, some, own, asked.options, self._rules, stops):
+                    pass
             return
         for place, row in enumerate(rows):
             own = {name: array[place : place + 1] for name, array in given.items()}
@@ -310,6 +315,14 @@ class _Watch:
     def __call__(self, tokens: Sequence[int], scores: Scores) -> None:
         """See `Rule`."""
         self.total += float(log_chances(scores).max())
+
+
+def _alike(rows: Sequence[Row]) -> Sequence[list[int]]:
+    """The places of the rows whose prompts are of one length, for each length."""
+    found: dict[int, list[int]] = {}
+    for place, row in enumerate(rows):
+        found.setdefault(len(row.prompt), []).append(place)
+    return list(found.values())
 
 
 def _check_tokens(speech: SpeechRules, vocabulary: int | str) -> None:

@@ -1,0 +1,57 @@
+"""What a batch feeds its decoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgekit.core.errors import SessionError
+from edgekit.core.manifest import TensorSpec
+from edgekit.runtime.generation.decoder import Decoder
+from edgekit.runtime.session import Array
+
+PAD = 0
+SIZE = 5
+
+
+class Recorder:
+    """A session whose decoder scores nothing, and remembers what it was fed."""
+
+    engine, device = "recorder", "cpu"
+
+    def __init__(self, *inputs: str) -> None:
+        past = TensorSpec("past_key_values.0.key", "float32", ("batch", 1, "past", 2))
+        names = ("input_ids", *inputs)
+        self.inputs = (*(TensorSpec(name, "int64", ("batch", "n")) for name in names), past)
+        self.outputs = (
+            TensorSpec("logits", "float32", ("batch", "n", SIZE)),
+            TensorSpec("present.0.key", "float32", ("batch", 1, "total", 2)),
+        )
+        self.fed: list[dict[str, Array]] = []
+
+    def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
+        self.fed.append({name: np.array(array) for name, array in feeds.items()})
+        rows, count = feeds["input_ids"].shape
+        past = feeds["past_key_values.0.key"].shape[2]
+        present = np.zeros((rows, 1, past + count, 2), np.float32)
+        return {"logits": np.zeros((rows, count, SIZE), np.float32), "present.0.key": present}
+
+    def facts(self) -> dict[str, Any]:
+        return {}
+
+    def close(self) -> None:
+        pass
+
+
+def test_without_a_mask_prompts_are_of_one_length() -> None:
+    """Nothing would hide the padding of the shorter one: it is refused before anything runs."""
+    session = Recorder()
+    decoder = Decoder(session)
+    with pytest.raises(SessionError, match="of 1 and of 2 tokens in one batch"):
+        decoder.begin([[3], [3, 4]], {}, PAD)
+    assert session.fed == []
+    decoder.begin([[4, 3], [3, 4]], {}, PAD).first()
+    Decoder(Recorder("attention_mask")).begin([[3], [3, 4]], {}, PAD).first()
