@@ -111,6 +111,7 @@ FAMILIES: Mapping[str, Generator] = {
         ),
     ),
     "bart": Generator("text2text-generation", _made("BartConfig", **_BOTH)),
+    "m2m_100": Generator("text2text-generation", _made("M2M100Config", **_BOTH)),
     "marian": Generator("text2text-generation", _made("MarianConfig", **_BOTH)),
 }
 

@@ -36,6 +36,7 @@ from edgekit.sources.tasks import (
     canonical_task,
     infer_task,
     loadable_task,
+    narrower_task,
     refuse_other_head,
 )
 from edgekit.sources.towers import (
@@ -147,6 +148,7 @@ def open_folder(
         decoder=reading.decoder,
         origin=None if plan is None else plan.origin,
         plan=plan,
+        asked=narrower_task(task) if chosen.generative else None,
     )
     if chosen.generative:
         assert reading.tokenizer is not None

@@ -171,6 +171,12 @@ def canonical_task(name: str) -> str:
     )
 
 
+def narrower_task(name: str | None) -> str | None:
+    """What a name says beyond its task: text2text-generation may summarize or translate."""
+    lowered = "" if name is None else name.lower()
+    return lowered if lowered in ("summarization", "translation") else None
+
+
 def loadable_task(name: str, architectures: Sequence[str] = ()) -> Task:
     """The record of a canonical task, in the form that an architecture has.
 

@@ -146,6 +146,24 @@ def test_rules_of_both_sides_name_the_first_token(bart: LoadedSource) -> None:
     assert rules.encoder_context == CONTEXT
 
 
+@pytest.mark.parametrize("asked", ["summarization", "translation"])
+def test_answers_are_called_as_the_task_that_was_asked_for(
+    bart: LoadedSource, asked: str
+) -> None:
+    """A checkpoint does not say what its texts are; who exports it does."""
+    assert build_rules(bart).task == "text2text"
+    source = open_source(str(bart.folder), task=asked)
+    assert source.task == "text2text-generation"
+    assert build_rules(source).task == asked
+
+
+def test_model_for_many_languages_is_refused(tmp_path: Path) -> None:
+    """Nothing would tell it into which one to translate."""
+    folder = save_generator("m2m_100", tmp_path)
+    with pytest.raises(SourceError, match="no option says into which one"):
+        open_source(str(folder))
+
+
 def test_cross_attention_is_made_by_the_encoder(bart: LoadedSource) -> None:
     """As the whole model makes it in one call, for texts that end with padding."""
     encoder, decoder = bart.parts["encoder"], bart.parts["decoder"]

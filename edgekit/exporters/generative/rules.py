@@ -17,7 +17,7 @@ _UNSUPPORTED = (
     "watermarking_config", "dola_layers", "stop_strings", "max_time",
 )  # fmt: skip
 # Families whose answers are translations, whatever the text.
-_TRANSLATORS = frozenset({"marian", "m2m_100"})
+_TRANSLATORS = frozenset({"marian"})
 
 
 def build_rules(source: LoadedSource) -> GenerationRules:
@@ -60,7 +60,7 @@ def build_rules(source: LoadedSource) -> GenerationRules:
         bad_words=tuple(tuple(words) for words in config.bad_words_ids or ()),
         defaults=_defaults(config),
         chat=_chat(source),
-        task="translation" if model.config.model_type in _TRANSLATORS else "text2text",
+        task=_task(source) if seq2seq else "text2text",
         prefix=getattr(model.config, "prefix", None) or None,
         cleanup=takes_spaces_out(tokenizer),
     )
@@ -77,6 +77,14 @@ def ignored_options(source: LoadedSource) -> tuple[str, ...]:
         f"Its generation_config sets {', '.join(ignored)}, which this runtime does not have:"
         " answers may differ from transformers' where it matters.",
     )
+
+
+def _task(source: LoadedSource) -> str:
+    """What the answers are called: as was asked for, else by the family."""
+    if source.asked is not None:
+        return source.asked
+    model: Any = source.module.model
+    return "translation" if model.config.model_type in _TRANSLATORS else "text2text"
 
 
 def _decoder(source: LoadedSource) -> Any:

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
+from edgekit.core.errors import SourceError
 from edgekit.sources.generation.attending import packed_attention
 from edgekit.sources.generation.decoding import PAST, PRESENT, cached, names_of
 from edgekit.sources.generation.feeding import (
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 
 OWN, CROSS = "decoder", "encoder"
 _MASK = "encoder_attention_mask"
+# M2M100 and NLLB: the first token of an answer is the language that the caller wants.
+_MANY_LANGUAGES = frozenset({"m2m_100"})
 
 
 class _Side(nn.Module):
@@ -210,7 +213,16 @@ def own_names(prefix: str, layers: int, part: str = OWN) -> list[str]:
 
 
 def seq2seq_source(whole: LoadedSource, model: PreTrainedModel) -> LoadedSource:
-    """A checkpoint of an encoder and a decoder of texts as the sources of its two components."""
+    """A checkpoint of an encoder and a decoder of texts as the sources of its two components.
+
+    Raises SourceError for one whose answer depends on what no option says.
+    """
+    if model.config.model_type in _MANY_LANGUAGES:
+        raise SourceError(
+            f"{whole.id} ({model.config.model_type}) translates into many languages, and no option"
+            " says into which one yet.",
+            hint="Give a model for one pair of languages, as Marian's are.",
+        )
     layers = _decoder_layers(model)
     encoder, decoder = TextEncoder(model, layers).eval(), TextDecoder(model, layers).eval()
     read = EncoderFeeder(encoder, whole.max_length)
