@@ -75,7 +75,7 @@ def search(
     # Enough to go on with where every beam comes to an end.
     kept = max(2, 1 + len(ends)) * count
     repeated = {name: np.repeat(array, count, axis=0) for name, array in given.items()}
-    run = decoder.begin(found.beams, repeated, rules.pad)
+    run = decoder.begin(found.beams, repeated, rules.pad, rules.context)
     try:
         scores = run.first()
         while True:

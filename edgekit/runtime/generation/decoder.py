@@ -31,8 +31,14 @@ class Decoder:
                 hint="Export the bundle again.",
             )
 
-    def begin(self, prompts: Sequence[Sequence[int]], given: Mapping[str, Array], pad: int) -> Run:
-        """A batch at its beginning; nothing has run yet.
+    def begin(
+        self,
+        prompts: Sequence[Sequence[int]],
+        given: Mapping[str, Array],
+        pad: int,
+        context: int | None = None,
+    ) -> Run:
+        """A batch at its beginning; nothing has run yet. ``context`` is how many positions exist.
 
         Raises SessionError when the session is closed, and for prompts of several lengths where
         the graph has no mask that would hide padding.
@@ -44,7 +50,7 @@ class Decoder:
                 f" {lengths[-1]:,} tokens in one batch.",
                 hint="Set batch_size=1.",
             )
-        return Run(self, prompts, given, pad)
+        return Run(self, prompts, given, pad, context)
 
 
 class Run:
@@ -56,6 +62,7 @@ class Run:
         prompts: Sequence[Sequence[int]],
         given: Mapping[str, Array],
         pad: int,
+        context: int | None,
     ) -> None:
         width = max(len(prompt) for prompt in prompts)
         self._inputs = decoder.inputs
@@ -67,6 +74,7 @@ class Run:
         real = self._mask[:, :width]
         # Where padding stands does not matter: nothing looks at it.
         self._places: Ints = np.maximum(real.cumsum(axis=1) - 1, 0)
+        self._last = np.iinfo(np.int64).max if context is None else context - 1
         self._total = 0
         self._decoding = start_decoding(decoder.session, len(prompts), given)
 
@@ -77,7 +85,8 @@ class Run:
     def next(self, tokens: Sequence[int]) -> Scores:
         """The scores of the token behind one more of each row. They are the caller's to change."""
         ids: Ints = np.array(tokens, dtype=np.int64)[:, None]
-        self._places = self._places[:, -1:] + 1
+        # A row that filled its context goes on with padding while others are not done.
+        self._places = np.minimum(self._places[:, -1:] + 1, self._last)
         return self._read(ids)
 
     def reorder(self, rows: Sequence[int]) -> None:

@@ -59,7 +59,7 @@ def steps(
         for row in rows
         if options.do_sample
     ]
-    run = decoder.begin([row.prompt for row in rows], given, rules.pad)
+    run = decoder.begin([row.prompt for row in rows], given, rules.pad, rules.context)
     try:
         scores = run.first()
         while True:

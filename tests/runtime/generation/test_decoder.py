@@ -55,3 +55,15 @@ def test_without_a_mask_prompts_are_of_one_length() -> None:
     assert session.fed == []
     decoder.begin([[4, 3], [3, 4]], {}, PAD).first()
     Decoder(Recorder("attention_mask")).begin([[3], [3, 4]], {}, PAD).first()
+
+
+def test_positions_end_with_the_context() -> None:
+    """A row at its last position stays there while a shorter one goes on."""
+    session = Recorder("attention_mask", "position_ids")
+    run = Decoder(session).begin([[3, 4, 5], [3]], {}, PAD, 4)
+    run.first()
+    for _ in range(3):
+        run.next([1, 1])
+    assert [fed["position_ids"].tolist() for fed in session.fed] == [
+        [[0, 1, 2], [0, 0, 0]], [[3], [1]], [[3], [2]], [[3], [3]]
+    ]  # fmt: skip

@@ -133,6 +133,14 @@ def test_the_end_is_the_context(model: Model) -> None:
     assert len(found) == CONTEXT - 12
 
 
+def test_a_batch_is_answered_to_the_context(model: Model) -> None:
+    """A prompt that fills it first waits for a shorter one, and changes nothing of it."""
+    several = ["x" * (CONTEXT - 16), "y" * (CONTEXT - 28)]
+    options = {"min_new_tokens": 28, "return_full_text": False}
+    alone = [model(text, **options) for text in several]  # type: ignore[arg-type]
+    assert model(several, **options) == alone  # type: ignore[arg-type]
+
+
 def test_stop_strings_end_an_answer(model: Model) -> None:
     """The text stops behind the first of them, which stays in it."""
     whole = model("to the ferry", max_new_tokens=NEW, return_full_text=False)
