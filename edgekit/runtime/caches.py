@@ -26,7 +26,8 @@ class Decoding(Protocol):
         """The first output for the next tokens of every row; what they leave behind is kept.
 
         ``feeds`` are the inputs that neither are kept nor were given at the beginning. The array
-        is good until the next step. Raises SessionError.
+        is good until the next step. Raises SessionError, also where the session was closed since:
+        what is kept is let go then.
         """
         ...
 

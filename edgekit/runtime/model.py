@@ -159,7 +159,11 @@ class Model:
         return self._session.facts()
 
     def close(self) -> None:
-        """Free the engine's memory; idempotent. A call after this raises SessionError."""
+        """Free the engine's memory; idempotent. A call after this raises SessionError.
+
+        So does an answer that is being generated, in place of its next token: what a stream still
+        holds is freed there, or with the stream.
+        """
         self._closed = True
         self._session.close()
 

@@ -163,7 +163,8 @@ def _batch(feeds: Mapping[str, Array]) -> int:
 class OpenVinoDecoding:
     """See `edgekit.runtime.caches.Decoding`: an infer request of its own, whose state goes on.
 
-    ``give_back`` takes the request when it is no longer needed.
+    ``give_back`` takes the request when it is no longer needed; ``is_closed`` says whether the
+    session that it came from was closed.
     """
 
     def __init__(
@@ -174,10 +175,12 @@ class OpenVinoDecoding:
         given: Mapping[str, Array],
         first: int,
         give_back: Callable[[ov.InferRequest], None],
+        is_closed: Callable[[], bool],
     ) -> None:
         self._request: ov.InferRequest | None = request
         self._first = first
         self._give_back = give_back
+        self._is_closed = is_closed
         self._kept = {name: contiguous(array) for name, array in given.items()}
         self._same = np.arange(batch, dtype=np.int32)
         self._rows = self._same
@@ -187,6 +190,9 @@ class OpenVinoDecoding:
 
     def step(self, feeds: Mapping[str, Array]) -> Array:
         """See `edgekit.runtime.caches.Decoding.step`."""
+        if self._is_closed():
+            self.close()
+            raise SessionError("The session is closed.", hint="Load the bundle again.")
         request = self._request
         if request is None:
             raise SessionError("The decoding is closed.", hint="Begin another one.")

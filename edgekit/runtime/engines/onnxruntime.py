@@ -205,9 +205,7 @@ class OnnxRuntimeSession:
 
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """See `edgekit.runtime.session.Session.run`."""
-        session = self._session
-        if session is None:
-            raise SessionError("The session is closed.", hint="Load the bundle again.")
+        session = self.opened()
         try:
             return dict(zip(self._names, session.run(self._names, feeds), strict=True))
         except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
@@ -215,9 +213,15 @@ class OnnxRuntimeSession:
 
     def decoding(self, batch: int, given: Mapping[str, Array]) -> OnnxRuntimeDecoding:
         """See `edgekit.runtime.caches.start_decoding`."""
-        if self._session is None:
+        self.opened()
+        return OnnxRuntimeDecoding(self, batch, given)
+
+    def opened(self) -> InferenceSession:
+        """ONNX Runtime's own session. Raises SessionError when this one is closed."""
+        session = self._session
+        if session is None:
             raise SessionError("The session is closed.", hint="Load the bundle again.")
-        return OnnxRuntimeDecoding(self, self._session, batch, given)
+        return session
 
     def facts(self) -> dict[str, Fact]:
         """See `edgekit.runtime.session.Session.facts`."""
@@ -234,12 +238,12 @@ class OnnxRuntimeDecoding:
     def __init__(
         self,
         owner: OnnxRuntimeSession,
-        session: InferenceSession,
         batch: int,
         given: Mapping[str, Array],
     ) -> None:
         self._value = import_onnxruntime().OrtValue.ortvalue_from_numpy
-        self._session = session
+        # Not ONNX Runtime's session: it is freed where the owner is closed between two steps.
+        self._owner = owner
         pairs = cache_pairs(owner.inputs, owner.outputs)
         self._names = [owner.outputs[0].name, *(present for _, present in pairs)]
         self._past = [spec.name for spec, _ in pairs]
@@ -251,11 +255,16 @@ class OnnxRuntimeDecoding:
 
     def step(self, feeds: Mapping[str, Array]) -> Array:
         """See `edgekit.runtime.caches.Decoding.step`."""
+        try:
+            session = self._owner.opened()
+        except SessionError:
+            self.close()
+            raise
         values = dict(self._kept)
         for name, array in feeds.items():
             values[name] = self._value(contiguous(array))
         try:
-            first, *present = self._session.run_with_ort_values(self._names, values)
+            first, *present = session.run_with_ort_values(self._names, values)
         except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
             raise SessionError(f"ONNX Runtime could not run the graph: {error}") from error
         self._kept.update(zip(self._past, present, strict=True))

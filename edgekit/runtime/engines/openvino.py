@@ -243,7 +243,9 @@ class OpenVinoSession:
             return PlainDecoding(self, batch, given)
         request = self._take()
         first = dict(self._ports)[self.outputs[0].name]
-        return OpenVinoDecoding(import_openvino(), request, batch, given, first, self._give_back)
+        return OpenVinoDecoding(
+            import_openvino(), request, batch, given, first, self._give_back, self._is_closed
+        )
 
     def _take(self) -> ov.InferRequest:
         """An infer request that nobody uses."""
@@ -253,6 +255,9 @@ class OpenVinoSession:
         if compiled is None:
             raise SessionError("The session is closed.", hint="Load the bundle again.")
         return request or compiled.create_infer_request()
+
+    def _is_closed(self) -> bool:
+        return self._compiled is None
 
     def _give_back(self, request: ov.InferRequest) -> None:
         with self._lock:

@@ -13,7 +13,7 @@ import pytest
 
 import edgekit
 from edgekit.core.errors import ConfigError, EdgekitError, InputMismatch, SessionError
-from edgekit.runtime.caches import cache_pairs, empty_cache
+from edgekit.runtime.caches import cache_pairs, empty_cache, start_decoding
 from edgekit.runtime.model import Model
 from tests.runtime.generation.conftest import BOS, CONTEXT, EOS, RULES, write_generator
 
@@ -214,6 +214,24 @@ def test_closed_model(generator: Path) -> None:
     for begin in (model, model.stream):
         with pytest.raises(SessionError, match="closed"):
             begin("a")
+
+
+@pytest.mark.parametrize("engine", ["onnxruntime", "openvino"])
+def test_closing_ends_what_streams(generator: Path, engine: str) -> None:
+    """A stream gets no token more, and nothing of the engine is left behind it."""
+    model = edgekit.load(generator, engine=engine, threads=1)
+    stream = model.stream("to the ferry", max_new_tokens=NEW)
+    next(stream)
+    decoding = start_decoding(model._session, 1, {})
+    model.close()
+    with pytest.raises(SessionError, match="closed"):
+        next(stream)
+    assert list(stream) == []
+    with pytest.raises(SessionError, match="closed"):
+        decoding.step({})
+    # ONNX Runtime's values, and OpenVINO's request.
+    assert not getattr(decoding, "_kept", None)
+    assert getattr(decoding, "_request", None) is None
 
 
 def test_more_words_than_one_for_the_end(tmp_path: Path) -> None:
