@@ -233,7 +233,13 @@ class OnnxRuntimeSession:
 
 
 class OnnxRuntimeDecoding:
-    """See `edgekit.runtime.caches.Decoding`: what is kept never leaves ONNX Runtime's memory."""
+    """See `edgekit.runtime.caches.Decoding`: a step's outputs are inputs of the next, as they are.
+
+    On the CPU they stay ONNX Runtime's own values: numpy copies none of them between two steps,
+    only `reorder` does. The engine makes each anew in a step, one token longer; nothing grows in
+    place, and for the time of a step there are both. On CUDA, where neither inputs nor outputs are
+    bound to the device, it copies them to the host after a step and back in the next.
+    """
 
     def __init__(
         self,
