@@ -57,6 +57,9 @@ class Model:
         or ``{"image": "…"}``. ``batch_size`` is the most rows of one run (32, pictures and prompts
         8, sounds 4). ``options`` are the pipeline's: ``top_k``,
         ``aggregation_strategy``, ``threshold``, ``return_timestamps``, those of `stream`…
+        Each item of a list is answered as it would be alone, but for what is drawn: with ``seed``
+        the item at the place k draws from ``[seed, k]``, so that equal prompts get different
+        answers, and the first of a list the one that it gets alone.
 
         Raises:
             InputMismatch: an input that the task does not take.

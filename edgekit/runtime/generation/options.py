@@ -24,6 +24,8 @@ class Options:
 
     Of the lengths those that nobody set are None; ``exactly`` tells that the caller set
     ``max_new_tokens``, and so wants to know where they do not fit.
+    With a ``seed`` the prompt at the place k of a call's list draws from ``[seed, k]``, however
+    prompts are batched; a single one has the place 0.
     """
 
     max_new_tokens: int | None = None

@@ -83,7 +83,7 @@ def test_full_text_holds_the_prompt(model: Model) -> None:
 
 
 def test_seeds_decide_what_is_drawn(model: Model) -> None:
-    """The same answers for a seed, whatever runs beside them; others for another."""
+    """The same answers for a seed, whatever runs beside them; others for another, or place."""
     options = {"do_sample": True, "temperature": 3.0, "max_new_tokens": NEW}
     several = ["to the ferry", "to the ferry", "a"]
     first = model(several, seed=1, **options)  # type: ignore[arg-type]
