@@ -79,6 +79,7 @@ def test_lines_are_prompts(chat: Path) -> None:
         (("--prompt", "a", "--temperature", "-1"), "temperature"),
         (("--prompt", "x" * CONTEXT), "context"),
         (("--prompt", "a", "b"), "--prompt"),
+        (("a", "--raw"), "--raw without --prompt"),
         (("--prompt", "a", "--num-beams", "2", "--sample"), "num_beams"),
         (("x" * CONTEXT,), "context"),
     ],
@@ -91,13 +92,22 @@ def test_what_does_not_fit(chat: Path, words: tuple[str, ...], said: str) -> Non
     assert done.stdout == ""
 
 
-@pytest.mark.parametrize("words", [("--prompt", "a"), ("x.npz", "--top-k", "3")])
-def test_options_of_generation_need_a_generator(tmp_path: Path, words: tuple[str, ...]) -> None:
-    """A model that generates nothing has no prompt and no temperature."""
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--prompt", "a"), "generate"),
+        (("x.npz", "--top-k", "3"), "generate"),
+        (("x.npz", "--raw"), "--raw"),
+    ],
+)
+def test_options_of_generation_need_a_generator(
+    tmp_path: Path, words: tuple[str, ...], said: str
+) -> None:
+    """A model that generates nothing has no prompt, no template and no temperature."""
     bundle = write_bundle(tmp_path / "linear", linear_graph(), task="custom").path
     done = edgekit("run", bundle, *words)
     assert done.returncode == 2, done.stderr
-    assert "generate" in done.stderr
+    assert said in done.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Ctrl-C is sent to a whole console there")

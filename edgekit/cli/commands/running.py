@@ -90,6 +90,12 @@ def command(
             f"run got --prompt and {len(inputs)} inputs beside it.",
             hint="Give one of them: arguments are answered like lines of standard input.",
         )
+    if raw and prompt is None:
+        raise ConfigError(
+            "run got --raw without --prompt, whose template it leaves out.",
+            hint="Give --prompt TEXT, or leave --raw out: arguments and lines of standard input"
+            " get no template.",
+        )
     with load(bundle, engine=engine, threads=threads) as model:
         options = chosen(generating)
         check_generative(model, prompt, options)
