@@ -33,21 +33,19 @@ def endless(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_generator(tmp_path_factory.mktemp("prompts") / "endless", rules).path
 
 
-def answer(bundle: Path, asked: object) -> str:
-    """The text that Python gets."""
-    with package.load(bundle) as model:
-        return "".join(model.stream(asked, max_new_tokens=NEW))
-
-
 def test_a_prompt_is_a_message_to_a_chat_model(chat: Path) -> None:
-    """It gets the template, unless --raw says otherwise."""
-    talk = [{"role": "user", "content": "the ferry"}]
-    for more, asked in (((), talk), (("--raw",), "the ferry")):
-        words = ("run", chat, "--prompt", "the ferry", "--max-new-tokens", NEW, "--json", *more)
-        done = edgekit(*words)
+    """It gets the template, unless --raw says otherwise; as JSON it is what Python gets."""
+    words = ("run", chat, "--max-new-tokens", NEW, "--json")
+    told = []
+    for more in (("--prompt", "the ferry"), ("--prompt", "the ferry", "--raw"), ("the ferry",)):
+        done = edgekit(*words, *more)
         assert done.returncode == 0, done.stderr
-        told = json.loads(done.stdout)["predictions"]
-        assert told == [{"prompt": "the ferry", "generated_text": answer(chat, asked)}]
+        told.append(json.loads(done.stdout)["predictions"])
+    talk = [{"role": "user", "content": "the ferry"}]
+    with package.load(chat) as model:
+        expected = [model([asked], max_new_tokens=NEW) for asked in (talk, "the ferry")]
+    # A prompt as it stands is an argument like any other.
+    assert told == [*expected, expected[1]]
 
 
 def test_a_prompt_is_answered_as_text(chat: Path) -> None:

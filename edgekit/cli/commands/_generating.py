@@ -105,6 +105,7 @@ def answer_prompt(
 ) -> None:
     """Tell the answer to one prompt as it comes, or with ``--json`` when it is there.
 
+    As JSON it is what a call answers, the form of inputs that are given as arguments.
     Raises ConfigError for a prompt that the model does not take: what was typed is at fault.
     """
     if (model.manifest.processor or {}).get("input") != "text":
@@ -115,14 +116,14 @@ def answer_prompt(
     chat = (model.manifest.generation or {}).get("chat") is not None and not raw
     asked: object = [{"role": "user", "content": prompt}] if chat else prompt
     try:
+        if console.json_output:
+            answers = model([asked], **options)
+            console.result({"predictions": to_json(answers)}, "")
+            return
         pieces = model.stream(asked, **options)
     except InputMismatch as error:
         raise ConfigError(error.message, hint=error.hint) from error
     with closing(cast("Generator[str, None, None]", pieces)):
-        if console.json_output:
-            answer = {"prompt": prompt, "generated_text": "".join(pieces)}
-            console.result({"predictions": [to_json(answer)]}, "")
-            return
         begun = False
         try:
             for piece in pieces:
