@@ -229,7 +229,10 @@ class _Repair:
     def run(self) -> list[tuple[str, float, float]]:
         """Go through the layers; what was missing in each before and after."""
         kept = self.plan.kept_layers
-        changed = False
+        # What the layers before the first one gave is missing from there on.
+        for gone in range(kept[0]):
+            self._whole_layer(gone)
+        changed = kept[0] > 0
         for at, place in enumerate(kept):
             row = self.plan.layers[place]
             attended, summed = self._whole_layer(place)

@@ -78,6 +78,20 @@ def test_a_layer_takes_over_for_the_next(family: str, tmp_path: Path) -> None:
     assert gap(source, pruned, held) < before
 
 
+def test_what_the_first_layers_gave_is_missed(tmp_path: Path) -> None:
+    """Of layers that went before all others the rest takes over what it can."""
+    source = text_source(tmp_path)
+    plan = replace(whole_plan(source), kept_layers=(1, 2))
+    given = batches(source, texts(tmp_path, rows=160), 16)
+    held, given = given[1::5], [one for place, one in enumerate(given) if place % 5 != 1]
+    pruned = cut(source, plan)
+    before = gap(source, pruned, held)
+    report = repair(source, pruned, plan, given)
+    assert len(report.errors) == 4
+    assert report.after < report.before
+    assert gap(source, pruned, held) < before
+
+
 def test_one_batch_is_too_little(tmp_path: Path) -> None:
     """Nothing would be left to judge by."""
     source = text_source(tmp_path)
