@@ -13,7 +13,7 @@ from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.pruned.applying import apply
 from edgekit.sources.pruned.channels import has_channels
 from edgekit.sources.pruned.cutting import Layout, layout
-from edgekit.sources.pruned.families import SKIPPED, find_family
+from edgekit.sources.pruned.families import SKIPPED, find_family, pruned_types
 from edgekit.sources.pruned.plan import Plan, Structure
 
 
@@ -27,6 +27,14 @@ def structures_of(source: LoadedSource) -> tuple[Structure, ...]:
 
     Raises PruneError, with the reason, for a model without any.
     """
+    kind = getattr(source.config, "model_type", None)
+    if source.generative:
+        named = "model that generates" if kind is None else f"{kind} model that generates"
+        raise PruneError(
+            f"{source.id} is a {named} ({source.task}), and models that generate are not pruned"
+            " yet.",
+            hint="Quantize it instead.",
+        )
     if source.parts:
         raise PruneError(
             f"{source.id} has {len(source.parts)} components ({', '.join(source.parts)}), and"
@@ -39,7 +47,12 @@ def structures_of(source: LoadedSource) -> tuple[Structure, ...]:
             hint="Prune the module that it was exported from (file.py:factory).",
         )
     model = inner_model(source)
-    kind = getattr(source.config, "model_type", None)
+    reason = SKIPPED.get(str(kind))
+    if reason is not None:
+        raise PruneError(
+            f"A {kind} model cannot be pruned: {reason}.",
+            hint=f"Quantize it instead, or take a model of another family: {pruned_types()}.",
+        )
     if kind is not None and find_family(str(kind)) is not None:
         found = layout(model)
         structures: list[Structure] = []
@@ -49,7 +62,7 @@ def structures_of(source: LoadedSource) -> tuple[Structure, ...]:
         if len(found.layers) > 1:
             structures.append("layers")
         return tuple(structures)
-    if kind not in SKIPPED and has_channels(source):
+    if has_channels(source):
         return ("channels",)
     # Raises, with the reason for this family.
     layout(model)

@@ -187,7 +187,9 @@ FAMILIES = (
 _TOWERS = "its towers share one space of embeddings, which one plan does not describe"
 _STAGES = "its stages have different widths and windows, and merge between them"
 _EXTRACTOR = "a convolutional feature extractor with its own lengths stands before the layers"
-# Families that edgekit exports and does not prune, by model type, and why.
+_GENERATES = "models that generate are not pruned yet"
+# Families that edgekit exports and does not prune, by model type, and why. Of some the layers are
+# known all the same: what generates cannot be repaired or recovered yet.
 SKIPPED: Mapping[str, str] = {
     "albert": "all its layers share one set of weights, so that no layer can be cut by itself",
     "swin": _STAGES,
@@ -199,9 +201,14 @@ SKIPPED: Mapping[str, str] = {
     "hubert": _EXTRACTOR,
     "wavlm": f"{_EXTRACTOR}, and a position bias of all heads is handed from layer to layer",
     "audio-spectrogram-transformer": "its repair has not been shown on sounds",
-    "whisper": "its encoder is exported with a head for classes alone, and was not shown to gain",
-    "t5": "its first layer alone holds the position bias of all heads of all layers",
-    "bart": "its encoder and decoder share embeddings and are not exported together yet",
+    "whisper": f"its encoder's head for classes was not shown to gain, and {_GENERATES}",
+    **dict.fromkeys(
+        (
+            "gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma3", "gemma3_text",
+            "t5", "bart", "marian", "m2m_100",
+        ),
+        _GENERATES,
+    ),
 }
 
 
@@ -210,12 +217,18 @@ def find_family(model_type: str) -> Family | None:
     return next((family for family in FAMILIES if model_type in family.model_types), None)
 
 
+def pruned_types() -> str:
+    """The model types whose layers are pruned, for hints."""
+    found = [one for family in FAMILIES for one in family.model_types]
+    return ", ".join(one for one in found if one not in SKIPPED)
+
+
 def require_family(model_type: str) -> Family:
     """The record for a model type. Raises PruneError, with the reason where it is known."""
     found = find_family(model_type)
     if found is not None:
         return found
-    known = ", ".join(one for family in FAMILIES for one in family.model_types)
+    known = pruned_types()
     reason = SKIPPED.get(model_type)
     if reason is not None:
         raise PruneError(
