@@ -56,6 +56,11 @@ def cache_pairs(
     return tuple(pairs)
 
 
+def past_name(output: str) -> str:
+    """The input that takes an output ``present.…``, of the same graph or of an encoder."""
+    return _PAST + output.removeprefix(_PRESENT)
+
+
 def empty_cache(spec: TensorSpec, batch: int) -> Array:
     """What a decoder has kept before its first token: ``[batch, heads, 0, size]``."""
     sizes = [size if isinstance(size, int) else 0 for size in spec.shape[1:]]

@@ -8,7 +8,13 @@ import pytest
 
 from edgekit.core.errors import SessionError
 from edgekit.core.manifest import Component
-from edgekit.runtime.caches import PlainDecoding, cache_pairs, empty_cache, start_decoding
+from edgekit.runtime.caches import (
+    PlainDecoding,
+    cache_pairs,
+    empty_cache,
+    past_name,
+    start_decoding,
+)
 from edgekit.runtime.engines import find_engine
 from edgekit.runtime.engines.onnxruntime import graph_specs
 from edgekit.runtime.session import Session
@@ -75,6 +81,8 @@ def test_pairs_are_those_that_change(session: Session) -> None:
     specs = [*session.inputs]
     names = [spec.name for spec, _ in cache_pairs(specs, session.outputs[:3])]
     assert names == ["past_key_values.0.key", "past_key_values.0.value"]
+    pairs = cache_pairs(specs, session.outputs)
+    assert [past_name(output) for _, output in pairs] == [spec.name for spec, _ in pairs]
 
 
 def test_wrong_feeds_are_the_engines_words(session: Session) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 from edgekit.core.errors import BundleCorrupt, ConfigError, InputMismatch
 from edgekit.core.manifest import Manifest
 from edgekit.runtime.batching import plan_batches
+from edgekit.runtime.caches import past_name
 from edgekit.runtime.fields import short
 from edgekit.runtime.generation.beams import search
 from edgekit.runtime.generation.chat import ChatTemplate, Message, is_conversation
@@ -256,7 +257,7 @@ def open_decoder(session: Session, rules: GenerationRules) -> tuple[Session | No
             return None, Decoder(session)
     elif parts is not None and set(parts) == {"encoder", "decoder"}:
         encoder = parts["encoder"]
-        given = [_given_name(spec.name) for spec in encoder.outputs]
+        given = [past_name(spec.name) for spec in encoder.outputs]
         return encoder, Decoder(parts["decoder"], [*given, _ENCODER_MASK])
     raise BundleCorrupt(
         f"The manifest's generation is of the mode {rules.mode}; the bundle has the components"
@@ -274,11 +275,7 @@ def encoded(
     """What a decoder is given of an encoder's run: the cross-attention's cache, and the mask."""
     taken = {spec.name for spec in encoder.inputs}
     made = encoder.run({name: array for name, array in feeds.items() if name in taken})
-    given = {_given_name(name): array for name, array in made.items()}
+    given = {past_name(name): array for name, array in made.items()}
     if mask is not None:
         given[_ENCODER_MASK] = mask
     return {name: array for name, array in given.items() if name in decoder.inputs}
-
-
-def _given_name(output: str) -> str:
-    return "past_key_values." + output.removeprefix("present.")

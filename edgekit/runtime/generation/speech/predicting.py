@@ -11,6 +11,7 @@ import numpy as np
 
 from edgekit.core.errors import BundleCorrupt, InputMismatch
 from edgekit.core.manifest import Manifest
+from edgekit.runtime.caches import past_name
 from edgekit.runtime.generation.beams import search
 from edgekit.runtime.generation.decoder import Decoder
 from edgekit.runtime.generation.logits import Place as Room
@@ -29,8 +30,6 @@ from edgekit.runtime.sound.decoding import opened_sound
 from edgekit.runtime.sound.predicting import SOUNDS
 from edgekit.runtime.sound.processor import Piece, SoundProcessor
 from edgekit.runtime.text import load_tokenizer
-
-_PRESENT, _PAST = "present.", "past_key_values."
 
 
 @dataclass(eq=False)
@@ -74,7 +73,7 @@ class SpeechPredictor:
                 hint="Export the bundle again.",
             )
         self._encoder = parts["encoder"]
-        given = [_kept(spec.name) for spec in self._encoder.outputs]
+        given = [past_name(spec.name) for spec in self._encoder.outputs]
         self._decoder = Decoder(parts["decoder"], given)
         rules = self._sounds.rules
         taken = {spec.name: spec for spec in self._encoder.inputs}
@@ -171,7 +170,7 @@ class SpeechPredictor:
         window = self._speech.window
         values = np.stack([window_of(sound.features, sound.seek, window) for sound in sounds])
         made = self._encoder.run({self._input.name: values.astype(self._input.dtype, copy=False)})
-        given = {_kept(name): array for name, array in made.items()}
+        given = {past_name(name): array for name, array in made.items()}
         silence = self._begin(sounds, asked, given)
         rows, watches = [], []
         for sound in sounds:
@@ -337,7 +336,3 @@ def _check_tokens(speech: SpeechRules, vocabulary: int | str) -> None:
             f" {vocabulary:,}.",
             hint="Export the bundle again.",
         )
-
-
-def _kept(name: str) -> str:
-    return name.replace(_PRESENT, _PAST, 1)
