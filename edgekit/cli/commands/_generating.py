@@ -117,7 +117,7 @@ def answer_prompt(
     asked: object = [{"role": "user", "content": prompt}] if chat else prompt
     try:
         if console.json_output:
-            answers = model([asked], **options)
+            answers = model([asked], **options)  # type: ignore[arg-type]
             console.result({"predictions": to_json(answers)}, "")
             return
         pieces = model.stream(asked, **options)
