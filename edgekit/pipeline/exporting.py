@@ -17,6 +17,7 @@ from edgekit.core.results import ExportResult
 from edgekit.core.tolerance import tolerance_for
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import created_by, versions
+from edgekit.pipeline.trying import try_generation
 from edgekit.runtime.golden import (
     GOLDEN_NAME,
     distance,
@@ -24,6 +25,7 @@ from edgekit.runtime.golden import (
     row_length,
     write,
 )
+from edgekit.runtime.model import Model
 from edgekit.runtime.opening import open_sessions
 from edgekit.runtime.timing import peak_bytes
 
@@ -221,13 +223,22 @@ def _manifest(
 
 
 def save_golden(writer: BundleWriter, manifest: Manifest, exported: Exported) -> None:
-    """Write the golden file with what this bundle answers, run by the engine that ships it."""
+    """Write the golden file with what this bundle answers, run by the engine that ships it.
+
+    What was written is opened as a device opens it, and asked once where it generates.
+    """
     batch = exported.golden
-    if batch is None:
+    if batch is None and exported.generation is None:
         return
     staged = writer.stage(replace(manifest, golden=None))
-    session = open_sessions(open_bundle(staged.path, check="quick"))
+    bundle = open_bundle(staged.path, check="quick")
+    session = open_sessions(bundle)
     try:
+        model = Model(bundle, session)
+        if exported.generation is not None:
+            try_generation(model)
+        if batch is None:
+            return
         answers, again = session.run(batch.inputs), session.run(batch.inputs)
         # What the reference could not answer usefully, an import leaves out.
         expected = {name: one for name, one in answers.items() if name in batch.reference}

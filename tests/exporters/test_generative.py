@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import GenerationConfig
 
 from edgekit.core.errors import ConfigError, ExportError, SourceError
 from edgekit.core.tolerance import tolerance_for
-from edgekit.exporters.generative.rules import build_rules, ignored_options
+from edgekit.exporters.generative.chats import check_chat
+from edgekit.exporters.generative.rules import build_rules, ignored_options, usable_defaults
 from edgekit.exporters.generative.texts import check_tokenizer, takes_spaces_out
 from edgekit.exporters.model import export_model
 from edgekit.runtime.engines import onnxruntime
+from edgekit.runtime.generation.rules import Chat, GenerationRules
 from edgekit.sources.generation import decoding, seq2seq
 from edgekit.sources.generation.feeding import Sizes, mask_of, positions_of, stretched
 from edgekit.sources.generation.masks import Layers
@@ -139,6 +144,43 @@ def test_option_that_the_runtime_lacks_is_told(llama: LoadedSource) -> None:
     assert "typical_p" in told
 
 
+@pytest.mark.parametrize(
+    ("said", "kept", "told"),
+    [
+        ({"temperature": 0.0, "do_sample": True}, {}, "temperature to 0.0"),
+        ({"top_p": 3.0, "top_k": 5}, {"top_k": 5}, "top_p to 3.0"),
+        ({"do_sample": True, "num_beams": 4}, {"num_beams": 4}, "do_sample with beams"),
+        ({"do_sample": True, "temperature": 0.6}, {"do_sample": True, "temperature": 0.6}, ""),
+    ],
+)
+def test_default_that_no_call_could_use_is_left_out(
+    said: dict[str, Any], kept: dict[str, Any], told: str
+) -> None:
+    """Else every call would fail that does not name the option itself."""
+    config = GenerationConfig()
+    for name, value in said.items():
+        setattr(config, name, value)
+    found, notes = usable_defaults(config)
+    assert found == kept
+    assert told in " ".join(notes)
+    assert bool(told) is bool(notes)
+
+
+def test_chat_template_is_compared_with_transformers() -> None:
+    """A conversation that both refuses is one; a token that the runtime lacks is not."""
+    turns = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+        "{% for m in messages %}{{ m['content'] + (eos_token or '') }}{% endfor %}"
+    )
+    tokenizer = tokenizer_of(template=turns)
+    rules = GenerationRules("decoder", 1, None, (2,), 0)
+    tokens = {"eos_token": "</s>"}
+    assert check_chat(tokenizer, rules) == 0
+    assert check_chat(tokenizer, replace(rules, chat=Chat(turns, tokens))) == 3
+    with pytest.raises(ExportError, match=r"conversation \(user\)"):
+        check_chat(tokenizer, replace(rules, chat=Chat(turns, {})))
+
+
 def test_rules_of_both_sides_name_the_first_token(bart: LoadedSource) -> None:
     """And the layers of the decoder."""
     rules = build_rules(bart)
@@ -147,9 +189,7 @@ def test_rules_of_both_sides_name_the_first_token(bart: LoadedSource) -> None:
 
 
 @pytest.mark.parametrize("asked", ["summarization", "translation"])
-def test_answers_are_called_as_the_task_that_was_asked_for(
-    bart: LoadedSource, asked: str
-) -> None:
+def test_answers_are_called_as_the_task_that_was_asked_for(bart: LoadedSource, asked: str) -> None:
     """A checkpoint does not say what its texts are; who exports it does."""
     assert build_rules(bart).task == "text2text"
     source = open_source(str(bart.folder), task=asked)
@@ -230,8 +270,6 @@ def test_axis_that_freezes_is_refused(
     feeder = llama.feeder
     assert isinstance(feeder, decoding.DecoderFeeder)
     sample = feeder(Sizes(batch=2, sequence=1, past=5), seed=1)
-    from dataclasses import replace
-
     with pytest.raises(ExportError, match="'sequence'"):
         export_model(replace(llama, sample_inputs=sample), tmp_path)
 

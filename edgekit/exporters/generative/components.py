@@ -12,6 +12,7 @@ from edgekit.core.results import Parity
 from edgekit.core.tolerance import Tolerance
 from edgekit.exporters.cases import Case, sizes_of
 from edgekit.exporters.exported import Exported, GoldenBatch
+from edgekit.exporters.generative.chats import check_chat
 from edgekit.exporters.generative.rules import build_rules, ignored_options
 from edgekit.exporters.generative.speech import build_speech_processor, build_speech_rules
 from edgekit.exporters.generative.texts import build_text_processor
@@ -70,6 +71,9 @@ def export_generative(
     else:
         processor, files, facts = build_text_processor(source, directory)
         rules = build_rules(source)
+        chats = check_chat(source.tokenizer, rules)
+        if chats:
+            facts["processor_chats_compared"] = chats
     parts: dict[str, _Part] = {}
     golden = _golden(sources)
     for name, part in sources.items():

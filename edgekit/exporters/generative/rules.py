@@ -4,9 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgekit.core.errors import ExportError
+from edgekit.core.errors import EdgekitError, ExportError
 from edgekit.exporters.generative.texts import takes_spaces_out
-from edgekit.runtime.generation.rules import CHAT_TOKENS, DEFAULTS, Chat, GenerationRules
+from edgekit.runtime.generation.options import read_options
+from edgekit.runtime.generation.rules import (
+    CHAT_TOKENS,
+    DEFAULTS,
+    Chat,
+    Default,
+    GenerationRules,
+)
 from edgekit.sources.loaded import LoadedSource
 
 # Options of a generation_config that change the answer and that no runtime of ours has.
@@ -58,7 +65,7 @@ def build_rules(source: LoadedSource) -> GenerationRules:
         suppress=_ids(config.suppress_tokens),
         begin_suppress=_ids(config.begin_suppress_tokens),
         bad_words=tuple(tuple(words) for words in config.bad_words_ids or ()),
-        defaults=_defaults(config),
+        defaults=usable_defaults(config)[0],
         chat=_chat(source),
         task=_task(source) if seq2seq else "text2text",
         prefix=getattr(model.config, "prefix", None) or None,
@@ -67,13 +74,15 @@ def build_rules(source: LoadedSource) -> GenerationRules:
 
 
 def ignored_options(source: LoadedSource) -> tuple[str, ...]:
-    """A sentence about what the checkpoint sets and the runtime does not do."""
+    """Sentences about what the checkpoint sets and the runtime does not do."""
     model: Any = source.module.model
+    unusable = usable_defaults(model.generation_config)[1]
     said = model.generation_config.to_diff_dict()
     ignored = [name for name in _UNSUPPORTED if said.get(name) not in (None, False, 0, 0.0)]
     if not ignored:
-        return ()
+        return unusable
     return (
+        *unusable,
         f"Its generation_config sets {', '.join(ignored)}, which this runtime does not have:"
         " answers may differ from transformers' where it matters.",
     )
@@ -91,9 +100,46 @@ def _decoder(source: LoadedSource) -> Any:
     return (source.parts.get("decoder") or source).module
 
 
-def _defaults(config: Any) -> dict[str, int | float | bool | str]:
+def usable_defaults(config: Any) -> tuple[dict[str, Default], tuple[str, ...]]:
+    """What a generation_config sets that a call can use, and sentences about the rest.
+
+    A value that no call could use would make every call fail that does not replace it.
+    """
     said = config.to_diff_dict()
-    return {name: said[name] for name in DEFAULTS if said.get(name) is not None}
+    found: dict[str, Default] = {}
+    notes: list[str] = []
+    for name in DEFAULTS:
+        value = said.get(name)
+        if value is None:
+            continue
+        try:
+            _read_options({name: value})
+        except EdgekitError as error:
+            notes.append(
+                f"Its generation_config sets {name} to {value!r}, which is left out:"
+                f" {error.message}"
+            )
+            continue
+        found[name] = value
+    heat = said.get("temperature")
+    if found.get("do_sample") and isinstance(heat, int | float) and heat <= 0:
+        # Nothing is drawn at such a temperature: who writes it wants the likeliest.
+        del found["do_sample"]
+        notes.append("Its answers are greedy instead of drawn at that temperature.")
+    try:
+        _read_options(found)
+    except EdgekitError as error:
+        found.pop("do_sample", None)
+        notes.append(
+            "Its generation_config sets do_sample with beams, which is left out, so that answers"
+            f" are searched: {error.message}"
+        )
+    return found, tuple(notes)
+
+
+def _read_options(defaults: dict[str, Default]) -> None:
+    bare = GenerationRules("decoder", 1, None, (), 0, defaults=defaults)
+    read_options({}, GenerationRules.read(bare.document()), task="generation")
 
 
 def _positions(config: Any) -> int | None:

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from edgekit.core.errors import ExportError
+from edgekit.exporters.generative.rules import usable_defaults
 from edgekit.exporters.processor_parity import silent_truncation
 from edgekit.exporters.processors import TOKENIZER_FILE, write_tokenizer
 from edgekit.exporters.sound_parity import check_sound_processor
 from edgekit.exporters.sounds import describe_sounds
-from edgekit.runtime.generation.rules import DEFAULTS, GenerationRules
+from edgekit.runtime.generation.rules import GenerationRules
 from edgekit.runtime.generation.speech.features import long_features
 from edgekit.runtime.generation.speech.rules import TASKS, SpeechRules
 from edgekit.runtime.sound.rules import read_sound_rules
@@ -71,7 +72,6 @@ def build_speech_rules(source: LoadedSource) -> GenerationRules:
             hint="Set decoder_start_token_id and eos_token_id in its generation_config.json.",
         )
     ends = tuple(int(one) for one in (eos if isinstance(eos, list | tuple) else [eos]))
-    defaults = said.to_diff_dict()
     return GenerationRules(
         mode="speech",
         layers=int(config.decoder_layers),
@@ -82,7 +82,7 @@ def build_speech_rules(source: LoadedSource) -> GenerationRules:
         start=(int(start),),
         suppress=tuple(said.suppress_tokens or ()),
         begin_suppress=tuple(said.begin_suppress_tokens or ()),
-        defaults={name: defaults[name] for name in DEFAULTS if defaults.get(name) is not None},
+        defaults=usable_defaults(said)[0],
         cleanup=False,
         speech=_speech(source, said, int(start)).document(),
     )
