@@ -18,6 +18,7 @@ from edgekit.pipeline.cuts.goals import (
     SPEEDUPS,
     check_folder,
     check_timed,
+    check_unpruned,
     read_goal,
     read_structures,
 )
@@ -66,15 +67,16 @@ def prune(
     target's engine at the workload, and the cut of least importance that reaches the goal is taken.
     With `data` what is left is repaired: by least squares on rows of the role "calibration", then
     by distillation from the original on those and rows of "search"; rows of "verdict", which
-    nothing has seen, judge it. The result is exported and timed against the original.
+    nothing has seen, judge one cut. The result is exported and timed against the original.
 
     Args:
         output: the folder of the new source; None with `sensitivity` alone, which writes nothing.
         structures: ``heads``, ``ffn``, ``layers``, ``channels``; all that the model has by default.
         ratio: the share of the structures' parameters that is cut.
-        speedup: how many times as fast as the original the result is to be on the target.
-        max_drop: ``1%`` of the original's metric or ``0.5pt``: a budget beside another goal; alone,
-            the deepest cut within it is taken.
+        speedup: how many times as fast as the original the result is to be on the target, by the
+            lower end of what is measured.
+        max_drop: ``1%`` of the original's metric (the default with `data`) or ``0.5pt``: a budget
+            beside another goal; alone, the deepest cut within it is taken.
         method: of importance: ``auto``, ``fisher``, ``taylor``, ``activations``, ``magnitude``.
         recover_steps: of distillation; 2000 by default with `data`, 0: least squares alone.
         sensitivity: measure what each structure costs by itself.
@@ -85,8 +87,8 @@ def prune(
             have, DATA that does not fit.
         EngineUnavailable: a speed is wanted on a target that is not this machine.
         PruneError: a model that cannot be pruned, or that answers NaN.
-        BudgetNotMet: the goal or the budget is missed, or the result is slower; ``result`` tells
-            the best that was found.
+        BudgetNotMet: the goal or the budget is missed or not proved, or the result is slower;
+            ``result`` tells the best that was found.
     """
     began = time.monotonic()
     goal = read_goal(ratio, speedup, max_drop, data, sensitivity=sensitivity)
@@ -107,7 +109,7 @@ def prune(
     from edgekit.exporters.declared import read_declared
     from edgekit.pipeline.cuts.finding import Finder
     from edgekit.pipeline.cuts.judging import Trial
-    from edgekit.pipeline.cuts.material import read_material
+    from edgekit.pipeline.cuts.material import read_material, torch_threads
     from edgekit.pipeline.cuts.shop import Shop
     from edgekit.pruning.structures import structures_of
     from edgekit.sources.opening import open_source
@@ -118,10 +120,11 @@ def prune(
     loaded = open_source(
         source, task=task, revision=revision, trust_remote_code=trust_remote_code, inputs=inputs
     )
+    check_unpruned(loaded.plan, source)
     if declared is not None:
         loaded = declared.apply(loaded)
     chosen = read_structures(structures, structures_of(loaded), loaded.id)
-    with _place(output) as folder:
+    with torch_threads(), _place(output) as folder:
         shop = Shop(
             loaded, profile, folder,
             elsewhere=elsewhere, batch=batch, length=length, threads=threads, seed=seed,
@@ -160,6 +163,11 @@ def prune(
             )  # fmt: skip
             if sensitivity:
                 trial.sensitivity = trial.finder.sensitivity()
+        elif sensitivity and not trial.sensitivity:
+            trial.note(
+                "The sensitivity was not measured: this run goes on with a cut that was chosen"
+                " before. Ask for it alone, with --sensitivity and no goal."
+            )
         if goal is None:
             return trial.result(verdict="pass")
         if goal.open:

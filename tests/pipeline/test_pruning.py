@@ -95,7 +95,7 @@ def test_a_ratio_is_cut_and_the_rest_repaired(model: Path, texts: str, tmp_path:
     told: list[str] = []
     result = edgekit.prune(
         str(model), tmp_path / "p", ratio=0.4, structures=["ffn", "heads"], data=texts,
-        target=ELSEWHERE, recover_steps=20, progress=told.append,
+        target=ELSEWHERE, recover_steps=20, max_drop="90pt", progress=told.append,
     )  # fmt: skip
     check_schema_of("prune", to_json(result))
     assert result.verdict == "pass"
@@ -139,6 +139,11 @@ def test_a_speedup_is_foretold_checked_and_measured(
     with pytest.raises(BudgetNotMet, match=r"--speedup 1\.3 was not reached") as missed:
         edgekit.prune(str(model), tmp_path / "q", speedup=1.3, structures=["ffn"])
     check_schema_of("prune", to_json(missed.value.result))
+    monkeypatch.setattr(timing, "bench", lambda *_, **__: compared(1.2, 1.5))
+    with pytest.raises(BudgetNotMet, match=r"not proved that --speedup 1\.3") as open_yet:
+        edgekit.prune(str(model), tmp_path / "q", speedup=1.3, structures=["ffn"])
+    assert isinstance(open_yet.value.result, PruneResult)
+    assert open_yet.value.result.verdict == "inconclusive"
     monkeypatch.setattr(timing, "bench", lambda *_, **__: compared(0.8, 0.9))
     with pytest.raises(BudgetNotMet, match=r"slower than the original.*was left at"):
         edgekit.prune(str(model), tmp_path / "kept", ratio=0.2, structures=["ffn"], keep=True)
@@ -158,7 +163,7 @@ def test_an_interrupted_recovery_goes_on(model: Path, texts: str, tmp_path: Path
     def run(**more: object) -> PruneResult:
         return edgekit.prune(
             str(model), tmp_path / "p", ratio=0.3, structures=["ffn"], data=texts,
-            target=ELSEWHERE, recover_steps=20, **more,
+            target=ELSEWHERE, recover_steps=20, max_drop="90pt", **more,
         )  # type: ignore[arg-type]  # fmt: skip
 
     with pytest.raises(KeyboardInterrupt, match="The same command goes on"):
@@ -172,6 +177,8 @@ def test_an_interrupted_recovery_goes_on(model: Path, texts: str, tmp_path: Path
     assert result.recovery.steps > 10
     with pytest.raises(KeyboardInterrupt, match="was left at"):
         run(progress=stop, keep=True, force=True)
+    with pytest.raises(ConfigError, match="has been pruned already, from m"):
+        edgekit.prune(str(tmp_path / "p"), tmp_path / "q", ratio=0.1)
     open_source(str(tmp_path / "p"))
 
 

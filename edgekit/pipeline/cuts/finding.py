@@ -34,12 +34,11 @@ _FEW = 4
 
 @dataclass(frozen=True, eq=False)
 class Mended:
-    """A plan with its source, cut and mended. ``quick`` is its speed as one process timed it."""
+    """A plan with its source, cut and mended; ``predicted`` is the speed-up of the table."""
 
     plan: Plan
     source: LoadedSource
     predicted: float | None
-    quick: float | None
     report: dict[str, object] | None
 
 
@@ -101,13 +100,12 @@ class Finder:
         if not plans:
             return None
         without, plan = self._best(plans)
-        quick = None
         if speedup is not None:
-            plan, quick = self._fast_enough(plan, without, speedup)
+            plan = self._fast_enough(plan, without, speedup)
         self.progress(f"Mending the cut that leaves {told_plan(plan)}")
         made = cut(self.material.source, plan)
         report = self.mend(made, plan)
-        return Mended(plan, made, self.cutter.speedup(plan), quick, report)
+        return Mended(plan, made, self.cutter.speedup(plan), report)
 
     def mend(
         self, made: LoadedSource, plan: Plan, *, few: bool = False
@@ -160,11 +158,9 @@ class Finder:
             )  # fmt: skip
         return plans[best]
 
-    def _fast_enough(
-        self, plan: Plan, without: Sequence[int], wanted: float
-    ) -> tuple[Plan, float | None]:
+    def _fast_enough(self, plan: Plan, without: Sequence[int], wanted: float) -> Plan:
         """The plan, cut deeper where the whole model is not as fast as its table foretold."""
-        asked, quick = wanted, None
+        asked = wanted
         for _ in range(_CHECKS):
             found = self._time_all({"whole": None, "cut": plan})
             quick = found["whole"] / found["cut"]
@@ -183,7 +179,7 @@ class Finder:
             if deeper is None:
                 break
             plan = deeper
-        return plan, quick
+        return plan
 
     def _time_all(self, plans: Mapping[str, Plan | None]) -> Mapping[str, float]:
         source = self.material.source

@@ -10,9 +10,9 @@ from pathlib import Path
 from edgekit.core.bundle import check_output
 from edgekit.core.errors import ConfigError, EngineUnavailable
 from edgekit.core.profiles import Profile, nearest
-from edgekit.evaluation.statistics import Budget, parse_drop
+from edgekit.evaluation.statistics import DEFAULT_DROP, Budget, parse_drop
 from edgekit.pipeline.choices.candidates import elsewhere
-from edgekit.sources.pruned.plan import PLAN_NAME, STRUCTURES, Structure, has_plan
+from edgekit.sources.pruned.plan import PLAN_NAME, STRUCTURES, Plan, Structure, has_plan
 
 # What is tried for the largest cut within a budget, the deepest first.
 SPEEDUPS = (3.0, 2.4, 2.0, 1.7, 1.45, 1.25, 1.1)
@@ -24,7 +24,7 @@ _GOALS = "--ratio, --speedup or --max-drop"
 class Goal:
     """One of ``ratio`` and ``speedup``, or neither: then the deepest cut within the budget.
 
-    ``budget`` is the drop allowed, None where nobody asked for one.
+    ``budget`` is the drop allowed, None where there is no DATA to judge it by.
     """
 
     ratio: float | None
@@ -83,6 +83,8 @@ def read_goal(
             f"Nothing says how much to cut: none of {_GOALS} is given.",
             hint="For example --speedup 1.5, or look first with --sensitivity.",
         )
+    if budget is None and data is not None:
+        budget = parse_drop(DEFAULT_DROP)
     return Goal(ratio, speedup, budget)
 
 
@@ -102,6 +104,17 @@ def read_structures(
             raise ConfigError(f"{id} has no {name} to prune.", hint=f"It has {', '.join(present)}.")
     chosen = asked or present
     return tuple(one for one in STRUCTURES if one in chosen)
+
+
+def check_unpruned(plan: Plan | None, source: str) -> None:
+    """Raise ConfigError for a source that pruning has made: it is not what it would be held to."""
+    if plan is None:
+        return
+    raise ConfigError(
+        f"{source} has been pruned already, from {plan.origin.id}: a second pruning would be judged"
+        " against it and not against that original.",
+        hint=f"Prune {plan.origin.id} instead, with a goal that goes further.",
+    )
 
 
 def check_timed(goal: Goal | None, profile: Profile) -> str | None:

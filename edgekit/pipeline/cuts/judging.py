@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from edgekit.core import cpu
 from edgekit.core.bundle import Bundle
@@ -17,9 +16,7 @@ from edgekit.core.measurements import BenchResult, Verdict
 from edgekit.core.pruned import (
     Change,
     Cut,
-    PrunedLayer,
     PruneResult,
-    RecoveryFacts,
     SensitivityRow,
     TablePoint,
 )
@@ -27,30 +24,33 @@ from edgekit.evaluation import latency as timing
 from edgekit.evaluation.accuracy import Evaluation, evaluate
 from edgekit.evaluation.remembering import remembering
 from edgekit.evaluation.statistics import DEFAULT_DROP, parse_drop
+from edgekit.pipeline.cuts.begun import Begun, read_begun
 from edgekit.pipeline.cuts.finding import Finder, Mended, told_plan
 from edgekit.pipeline.cuts.goals import Goal
 from edgekit.pipeline.cuts.material import Material
 from edgekit.pipeline.cuts.placing import place
 from edgekit.pipeline.cuts.shop import Shop
+from edgekit.pipeline.cuts.telling import layers_left, recovery_facts
+from edgekit.pipeline.cuts.verdicts import ASK_LESS, missed, speed_notes
 from edgekit.pipeline.progress import Progress
 from edgekit.pipeline.provenance import versions
-from edgekit.pipeline.rows import more_rows
 from edgekit.pruning.checkpoints import Checkpoint
 from edgekit.pruning.counting import count
 from edgekit.pruning.recovery import Recovered, recover
 from edgekit.pruning.structures import cut, layer_modules
 from edgekit.reporting import words
+from edgekit.sources.data import Samples
 from edgekit.sources.pruned.plan import Plan, Structure
 
-if TYPE_CHECKING:
-    pass
-
-# Of an open goal so many cuts are recovered and judged; those that answer otherwise on more than so
-# many of a hundred rows, after least squares, are past saving.
-_MOST_JUDGED = 3
+# Of an open goal so many cuts are recovered; those that answer otherwise on more than so many of a
+# hundred rows, after least squares, are past saving.
+_MOST_RECOVERED = 3
 _LOST = 0.15
 _LOST_WITHOUT = 0.04
-_ASK_LESS = "Ask for less, or allow more structures with --structure."
+# Of the budget a cut may use up so much on the rows for choosing: the verdict has to prove it.
+_USED = 0.5
+# What is measured at the end is an interval: its lower end should reach the goal.
+_AIM = 1.06
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +60,8 @@ class Judged:
     mended: Mended
     bundle: Bundle
     recovery: Recovered | None
-    evaluation: Evaluation | None
-    bench: BenchResult | None
+    evaluation: Evaluation | None = None
+    bench: BenchResult | None = None
 
 
 class Trial:
@@ -100,6 +100,7 @@ class Trial:
         self._began = began
         self._progress = progress
         self._tried: list[Cut] = []
+        self._recovered = 0
         self._table: tuple[TablePoint, ...] = ()
         self._notes: list[str] = []
         self._inputs = shop.workload_tensors()
@@ -111,57 +112,52 @@ class Trial:
         """The cut that an interrupted run of the same command was recovering, if any."""
         if not self._steps or self._goal is None or self._goal.open:
             return None
-        found = self._checkpoint.begun()
+        found = read_begun(self._checkpoint)
         if found is None:
             return None
-        plan, facts = found
-        self._progress(f"Going on with the cut that leaves {told_plan(plan)}")
-        self._method = plan.method
-        self._tried = [Cut(**row) for row in _rows(facts.get("tried"))]  # type: ignore[arg-type]
-        self._table = tuple(TablePoint(**row) for row in _rows(facts.get("table")))  # type: ignore[arg-type]
-        repair = facts.get("repair")
-        return Mended(
-            plan,
-            cut(self._material.source, plan),
-            _number(facts.get("predicted")),
-            _number(facts.get("quick")),
-            repair if isinstance(repair, dict) else None,
-        )
+        self._progress(f"Going on with the cut that leaves {told_plan(found.plan)}")
+        self._method = found.plan.method
+        self._tried, self._table = list(found.tried), found.table
+        self.sensitivity = found.sensitivity
+        made = cut(self._material.source, found.plan)
+        return Mended(found.plan, made, found.predicted, found.report)
+
+    def note(self, text: str) -> None:
+        """Have the result tell something."""
+        self._notes.append(text)
 
     def reach(self, goal: Goal, begun: Mended | None) -> PruneResult:
         """The cut that reaches a ratio or a speed-up, judged. Raises BudgetNotMet."""
-        mended, resumed = begun, begun is not None
-        if mended is None:
-            assert self.finder is not None
-            share = 1 - 1 / goal.speedup if goal.speedup is not None else goal.ratio or 0.0
-            mended = self.finder.find(share, speedup=goal.speedup)
-            if mended is None:
-                raise self._unreachable(goal, self.finder.deepest())
-        judged = self._judge(mended, resumed=resumed)
-        return self._end(judged, goal)
+        mended = begun or self._find(goal)
+        made = self._make(mended, resumed=begun is not None)
+        return self._end(self._judge(made), goal)
 
     def largest(self, ladder: Sequence[float]) -> PruneResult:
-        """The deepest cut of a ladder that keeps the budget. Raises BudgetNotMet."""
+        """The deepest cut of a ladder that keeps the budget. Raises BudgetNotMet.
+
+        The rows for choosing choose it; that one alone is judged.
+        """
         assert self.finder is not None
         assert self._goal is not None
         last: Judged | None = None
-        count_judged = 0
+        at = 0
+        known: list[Plan] = []
         for value in ladder:
             share = 1 - 1 / value if value > 1 else value
             mended = self.finder.find(share)
-            if mended is None:
+            if mended is None or mended.plan in known:
                 continue
+            known.append(mended.plan)
             lost = self._lost(mended)
             if lost is not None:
                 self._note(mended, f"{lost:.1%} of the decisions are others: too many to recover")
                 continue
-            last = self._judge(mended, resumed=False)
-            count_judged += 1
-            missed = self._missed(last, self._goal)
-            if missed is None:
-                break
-            self._note(mended, missed[0])
-            if count_judged >= _MOST_JUDGED:
+            last = self._make(mended, resumed=False)
+            self._recovered += 1
+            too_much = self._spends(last)
+            at = len(self._tried)
+            self._note(mended, too_much or "within the budget on rows for choosing", last)
+            if too_much is None or self._recovered >= _MOST_RECOVERED:
                 break
         if last is None:
             raise BudgetNotMet(
@@ -170,7 +166,8 @@ class Trial:
                 hint="Allow more with --max-drop, or more --recover-steps.",
                 result=self.result(verdict="fail"),
             )
-        return self._end(last, self._goal)
+        self._tried[at] = replace(self._tried[at], taken=True)
+        return self._end(self._judge(last), self._goal)
 
     def result(
         self, *, verdict: Verdict, judged: Judged | None = None, output: Path | None = None
@@ -202,10 +199,10 @@ class Trial:
             engine=self._shop.profile.engine,
             goal={} if self._goal is None else self._goal.to_json(),
             predicted_speedup=None if mended is None else mended.predicted,
-            layers=() if plan is None else _layers(plan),
+            layers=() if plan is None else layers_left(plan),
             table=self._table if finder is None else finder.table,
             repair=None if mended is None else mended.report,
-            recovery=None if recovery is None else _facts(recovery),
+            recovery=None if recovery is None else recovery_facts(recovery),
             sensitivity=self.sensitivity,
             tried=(*self._tried, *([] if finder is None else finder.tried)),
             workload={
@@ -219,20 +216,55 @@ class Trial:
             seconds=round(time.monotonic() - self._began, 3),
         )
 
-    def _judge(self, mended: Mended, *, resumed: bool) -> Judged:
+    def _find(self, goal: Goal) -> Mended:
+        """The cut for a goal, aimed beyond a speed-up where it can be. Raises BudgetNotMet."""
+        assert self.finder is not None
+        if goal.speedup is None:
+            found = self.finder.find(goal.ratio or 0.0)
+        else:
+            found = None
+            for aim in (_AIM * goal.speedup, goal.speedup):
+                found = found or self.finder.find(1 - 1 / aim, speedup=aim)
+        if found is None:
+            raise self._unreachable(goal, self.finder.deepest())
+        return found
+
+    def _make(self, mended: Mended, *, resumed: bool) -> Judged:
+        """A mended cut recovered, and as a bundle."""
         recovery = self._recover(mended, resumed=resumed) if self._steps else None
         self._progress("Exporting the pruned model, and comparing with PyTorch")
-        bundle = self._shop.export(mended.source, "pruned")
-        return Judged(mended, bundle, recovery, self._evaluate(bundle), self._shop.compare(bundle))
+        return Judged(mended, self._shop.export(mended.source, "pruned"), recovery)
+
+    def _judge(self, made: Judged) -> Judged:
+        """What the rows for verdicts say, which nothing has seen, and the clock."""
+        rows, evaluation = self._material.verdict, None
+        if rows is not None:
+            self._progress(f"Judging the pruned model on {len(rows):,} rows that nothing has seen")
+            evaluation = self._evaluate(made.bundle, rows)
+        return replace(made, evaluation=evaluation, bench=self._shop.compare(made.bundle))
+
+    def _spends(self, made: Judged) -> str | None:
+        """That a cut spends more of the budget on rows for choosing than leaves it provable."""
+        rows = self._material.deciding
+        if rows is None or self._goal is None or self._goal.budget is None:
+            return None
+        self._progress(f"Looking at the pruned model on {len(rows):,} rows for choosing")
+        found = self._evaluate(made.bundle, rows)
+        if found.problem is not None:
+            return found.problem.rstrip(".")
+        if found.accuracy.drop <= _USED * self._goal.budget.limit:
+            return None
+        dropped = words.hundredths(found.accuracy.drop, found.accuracy.drop_unit)
+        return f"drops {found.accuracy.metric} by {dropped} on {len(rows):,} rows for choosing"
 
     def _recover(self, mended: Mended, *, resumed: bool) -> Recovered:
         checkpoint = None
         if self._goal is not None and not self._goal.open:
             checkpoint = self._checkpoint
             if not resumed:
-                checkpoint.begin(mended.plan, self._begun_facts(mended))
+                self._begin(mended)
         before, after = layer_modules(self._material.source), layer_modules(mended.source)
-        kept = [before[place] for place in mended.plan.kept_layers] if before else []
+        kept = [before[at] for at in partners(mended.plan, len(before))] if before else []
         try:
             found = recover(
                 self._material.source, mended.source, list(zip(kept, after, strict=True)),
@@ -241,36 +273,29 @@ class Trial:
                 progress=self._progress,
             )  # fmt: skip
         except KeyboardInterrupt as stop:
-            again = (
-                "" if checkpoint is None else " The same command goes on where it was interrupted."
-            )
-            if not self._keep or self._output is None:
+            keeping = self._keep and self._output is not None
+            again = ""
+            if checkpoint is not None and read_begun(checkpoint) is not None:
+                forced = " with --force" if keeping and not self._force else ""
+                again = f" The same command{forced} goes on where it was interrupted."
+            if not keeping:
                 raise KeyboardInterrupt(f"Interrupted; nothing was left behind.{again}") from stop
             self._write(mended)
             raise KeyboardInterrupt(
                 f"Interrupted; the best so far was left at {self._output}, not judged.{again}"
             ) from stop
-        self._checkpoint.forget()
         return found
 
-    def _begun_facts(self, mended: Mended) -> dict[str, object]:
-        from edgekit.core.results import to_json
-
+    def _begin(self, mended: Mended) -> None:
         assert self.finder is not None
-        return {
-            "predicted": mended.predicted,
-            "quick": mended.quick,
-            "repair": mended.report,
-            "tried": to_json(tuple(self.finder.tried)),
-            "table": to_json(self.finder.table),
-        }
+        begun = Begun(
+            mended.plan, mended.predicted, mended.report, tuple(self.finder.tried),
+            self.finder.table, self.sensitivity,
+        )  # fmt: skip
+        begun.write(self._checkpoint)
 
-    def _evaluate(self, bundle: Bundle) -> Evaluation | None:
-        rows = self._material.verdict
-        if rows is None:
-            return None
+    def _evaluate(self, bundle: Bundle, rows: Samples) -> Evaluation:
         budget = None if self._goal is None else self._goal.budget
-        self._progress(f"Judging the pruned model on {len(rows):,} rows that nothing has seen")
         with self._shop.open(bundle) as model:
             return evaluate(
                 model, self._reference, rows, metric=self._metric,
@@ -280,71 +305,38 @@ class Trial:
 
     def _end(self, judged: Judged, goal: Goal) -> PruneResult:
         """Write what passes; what does not only where it is to be kept. Raises BudgetNotMet."""
-        missed = self._missed(judged, goal)
-        self._tell_speed(judged, goal)
+        try:
+            lacking = missed(goal, judged.evaluation, judged.bench)
+        except MeasurementError as error:
+            error.hint = f"{error.hint}{self._again(judged)}"
+            raise
+        self._notes += speed_notes(judged.bench)
         left = None
-        if missed is None or self._keep:
+        if lacking is None or self._keep:
             self._write(judged.mended)
             left = self._output
-        if missed is None:
+        if lacking is None or lacking.verdict == "fail":
+            # What is open yet may be measured again without another recovery.
+            self._checkpoint.forget()
+        if lacking is None:
             return self.result(verdict="pass", judged=judged, output=left)
-        message, hint, verdict = missed
+        hint = lacking.hint
+        if lacking.verdict == "inconclusive":
+            hint += self._again(judged, left)
         if left is not None:
             hint = f"{hint} The best found was left at {left}."
         raise BudgetNotMet(
-            message, hint=hint, result=self.result(verdict=verdict, judged=judged, output=left)
+            lacking.message,
+            hint=hint,
+            result=self.result(verdict=lacking.verdict, judged=judged, output=left),
         )
 
-    def _missed(self, judged: Judged, goal: Goal) -> tuple[str, str, Verdict] | None:
-        """Why a cut is not good enough: what, what to do, and how sure that is."""
-        latency = None if judged.bench is None else timing.latency_of(judged.bench)
-        if judged.bench is not None and latency is None:
-            why = next((row.error for row in judged.bench.contenders if row.error), "no reason")
-            raise MeasurementError(
-                f"The pruned model could not be measured against the original: {why}.",
-                hint="Run it again; a recovery is not lost where --keep is given.",
-            )
-        if latency is not None:
-            speed = f"{words.times(latency.speedup.value)} ({words.interval(latency.speedup)})"
-            if latency.speedup.high < 1:
-                told = f"The pruned model is slower than the original: {speed}."
-                return told, "Cut more, or other structures.", "fail"
-            if goal.speedup is not None and latency.speedup.high < goal.speedup:
-                told = f"--speedup {goal.speedup:g} was not reached: the best found is {speed}."
-                return told, _ASK_LESS, "fail"
-        evaluation = judged.evaluation
-        if evaluation is None:
-            return None
-        if evaluation.problem is not None:
-            return evaluation.problem, "Cut less.", "fail"
-        if goal.budget is None or evaluation.verdict == "pass":
-            return None
-        drop = words.drop(evaluation.accuracy)
-        if evaluation.verdict == "fail":
-            return (
-                f"The pruned model misses the budget of {goal.budget}: it drops"
-                f" {evaluation.accuracy.metric} by {drop}.",
-                "Cut less, allow more with --max-drop, or give more --data or --recover-steps.",
-                "fail",
-            )
-        return (
-            f"It is not proved that the pruned model keeps the budget of {goal.budget}: it drops"
-            f" {evaluation.accuracy.metric} by {drop}.",
-            more_rows(evaluation.accuracy.samples_needed),
-            "inconclusive",
-        )
-
-    def _tell_speed(self, judged: Judged, goal: Goal) -> None:
-        latency = None if judged.bench is None else timing.latency_of(judged.bench)
-        if latency is None:
-            return
-        if goal.speedup is not None and latency.speedup.value < goal.speedup:
-            self._notes.append(
-                f"The speed-up wanted, {goal.speedup:g}, lies within the interval of what was"
-                " measured, above its middle."
-            )
-        if latency.speedup.low <= 1 <= latency.speedup.high:
-            self._notes.append("Whether it is faster than the original is not resolved.")
+    def _again(self, judged: Judged, left: Path | None = None) -> str:
+        """That the same command need not recover anew, where that is so."""
+        if judged.recovery is None or read_begun(self._checkpoint) is None:
+            return ""
+        forced = " with --force" if left is not None and not self._force else ""
+        return f" The same command{forced} goes on behind its recovery."
 
     def _lost(self, mended: Mended) -> float | None:
         """The share of decisions that a mended cut changes, where that is past saving."""
@@ -356,10 +348,9 @@ class Trial:
         allowed = budget + (_LOST if self._steps else _LOST_WITHOUT)
         return lost if lost > allowed else None
 
-    def _note(self, mended: Mended, reason: str) -> None:
-        self._tried.append(
-            Cut(told_plan(mended.plan), mended.predicted, mended.quick, None, False, reason)
-        )
+    def _note(self, mended: Mended, reason: str, made: Judged | None = None) -> None:
+        loss = None if made is None or made.recovery is None else made.recovery.after.loss
+        self._tried.append(Cut(told_plan(mended.plan), mended.predicted, None, loss, False, reason))
 
     def _write(self, mended: Mended) -> None:
         assert self._output is not None
@@ -381,7 +372,7 @@ class Trial:
                 f"No cut of {structures} takes {goal.ratio:g} of their parameters away: the deepest"
                 f" takes {deepest:.3g}."
             )
-        return BudgetNotMet(told, hint=_ASK_LESS, result=self.result(verdict="fail"))
+        return BudgetNotMet(told, hint=ASK_LESS, result=self.result(verdict="fail"))
 
     def _key(self) -> str:
         told = {
@@ -400,29 +391,9 @@ class Trial:
         return sha256_bytes(canonical_json(told))[:24]
 
 
-def _layers(plan: Plan) -> tuple[PrunedLayer, ...]:
-    kept = set(plan.kept_layers)
-    return tuple(
-        PrunedLayer(
-            row.name,
-            at in kept,
-            Change(row.heads, row.heads_left if at in kept else 0),
-            Change(row.ffn, row.ffn_left if at in kept else 0),
-        )
-        for at, row in enumerate(plan.layers)
-    )
+def partners(plan: Plan, layers: int) -> list[int]:
+    """For each layer that is left, the original's whose output it hands on.
 
-
-def _facts(found: Recovered) -> RecoveryFacts:
-    return RecoveryFacts(
-        found.steps, found.best_step, found.before.loss, found.after.loss,
-        found.before.agreement, found.after.agreement, found.stopped, found.seconds,
-    )  # fmt: skip
-
-
-def _rows(value: object) -> list[Mapping[str, object]]:
-    return [row for row in value if isinstance(row, dict)] if isinstance(value, list) else []
-
-
-def _number(value: object) -> float | None:
-    return float(value) if isinstance(value, (int, float)) else None
+    Layers that are gone behind it are its own part now, as in least squares.
+    """
+    return [end - 1 for end in (*plan.kept_layers, layers)[1:]]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ class Material:
 
     ``calibration`` is None without DATA. ``held`` are the original's answers to rows that no
     weights are fitted to (or, without DATA, to its own samples), ``training`` what recovery learns
-    from, ``verdict`` the rows that judge.
+    from, ``deciding`` the rows behind ``held``, ``verdict`` the rows that judge.
     """
 
     source: LoadedSource
@@ -43,6 +44,7 @@ class Material:
     verdict: Samples | None
     roles: Mapping[str, list[str]]
     notes: tuple[str, ...] = ()
+    deciding: Samples | None = None
 
 
 def read_material(
@@ -58,7 +60,8 @@ def read_material(
 ) -> Material:
     """The rows of DATA, as the source's module takes them.
 
-    PyTorch computes with `threads` from then on, or with as many as are faster for the source.
+    PyTorch computes with `threads` from then on, or with as many as are faster for the source (see
+    `torch_threads`).
 
     Raises ConfigError for DATA that cannot be read, or with nothing left for a role.
     """
@@ -91,7 +94,20 @@ def read_material(
         rows.verdict,
         rows.roles,
         rows.notes,
+        deciding,
     )
+
+
+@contextmanager
+def torch_threads() -> Iterator[None]:
+    """Whatever is settled meanwhile, the caller has PyTorch's threads back."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _settle_threads(source: LoadedSource, own: Sequence[Batch], threads: int | None) -> None:

@@ -40,11 +40,23 @@ def place(
     _check(staged, pruned)
     with disk_errors(PruneError, f"writing {output}"):
         output.parent.mkdir(parents=True, exist_ok=True)
-        if output.is_dir() and any(output.iterdir()):
-            if not force:
-                raise ConfigError(f"The output {output} exists.", hint="Choose another -o.")
-            output.rename(work / "replaced")
+        move(staged, output, work / "replaced", force=force)
+
+
+def move(staged: Path, output: Path, retired: Path, *, force: bool) -> None:
+    """Put a folder in its place; what was there goes back where that fails."""
+    replaces = output.is_dir() and any(output.iterdir())
+    if replaces and not force:
+        raise ConfigError(f"The output {output} exists.", hint="Choose another -o.")
+    try:
+        if replaces:
+            output.rename(retired)
         staged.replace(output)
+    except BaseException:
+        # Also Ctrl-C between the two renames.
+        if retired.exists() and not output.exists():
+            retired.rename(output)
+        raise
 
 
 def _check(folder: Path, pruned: LoadedSource) -> None:

@@ -9,13 +9,17 @@ import pytest
 
 from edgekit.core.errors import ConfigError, EngineUnavailable
 from edgekit.core.profiles import load_profile
+from edgekit.evaluation.statistics import Budget
 from edgekit.pipeline.cuts.goals import (
+    Goal,
     check_folder,
     check_timed,
+    check_unpruned,
     read_goal,
     read_structures,
 )
 from edgekit.sources.pruned.plan import PLAN_NAME
+from tests.pipeline.cuts.plans import PLAN
 
 
 def goal(**given: object) -> object:
@@ -99,3 +103,21 @@ def test_outputs_that_are_not_replaced(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="exists"):
         check_folder(other, "some/model", force=False)
     check_folder(other, "some/model", force=True)
+
+
+def test_data_brings_the_budget_of_everywhere() -> None:
+    """One per cent, where nobody asks for another; without DATA nothing could judge it."""
+    assert goal(speedup=1.5, data="d.csv") == Goal(None, 1.5, Budget(0.01, "relative"))
+    assert goal(speedup=1.5, data="d.csv", max_drop="2pt") == Goal(
+        None, 1.5, Budget(0.02, "points")
+    )
+    assert goal(speedup=1.5) == Goal(None, 1.5, None)
+
+
+def test_what_was_pruned_is_not_pruned_again() -> None:
+    """It would be held to itself; the original is named."""
+    check_unpruned(None, "some/model")
+    with pytest.raises(ConfigError, match="smaller has been pruned already, from m") as told:
+        check_unpruned(PLAN, "smaller")
+    assert told.value.hint is not None
+    assert "Prune m instead" in told.value.hint
