@@ -80,6 +80,28 @@ def test_what_was_not_measured_is_told() -> None:
     assert "latency: not measured for host" in text
 
 
+@pytest.mark.parametrize(
+    ("missing", "told"),
+    [
+        ({"accuracy": None}, "verdict: pass for its speed alone; without --data"),
+        ({"latency": None}, "verdict: pass for its accuracy, on this machine; not run on host"),
+        ({"accuracy": None, "latency": None}, "verdict: cut as asked for; nothing was judged"),
+        ({"accuracy": None, "verdict": "inconclusive"}, "verdict: inconclusive\n"),
+    ],
+)
+def test_the_verdict_says_what_it_rests_on(missing: dict[str, object], told: str) -> None:
+    """Nothing passes for what was not looked at."""
+    assert describe(replace(RESULT, **missing)).startswith(told)  # type: ignore[arg-type]
+
+
+def test_the_next_step_opens_what_was_written() -> None:
+    """Code of one's own and how pictures are prepared are told to export as well."""
+    text = describe(RESULT, ["--trust-remote-code", "--processor", "my file.toml"])
+    assert (
+        "next: edgekit export p -o p-bundle --trust-remote-code --processor 'my file.toml'" in text
+    )
+
+
 def test_the_record_fits_the_schema() -> None:
     """All of it, with and without what may be missing."""
     check_schema_of("prune", to_json(RESULT))

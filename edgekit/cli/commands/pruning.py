@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 
-from edgekit.cli.commands._results import accuracy_lines, latency_line, noise_lines, verdict_line
+from edgekit.cli.commands._results import accuracy_lines, latency_line, noise_lines
 from edgekit.cli.console import Console, table
 from edgekit.cli.options import (
     common,
@@ -48,7 +49,7 @@ _LAYERS = 48
 @click.option(
     "--max-drop",
     metavar="DROP",
-    help="The budget: 1% of the original's metric, or 0.5pt; alone, the deepest cut within it.",
+    help="The budget: 1% of the metric (default with --data) or 0.5pt; alone, the deepest cut in it.",
 )
 @target(what="its engine times the cuts; see: edgekit targets.")
 @click.option(
@@ -168,11 +169,20 @@ def command(
         if not isinstance(error.result, PruneResult):
             raise
         missed, result = error, error.result
-    tell(console, result, describe(result), missed)
+    then: list[str] = []
+    if trust_remote_code or (":" in source and not Path(source).exists()):
+        # A module of one's own is built by its code, pruned or not.
+        then.append("--trust-remote-code")
+    if processor is not None:
+        then += ["--processor", str(processor)]
+    tell(console, result, describe(result, then), missed)
 
 
-def describe(result: PruneResult) -> str:
-    """The verdict first, then what went, what it costs and gains, and what was tried."""
+def describe(result: PruneResult, then: Sequence[str] = ()) -> str:
+    """The verdict first, then what went, what it costs and gains, and what was tried.
+
+    `then` are options that the next step needs to open what was written.
+    """
     lines: list[str] = []
     if result.output is not None or result.parameters.after != result.parameters.before:
         lines += _about(result)
@@ -184,8 +194,8 @@ def describe(result: PruneResult) -> str:
         lines += ["", shown] if shown else []
     if result.output is not None:
         bundle = f"{result.output}-bundle"
-        then = ["edgekit", "export", str(result.output), "-o", bundle]
-        lines += ["", str(result.output), f"next: {shlex.join(then)}"]
+        call = ["edgekit", "export", str(result.output), "-o", bundle, *then]
+        lines += ["", str(result.output), f"next: {shlex.join(call)}"]
     return "\n".join(lines).strip("\n")
 
 
@@ -195,10 +205,7 @@ def _names(text: str) -> list[str]:
 
 def _about(result: PruneResult) -> list[str]:
     lines = [
-        verdict_line(
-            result.verdict, target=result.target, run=result.latency is not None,
-            by_data=result.accuracy is not None,
-        ),
+        _verdict(result),
         f"cut: {', '.join(result.structures)}, rated by {result.method}",
         f"parameters: {_change(result.parameters)}",
         f"operations{_at(result)}: {_change(result.flops)}",
@@ -220,6 +227,25 @@ def _about(result: PruneResult) -> list[str]:
     if result.predicted_speedup is not None:
         lines.append(f"foretold by the latency table: {words.times(result.predicted_speedup)}")
     return [*lines, *_repair(result)]
+
+
+def _verdict(result: PruneResult) -> str:
+    """The first line; of what passes, what it has passed for."""
+    if result.verdict != "pass":
+        return f"verdict: {result.verdict}"
+    if result.accuracy is None and result.latency is None:
+        return (
+            "verdict: cut as asked for; nothing was judged: no --data was given, and the speed on"
+            f" {result.target} was not measured"
+        )
+    if result.accuracy is None:
+        return "verdict: pass for its speed alone; without --data its accuracy was not judged"
+    if result.latency is None:
+        return (
+            "verdict: pass for its accuracy, on this machine; not run on"
+            f" {result.target}, speed not measured"
+        )
+    return "verdict: pass"
 
 
 def _repair(result: PruneResult) -> list[str]:
