@@ -22,7 +22,7 @@ from edgekit.pipeline.builds.proving import (
     unjudged,
     write_proved,
 )
-from edgekit.pipeline.builds.pruned import check_prune, pruned_by
+from edgekit.pipeline.builds.pruned import check_prune, check_prune_target, pruned_by
 from edgekit.pipeline.builds.ranking import Rung, rank, why_not_run
 from edgekit.pipeline.builds.rungs import exported_by, rungs_of
 from edgekit.pipeline.builds.store import Store
@@ -80,6 +80,7 @@ def build(
 
     Raises:
         ConfigError: options or DATA that do not fit.
+        EngineUnavailable: `prune` for a target that is not this machine.
         StepError: the source cannot be exported.
         BudgetNotMet: no candidate keeps the budget; ``result`` holds what was tried.
     """
@@ -98,6 +99,8 @@ def build(
             check_path(given)
     check_output(Path(output), force=force)
     profile = choose_engine(load_profile(target, overrides=overrides), engine)
+    if prune:
+        check_prune_target(profile)
     engines = (engine,) if engine is not None else profile.engines
     options = Options(
         source, target, tuple(overrides), task, data, columns, metric, max_drop, calibration,
@@ -117,7 +120,7 @@ def build(
                 job, exported, choose_engine(profile, name), unprovable, only=len(engines) == 1
             )
         ]
-        found_pruned = pruned_by(job, profile) if prune else None
+        found_pruned = pruned_by(job, exported, profile) if prune else None
         if found_pruned is not None:
             called, smaller = found_pruned
             rungs += rungs_of(job, smaller, profile, unprovable, only=False, called=called)

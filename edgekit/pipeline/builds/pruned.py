@@ -1,4 +1,4 @@
-"""The pruned model of a build: the fastest of a few cuts that keeps the budget, as a bundle."""
+"""The pruned model of a build: the deepest cut that keeps the budget, as a bundle."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ from functools import partial
 from pathlib import Path
 
 from edgekit.core.bundle import Bundle
-from edgekit.core.errors import BudgetNotMet, ConfigError, PruneError
+from edgekit.core.errors import (
+    BudgetNotMet,
+    ConfigError,
+    EngineUnavailable,
+    ExportError,
+    MeasurementError,
+    PruneError,
+    SourceError,
+)
 from edgekit.core.measurements import BuildCandidate
 from edgekit.core.onnx_file import names_onnx
 from edgekit.core.profiles import Profile
 from edgekit.core.pruned import PruneResult
 from edgekit.core.results import to_json
+from edgekit.evaluation.statistics import DEFAULT_DROP
 from edgekit.pipeline.builds.jobs import Job
 from edgekit.pipeline.builds.keys import (
     data_key,
@@ -22,11 +31,14 @@ from edgekit.pipeline.builds.keys import (
     source_key,
     versions_key,
 )
+from edgekit.pipeline.choices.candidates import elsewhere
+from edgekit.pipeline.cuts.goals import check_unpruned
 from edgekit.pipeline.exporting import export
 from edgekit.pipeline.pruning import prune
+from edgekit.sources.data_pictures import file_columns, reads_files
+from edgekit.sources.pruned.plan import has_plan, read_plan
 
-# How many times as fast as the original: the deepest that keeps the budget is taken.
-SPEEDUPS = (2.0, 1.6, 1.3)
+NAME = "pruned"
 
 
 def check_prune(source: str, data: str | None) -> None:
@@ -40,46 +52,55 @@ def check_prune(source: str, data: str | None) -> None:
         raise ConfigError(
             f"--prune cuts PyTorch models, and {source} is ONNX.", hint="Leave --prune out."
         )
+    folder = Path(source).expanduser()
+    if has_plan(folder):
+        check_unpruned(read_plan(folder), source)
 
 
-def pruned_by(job: Job, profile: Profile) -> tuple[str, Bundle] | None:
+def check_prune_target(profile: Profile) -> None:
+    """Raise EngineUnavailable for a target that is not here: which cut is faster, nobody knows."""
+    why = elsewhere(profile)
+    if why is not None:
+        raise EngineUnavailable(
+            f"--prune for {profile.name} cannot be measured here: {why}.",
+            hint="Prune by --ratio with edgekit prune, and build what it leaves without --prune.",
+        )
+
+
+def pruned_by(job: Job, exported: Bundle, profile: Profile) -> tuple[str, Bundle] | None:
     """The deepest cut that keeps the budget, by its name, exported; None where there is none.
 
-    Those that were tried and are not good enough are candidates with their reasons. Raises
-    EngineUnavailable where the target is not this machine.
+    Then it is a candidate with the reason why not.
     """
-    for speedup in SPEEDUPS:
-        name = f"pruned {speedup:g}×"
-        job.progress(f"Candidate {name}")
-        began = time.monotonic()
-        try:
-            kept = job.store.step(
-                "prune", _key(job, profile, speedup), partial(_make, job, profile, speedup)
-            )
-        except (BudgetNotMet, PruneError) as error:
-            missed = error.result if isinstance(error.result, PruneResult) else None
-            job.candidates[name] = BuildCandidate(
-                name,
-                "fail" if missed is None else missed.verdict,
-                None if missed is None else missed.accuracy,
-                None if missed is None else missed.latency,
-                None, False, job.told(error),
-            )  # fmt: skip
-            if isinstance(error, PruneError):
-                # No other cut of this model could be made either.
-                return None
-            continue
-        return name, job.run("prune", name, kept, began)
-    return None
+    job.progress(f"Candidate {NAME}")
+    began = time.monotonic()
+    try:
+        kept = job.store.step("prune", _key(job, exported, profile), partial(_make, job, profile))
+    except (
+        BudgetNotMet, PruneError, ConfigError, SourceError, ExportError, MeasurementError,
+    ) as error:  # fmt: skip
+        missed = error.result if isinstance(error.result, PruneResult) else None
+        job.candidates[NAME] = BuildCandidate(
+            NAME,
+            "fail" if missed is None else missed.verdict,
+            None if missed is None else missed.accuracy,
+            None if missed is None else missed.latency,
+            None, False, job.told(error),
+        )  # fmt: skip
+        return None
+    return NAME, job.run("prune", NAME, kept, began)
 
 
-def _make(job: Job, profile: Profile, speedup: float, path: Path) -> Mapping[str, object]:
-    """Prune to a speed-up within the budget, and export what is left to a path."""
+def _make(job: Job, profile: Profile, path: Path) -> Mapping[str, object]:
+    """Prune as deep as the budget allows, and export what is left to a path.
+
+    Rows for choosing choose the cut: to try several on those for verdicts would spend them.
+    """
     options = job.options
     called = Path(options.source).name.replace(":", "-")
     folder = path.with_name(f"{path.name}-source") / f"{called}-pruned"
     result = prune(
-        options.source, folder, speedup=speedup, max_drop=options.max_drop or "1%",
+        options.source, folder, max_drop=options.max_drop or DEFAULT_DROP,
         target=options.target, engine=profile.engine, overrides=options.overrides,
         data=options.data, columns=options.columns, metric=options.metric,
         task=options.task, inputs=options.inputs, processor=options.processor,
@@ -97,15 +118,16 @@ def _make(job: Job, profile: Profile, speedup: float, path: Path) -> Mapping[str
     return plain if isinstance(plain, dict) else {}
 
 
-def _key(job: Job, profile: Profile, speedup: float) -> dict[str, object] | None:
+def _key(job: Job, exported: Bundle, profile: Profile) -> dict[str, object] | None:
     options = job.options
     source = source_key(options.source, options.revision)
-    data, metric = data_key(options.data), metric_key(options.metric)
+    manifest = exported.manifest
+    column = next(iter(file_columns(manifest.task, reads_files(manifest))), None)
+    data, metric = data_key(options.data, column=column), metric_key(options.metric)
     if source is None or data is None or metric is None or options.processor is not None:
         return None
     return {
         **source,
-        "speedup": speedup,
         "target": profile.to_json(),
         "data": data,
         "metric": metric,

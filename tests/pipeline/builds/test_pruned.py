@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from edgekit.core.errors import BudgetNotMet, ConfigError, PruneError
+from edgekit.core.bundle import open_bundle
+from edgekit.core.errors import (
+    BudgetNotMet,
+    ConfigError,
+    EdgekitError,
+    EngineUnavailable,
+    ExportError,
+    MeasurementError,
+    PruneError,
+    SourceError,
+)
 from edgekit.core.profiles import load_profile
 from edgekit.core.pruned import Change, PruneResult
 from edgekit.pipeline.builds import pruned
@@ -37,39 +47,53 @@ def test_what_cannot_be_pruned_within_a_budget() -> None:
     pruned.check_prune("m", "d.csv")
 
 
-def test_the_deepest_that_passes_is_taken(
+def test_a_target_elsewhere_is_refused_before_any_work() -> None:
+    """What is faster there cannot be told here."""
+    with pytest.raises(EngineUnavailable, match=r"--prune for .* cannot be measured here"):
+        pruned.check_prune_target(load_profile("cpu-arm64"))
+    pruned.check_prune_target(load_profile("host"))
+
+
+def test_what_passes_is_exported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classifier: Path
 ) -> None:
-    """Those before it are candidates with the reason against them, those behind are not made."""
-    asked: list[float] = []
+    """Only the budget is asked for: rows for choosing choose how deep the cut goes."""
+    asked: list[dict[str, object]] = []
 
-    def prune(source: str, output: Path, *, speedup: float, **_: object) -> PruneResult:
-        asked.append(speedup)
-        if speedup > 1.6:
-            raise BudgetNotMet("It drops too much.", result=FOUND)
+    def prune(source: str, output: Path, **given: object) -> PruneResult:
+        asked.append(given)
         return FOUND
 
     monkeypatch.setattr(pruned, "prune", prune)
     monkeypatch.setattr(pruned, "export", lambda _, path, **__: shutil.copytree(classifier, path))
     under_way = job(tmp_path)
-    found = pruned.pruned_by(under_way, load_profile("host"))
+    found = pruned.pruned_by(under_way, open_bundle(classifier), load_profile("host"))
     assert found is not None
-    assert found[0] == "pruned 1.6×"
-    assert asked == [2.0, 1.6]
-    assert under_way.candidates["pruned 2×"].reason == "It drops too much"
+    assert found[0] == "pruned"
+    assert [(one["max_drop"], one.get("speedup")) for one in asked] == [("1%", None)]
     assert [step.step for step in under_way.steps] == ["prune"]
 
 
-def test_a_model_that_cannot_be_cut_is_tried_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "error",
+    [
+        BudgetNotMet("It is not enough.", result=FOUND),
+        PruneError("It is not enough."),
+        ConfigError("It is not enough."),
+        SourceError("It is not enough."),
+        ExportError("It is not enough."),
+        MeasurementError("It is not enough."),
+    ],
+)
+def test_what_stops_the_pruning_does_not_stop_the_build(
+    error: EdgekitError, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, classifier: Path
 ) -> None:
     """The build goes on with the whole model, and tells why."""
 
     def prune(*_: object, **__: object) -> PruneResult:
-        raise PruneError("An albert model cannot be pruned.")
+        raise error
 
     monkeypatch.setattr(pruned, "prune", prune)
     under_way = job(tmp_path)
-    assert pruned.pruned_by(under_way, load_profile("host")) is None
-    assert list(under_way.candidates) == ["pruned 2×"]
-    assert under_way.candidates["pruned 2×"].verdict == "fail"
+    assert pruned.pruned_by(under_way, open_bundle(classifier), load_profile("host")) is None
+    assert under_way.candidates["pruned"].reason == "It is not enough"
