@@ -75,7 +75,7 @@ def scores(
     if method in ("fisher", "taylor") and not given:
         raise ConfigError(
             f"The importance {method} needs data, got none.",
-            hint="Pass --data DATA, or --importance activations or magnitude.",
+            hint="Pass --data DATA, or --method activations or magnitude.",
         )
     chosen = cast("Method", ("fisher" if given else "activations") if method == "auto" else method)
     rows = layers_of(source).layers

@@ -156,7 +156,7 @@ def _layer(family: Family, name: str, module: nn.Module) -> Layer:
         raise PruneError(
             f"The attention of {name} is {width} wide, which its {groups} heads of {head_size} do"
             " not divide.",
-            hint="Prune other structures (--structures ffn,layers).",
+            hint="Prune other structures (--structure ffn,layers).",
         )
     return Layer(
         name=name,
