@@ -99,7 +99,7 @@ def quantize(
     Args:
         target: a profile's name or a .toml file; ``overrides`` are ``key=value`` texts on top.
         method: ``dynamic``, ``static``, ``weight-only``, ``float16``, ``bfloat16``; ``auto`` tries
-            what the target runs well.
+            what the target runs well, of a model that generates its weights alone.
         bits: 4, 8 or 16 of a weight.
         calibration: a DATA of which up to 512 rows are used for ranges.
         reference: the original SOURCE; an imported bundle is its own without.
@@ -125,6 +125,8 @@ def quantize(
     check_output(Path(output), force=force, inputs=[Path(bundle)])
     source = open_bundle(bundle)
     _check_source(source, component)
+    if source.manifest.generation is not None:
+        method, bits = _generating(method, bits)
     profile = choose_engine(load_profile(target, overrides=overrides), engine)
     if threads is not None:
         profile = replace(profile, threads=threads)
@@ -282,6 +284,23 @@ def _check_source(source: Bundle, component: str | None) -> None:
             f"{source.path} has no component {component!r}.",
             hint=f"It has {', '.join(source.manifest.components)}.",
         )
+
+
+def _generating(method: str, bits: int | None) -> tuple[str, int | None]:
+    """The method and bits for a model that generates. Raises ConfigError for ranges.
+
+    Ranges of activations need real texts with their caches; there are golden tokens, at random.
+    """
+    if method in ("dynamic", "static"):
+        raise ConfigError(
+            f"--method {method} rounds activations too, and nothing here can choose or judge that"
+            " for a model that generates.",
+            hint="Use --method weight-only --bits 8 or --bits 4, or --method float16; or compile"
+            " the bundle as it is.",
+        )
+    if method != "auto":
+        return method, bits
+    return ("float16", bits) if bits == 16 else ("weight-only", bits or 8)
 
 
 def _load(

@@ -35,6 +35,7 @@ from tests.pipeline.quantizable import (
     speed,
 )
 from tests.runtime.conftest import linear_graph, write_bundle
+from tests.runtime.generation.conftest import write_generator
 from tests.schemas import SCHEMAS
 
 ENGINES = ("onnxruntime", "openvino")
@@ -429,3 +430,28 @@ def test_full_disk_ends_it(small: Small, monkeypatch: pytest.MonkeyPatch) -> Non
     with pytest.raises(EdgekitError, match="disk is full"):
         edgekit.quantize(small.bundle, small.output)
     assert len(tried) == 1
+
+
+@pytest.mark.parametrize("method", ["dynamic", "static"])
+def test_activations_of_what_generates_stay_as_they_are(tmp_path: Path, method: str) -> None:
+    """Random tokens tell nothing of the ranges that real texts have."""
+    bundle = write_generator(tmp_path / "b").path
+    with pytest.raises(ConfigError, match=f"--method {method} rounds activations") as caught:
+        edgekit.quantize(bundle, tmp_path / "q", method=method)
+    assert "weight-only" in str(caught.value.hint)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        (("auto", None), ("weight-only", 8)),
+        (("auto", 4), ("weight-only", 4)),
+        (("auto", 16), ("float16", 16)),
+        (("weight-only", None), ("weight-only", None)),
+    ],
+)
+def test_auto_is_the_weights_alone_where_a_model_generates(
+    given: tuple[str, int | None], meant: tuple[str, int | None]
+) -> None:
+    """As a build asks: it names bits and no method."""
+    assert quantizing._generating(*given) == meant
