@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,7 @@ def try_generation(model: Model) -> None:
         noise = np.random.default_rng(0).standard_normal(rate) * _QUIET
         item = noise.astype(np.float32), rate
     try:
-        greedily: dict[str, object] = {"do_sample": False, "num_beams": 1}
+        greedily: dict[str, Any] = {"do_sample": False, "num_beams": 1}
         for own in (greedily, {}):
             model(item, max_new_tokens=_TOKENS, min_new_tokens=_TOKENS, seed=0, **own)
     except MissingDependency:
