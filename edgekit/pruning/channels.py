@@ -8,7 +8,7 @@ that package is used.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -23,8 +23,9 @@ from edgekit.core.errors import ConfigError, PruneError
 from edgekit.core.lazy import require_installed
 from edgekit.core.manifest import Origin
 from edgekit.pruning.feeding import Batch
-from edgekit.pruning.importance import METHODS, sample_loss, usable_labels
-from edgekit.pruning.structures import cut, inner_model
+from edgekit.pruning.importance import sample_loss, usable_labels
+from edgekit.pruning.proving import READERS, check_cut
+from edgekit.pruning.structures import inner_model
 from edgekit.sources.pruned.plan import Plan, TensorPlan
 
 if TYPE_CHECKING:
@@ -33,10 +34,8 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 # Engines compute channels in blocks of eight numbers and more.
 STEP = 8
-# Of the largest answer: float32 sums in another order.
-_GAP = 1e-4
-_NO_WAY = "Its forward counts or mixes channels by itself: quantize it instead."
-_LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
+# Methods of importance that channels have.
+CHANNEL_METHODS = ("fisher", "taylor", "magnitude")
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +48,66 @@ class _Group:
     scored: tuple[tuple[nn.Module, tuple[int, ...]], ...]
 
 
+@dataclass(frozen=True, eq=False)
+class RatedChannels:
+    """A network whose channels are rated: what goes at any share of them.
+
+    ``method`` is what rated them. ``steps`` are the shares of channels, rising, at which the width
+    of a group changes.
+    """
+
+    source: LoadedSource
+    method: str
+    steps: tuple[float, ...]
+    _graph: Any
+    _groups: tuple[_Group, ...]
+    _ratings: tuple[Floats, ...]
+
+    def plan(self, share: float) -> Plan | None:
+        """A plan without the least important `share` of the channels of every group, proved right.
+
+        Widths stay multiples of 8, and outputs as they are. None where a share is too small to take
+        any. Raises PruneError for a network that would answer otherwise than without them.
+        """
+        plan = self.draft(share)
+        if plan is not None:
+            check_cut(self.source, plan)
+        return plan
+
+    def draft(self, share: float) -> Plan | None:
+        """The plan of a share before it is proved."""
+        gone: dict[tuple[nn.Module | nn.Parameter, int], set[int]] = {}
+        for group, rating in zip(self._groups, self._ratings, strict=True):
+            left = _left(group.size, share)
+            if left >= group.size:
+                continue
+            least = sorted(np.argsort(rating, kind="stable")[: group.size - left].tolist())
+            _collect(self._graph.get_pruning_group(group.root, group.prune, idxs=least), gone)
+        if not gone:
+            return None
+        source, model = self.source, inner_model(self.source)
+        names = {part: name for name, part in model.named_modules()}
+        base = Origin(source.id, source.sha256)
+        return Plan(
+            origin=source.origin or base,
+            base=base,
+            family=str(getattr(source.config, "model_type", type(model).__name__)),
+            task=source.task,
+            tensors=tuple(_tensor_plans(model, names, gone)),
+            structures=("channels",),
+            method=self.method,
+        )
+
+    def saved(self, plan: Plan) -> float:
+        """The share of the network's parameters that a plan takes away."""
+        left: dict[str, float] = {}
+        for row in plan.tensors:
+            left[row.name] = left.get(row.name, 1.0) * len(row.kept) / row.size
+        sizes = {name: one.numel() for name, one in inner_model(self.source).named_parameters()}
+        kept = sum(size * left.get(name, 1.0) for name, size in sizes.items())
+        return 1 - kept / max(sum(sizes.values()), 1)
+
+
 def channel_plan(
     source: LoadedSource,
     share: float,
@@ -59,8 +118,7 @@ def channel_plan(
 ) -> Plan:
     """A plan without the least important `share` of the channels of every group.
 
-    Widths stay multiples of 8, and outputs as they are. ``auto`` is ``fisher`` with data and
-    ``magnitude`` without; ``activations`` is ``magnitude`` here.
+    See `rate_channels`.
 
     Raises:
         ConfigError: a share that is none, an unknown method, or one that needs data.
@@ -71,51 +129,71 @@ def channel_plan(
             f"The share of channels to cut lies between 0 and 1, got {share:g}.",
             hint="Pass for example 0.3.",
         )
-    if method not in ("auto", *METHODS):
+    rated = rate_channels(source, given, method, seed=seed)
+    plan = rated.plan(share)
+    if plan is None:
+        raise PruneError(
+            f"No channels can go from {source.id} at a share of {share:g}: widths stay multiples"
+            f" of {STEP}, and the first go at {rated.steps[0]:.3g}.",
+            hint=f"Cut {rated.steps[0]:.3g} or more.",
+        )
+    return plan
+
+
+def rate_channels(
+    source: LoadedSource,
+    given: Sequence[Batch] | None = None,
+    method: str = "auto",
+    *,
+    seed: int = 0,
+) -> RatedChannels:
+    """Rate the channels of a network, once for plans of any share.
+
+    ``auto`` is ``fisher`` with data and ``magnitude`` without. Channels have no ``activations``.
+
+    Raises:
+        ConfigError: an unknown method, or one that needs data.
+        PruneError: the network's dependencies cannot be followed, or none of its channels can go.
+    """
+    if method not in ("auto", *CHANNEL_METHODS):
         raise ConfigError(
-            f"There is no importance {method!r}.", hint=f"Choose auto or {', '.join(METHODS)}."
+            f"Channels are not rated by {method}.",
+            hint=f"Choose auto or {', '.join(CHANNEL_METHODS)} (--method).",
         )
     if method in ("fisher", "taylor") and not given:
         raise ConfigError(
             f"The importance {method} needs data, got none.",
-            hint="Pass --data DATA, or --importance magnitude.",
+            hint="Pass --data DATA, or --method magnitude.",
         )
-    gradients = bool(given) and method in ("auto", "fisher", "taylor")
-    model = inner_model(source)
+    chosen = ("fisher" if given else "magnitude") if method == "auto" else method
     graph, groups = _groups(source)
-    names = {part: name for name, part in model.named_modules()}
-    if gradients:
-        masked = _mask_gradients(source, given or (), groups, seed, squared=method != "taylor")
-    else:
+    steps = {
+        1 - STEP * blocks / group.size
+        for group in groups
+        for blocks in range(1, math.ceil(group.size / STEP))
+    }
+    if not steps:
+        raise PruneError(
+            f"No channels can go from {source.id}: no group of them is wider than {STEP} and can be"
+            " followed to where it is read.",
+            hint="Quantize it instead.",
+        )
+    if chosen == "magnitude":
         masked = {part: _norms(part) for group in groups for part, _ in group.scored}
-    gone: dict[tuple[nn.Module | nn.Parameter, int], set[int]] = {}
+    else:
+        masked = _mask_gradients(source, given or (), groups, seed, squared=chosen == "fisher")
+    ratings = []
     for group in groups:
-        left = max(STEP, math.ceil(group.size * (1 - share) / STEP) * STEP)
-        if left >= group.size:
-            continue
         total = np.zeros(group.size)
         for part, places in group.scored:
             total += masked[part][list(places)]
-        least = sorted(np.argsort(total, kind="stable")[: group.size - left].tolist())
-        _collect(graph.get_pruning_group(group.root, group.prune, idxs=least), gone)
-    if not gone:
-        raise PruneError(
-            f"No channels can go from {source.id} at a share of {share:g}: its"
-            f" {len(groups)} groups of channels are {STEP} wide, or would stay as they are.",
-            hint="Cut more, or quantize it instead.",
-        )
-    base = Origin(source.id, source.sha256)
-    plan = Plan(
-        origin=source.origin or base,
-        base=base,
-        family=str(getattr(source.config, "model_type", type(model).__name__)),
-        task=source.task,
-        tensors=tuple(_tensor_plans(model, names, gone)),
-        structures=("channels",),
-        method="fisher" if gradients and method == "auto" else method if gradients else "magnitude",
-    )
-    _check(source, plan)
-    return plan
+        ratings.append(total)
+    return RatedChannels(source, chosen, tuple(sorted(steps)), graph, tuple(groups), tuple(ratings))
+
+
+def _left(size: int, share: float) -> int:
+    """How many channels of a group stay at a share, in whole blocks."""
+    return max(STEP, math.ceil(size * (1 - share) / STEP - 1e-9) * STEP)
 
 
 def _groups(source: LoadedSource) -> tuple[Any, list[_Group]]:
@@ -136,7 +214,7 @@ def _groups(source: LoadedSource) -> tuple[Any, list[_Group]]:
             output_transform=_tensors,
             verbose=False,
         )
-        found = list(graph.get_all_groups(root_module_types=list(_LAYERS)))
+        found = list(graph.get_all_groups(root_module_types=list(READERS)))
     except Exception as error:
         raise PruneError(
             f"The channels of {source.id} cannot be followed through its layers:"
@@ -170,7 +248,10 @@ def _group(group: Any) -> _Group | None:
         if isinstance(part, _ConvNd) and 1 < part.groups < part.in_channels:
             # The groups of a convolution would have to stay of one size.
             return None
-        if isinstance(part, _LAYERS) and "in_channels" in item.dep.handler.__name__:
+        if isinstance(part, nn.GroupNorm) and part.num_groups > 1:
+            # Other channels would share a mean than did before.
+            return None
+        if isinstance(part, READERS) and "in_channels" in item.dep.handler.__name__:
             read = True
         elif _scorable(part) and len(item.idxs) == size:
             scored.append((part, tuple(int(place) for place in item.idxs)))
@@ -184,7 +265,7 @@ def _group(group: Any) -> _Group | None:
 
 
 def _scorable(part: object) -> bool:
-    known = (*_LAYERS, _BatchNorm)
+    known = (*READERS, _BatchNorm)
     return isinstance(part, known) and getattr(part, "weight", None) is not None
 
 
@@ -198,41 +279,50 @@ def _mask_gradients(
 ) -> dict[nn.Module, Floats]:
     """For each module the gradients of masks on its output channels, as in `importance`.
 
-    The gradient of a mask is the sum over a channel's weights of weight times gradient.
+    Every sample has masks of its own: the squares of its gradients are averaged, not the square of
+    an average.
     """
     parts = list(dict.fromkeys(part for group in groups for part, _ in group.scored))
     totals = {part: np.zeros(_out(part)) for part in parts}
-    weights = [one for part in parts for one in _own(part)]
+    held: list[tuple[nn.Module, Tensor]] = []
     generator = torch.Generator().manual_seed(seed)
-    before = [one.requires_grad for one in weights]
+
+    def multiply(part: nn.Module, args: object, output: Tensor) -> Tensor:
+        mask = torch.ones(len(output), _out(part), requires_grad=True)
+        held.append((part, mask))
+        between = [1] * (output.dim() - 2)
+        last = isinstance(part, nn.Linear)
+        shape = (len(mask), *between, _out(part)) if last else (*mask.shape, *between)
+        return output * mask.reshape(shape)
+
+    handles = [part.register_forward_hook(multiply) for part in parts]
+    samples = 0
     try:
-        for one in weights:
-            one.requires_grad_(True)
         with torch.enable_grad():
             for batch in given:
+                held.clear()
                 outputs = source.module(**batch.inputs)
                 labelled = usable_labels(source, batch)
-                loss = sample_loss(source, outputs, batch, labelled, generator) / len(batch)
-                grown = iter(torch.autograd.grad(loss, weights, allow_unused=True))
-                for part in parts:
-                    mask = torch.zeros(_out(part), dtype=torch.float64)
-                    for one in _own(part):
-                        gradient = next(grown)
-                        if gradient is not None:
-                            mask += _by_channel(part, (one * gradient).detach().double())
-                    totals[part] += (mask.square() / 2 if squared else mask.abs()).numpy()
+                loss = sample_loss(source, outputs, batch, labelled, generator)
+                masks = [mask for _, mask in held]
+                grown = torch.autograd.grad(loss, masks, allow_unused=True)
+                each: dict[nn.Module, Tensor] = {}
+                for (part, _), gradient in zip(held, grown, strict=True):
+                    if gradient is None:
+                        continue
+                    # A module may run several times, or on several pieces of a sample.
+                    rows = len(batch) if len(gradient) % len(batch) == 0 else len(gradient)
+                    mine = gradient.double().reshape(rows, -1, gradient.shape[1]).sum(1)
+                    before = each.get(part)
+                    alike = before is not None and before.shape == mine.shape
+                    each[part] = before + mine if before is not None and alike else mine
+                for part, mine in each.items():
+                    totals[part] += (mine.square() / 2 if squared else mine.abs()).sum(0).numpy()
+                samples += len(batch)
     finally:
-        for one, wanted in zip(weights, before, strict=True):
-            one.requires_grad_(wanted)
-    return {part: total / len(given) for part, total in totals.items()}
-
-
-def _own(part: nn.Module) -> list[Tensor]:
-    return [one for one in (part.weight, part.bias) if isinstance(one, Tensor)]
-
-
-def _weight_of(part: nn.Module) -> Tensor:
-    return cast("Tensor", part.weight)
+        for handle in handles:
+            handle.remove()
+    return {part: total / max(samples, 1) for part, total in totals.items()}
 
 
 def _out(part: nn.Module) -> int:
@@ -263,7 +353,7 @@ def _collect(
             continue
         side = 1 if "in_channels" in item.dep.handler.__name__ else 0
         depthwise = isinstance(part, _ConvNd) and part.groups == part.out_channels > 1
-        norm = not isinstance(part, (*_LAYERS, nn.Parameter))
+        norm = not isinstance(part, (*READERS, nn.Parameter))
         if depthwise or norm or isinstance(part, nn.Parameter):
             # One channel, in and out.
             side = 0
@@ -306,68 +396,3 @@ def _sliced(part: nn.Module, side: int) -> list[tuple[str, Tensor, int]]:
             continue
         found.append((name, tensor, side ^ int(getattr(part, "transposed", False))))
     return found
-
-
-def _check(source: LoadedSource, plan: Plan) -> None:
-    """Raise PruneError where the cut is not what leaving out those channels would be.
-
-    That is where it does not run, answers in other shapes, or otherwise than the whole network
-    whose layers read zeros in the place of the channels that went.
-    """
-    try:
-        with torch.inference_mode():
-            after = cut(source, plan).module(**source.sample_inputs)
-    except (RuntimeError, ValueError, IndexError) as error:
-        raise PruneError(
-            f"{source.id} does not run with fewer channels: {error}.", hint=_NO_WAY
-        ) from error
-    with torch.inference_mode():
-        expected = _masked(source, plan)
-    for name, value in expected.items():
-        if name not in after or after[name].shape != value.shape:
-            raise PruneError(
-                f"With fewer channels the output {name} of {source.id} would not be"
-                f" {list(value.shape)} any more.",
-                hint=_NO_WAY,
-            )
-        gap = float((after[name] - value).abs().max()) if value.is_floating_point() else 0.0
-        allowed = _GAP * float(value.abs().max()) + _GAP
-        if gap > allowed and not _normalized(source, plan):
-            raise PruneError(
-                f"The channels of {source.id} were not followed rightly through its layers: the"
-                f" output {name} is off by {gap:.3g}, allowed {allowed:.3g}.",
-                hint=_NO_WAY,
-            )
-
-
-def _masked(source: LoadedSource, plan: Plan) -> dict[str, Tensor]:
-    """The whole network's answer with zeros where its layers would read what goes."""
-    model = inner_model(source)
-    handles = []
-    for row in plan.tensors:
-        path, _, name = row.name.rpartition(".")
-        part = model.get_submodule(path)
-        reads = isinstance(part, _LAYERS) and name == "weight" and row.axis == 1
-        if reads:
-            mask = torch.zeros(row.size)
-            mask[list(row.kept)] = 1
-            shape = (
-                (-1,) if isinstance(part, nn.Linear) else (-1, *[1] * (_weight_of(part).dim() - 2))
-            )
-            handles.append(part.register_forward_pre_hook(_zero(mask.reshape(shape))))
-    try:
-        return dict(source.module(**source.sample_inputs))
-    finally:
-        for handle in handles:
-            handle.remove()
-
-
-def _zero(mask: Tensor) -> Callable[[nn.Module, tuple[Tensor, ...]], tuple[Tensor, ...]]:
-    return lambda module, args: (args[0] * mask, *args[1:])
-
-
-def _normalized(source: LoadedSource, plan: Plan) -> bool:
-    """Whether a norm over channels is cut, whose statistics are others without them."""
-    model = inner_model(source)
-    parts = [model.get_submodule(row.name.rpartition(".")[0]) for row in plan.tensors]
-    return any(hasattr(one, "normalized_shape") or isinstance(one, nn.GroupNorm) for one in parts)

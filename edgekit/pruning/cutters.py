@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Protocol
@@ -15,6 +16,7 @@ from edgekit.pruning.structures import layers_of
 from edgekit.sources.pruned.plan import Plan, Structure
 
 if TYPE_CHECKING:
+    from edgekit.pruning.channels import RatedChannels
     from edgekit.pruning.feeding import Batch
     from edgekit.sources.loaded import LoadedSource
 
@@ -93,22 +95,37 @@ class LayerCutter:
 
 @dataclass
 class ChannelCutter:
-    """Channels of a convolutional network; a share of them goes, the least important ones."""
+    """Channels of a convolutional network; of every group a share goes, the least important ones.
+
+    A share that is asked for is one of the network's parameters, or of its time once `time` was
+    called. ``method`` is what was asked for, `used` what rated the channels.
+    """
 
     source: LoadedSource
     batches: Sequence[Batch] | None
     method: str
     milliseconds: Mapping[float, float] = field(default_factory=dict)
     _shares: dict[Plan, float] = field(default_factory=dict)
+    _found: RatedChannels | None = None
+
+    @property
+    def used(self) -> str:
+        """The method that rated the channels: never auto."""
+        return self._rated.method
 
     def time(self, time_all: TimePlans) -> None:
-        """Measure the time at some shares: from then on shares are of the time."""
-        plans = {str(share): self._cut(share) for share in CHANNEL_SHARES}
-        found = time_all({"whole": None, **plans})
+        """Measure the time at some shares of channels: from then on shares are of the time."""
+        plans: dict[float, Plan] = {}
+        for share in CHANNEL_SHARES:
+            plan = self._cut(share)
+            # Narrow networks have few widths: one that was timed already takes as long again.
+            if plan is not None and plan not in plans.values():
+                plans[share] = plan
+        found = time_all({"whole": None, **{str(share): one for share, one in plans.items()}})
         times = {0.0: found["whole"]}
         for share in CHANNEL_SHARES:
             # What is left of noise: fewer channels never take longer.
-            times[share] = min(found[str(share)], *times.values())
+            times[share] = min(found.get(str(share), found["whole"]), *times.values())
         self.milliseconds = times
 
     @property
@@ -127,13 +144,15 @@ class ChannelCutter:
 
     def plan(self, share: float, without: Sequence[int]) -> Plan | None:
         """See `Cutter`."""
-        if not self.milliseconds:
-            return self._cut(share)
         if share > self.deepest():
             return None
+        if not self.milliseconds:
+            return self._cut(self._channels_for(share))
         whole = self.milliseconds[0.0]
         saved = [1 - ms / whole for ms in self.milliseconds.values()]
-        return self._cut(float(np.interp(share, saved, list(self.milliseconds))))
+        wanted = float(np.interp(share, saved, list(self.milliseconds)))
+        # Less than the first step would be nothing.
+        return self._cut(max(wanted, self._steps[0]))
 
     def speedup(self, plan: Plan) -> float | None:
         """See `Cutter`."""
@@ -145,12 +164,41 @@ class ChannelCutter:
     def deepest(self) -> float:
         """See `Cutter`."""
         if not self.milliseconds:
-            return CHANNEL_SHARES[-1]
+            return self._parameters(self._steps[-1])
         return 1 - min(self.milliseconds.values()) / self.milliseconds[0.0]
 
-    def _cut(self, share: float) -> Plan:
-        from edgekit.pruning.channels import channel_plan
+    def by_parameters(self) -> ChannelCutter:
+        """A cutter of the same channels whose shares are those of parameters."""
+        return replace(self, milliseconds={}, _found=self._rated)
 
-        plan = channel_plan(self.source, share, self.batches, self.method)
-        self._shares[plan] = share
+    def saved(self, plan: Plan) -> float:
+        """The share of the network's parameters that a plan takes away."""
+        return self._rated.saved(plan)
+
+    @property
+    def _rated(self) -> RatedChannels:
+        from edgekit.pruning.channels import rate_channels
+
+        if self._found is None:
+            self._found = rate_channels(self.source, self.batches, self.method)
+        return self._found
+
+    @property
+    def _steps(self) -> list[float]:
+        """The shares of channels at which more goes; there is always one."""
+        return [share for share in self._rated.steps if share <= CHANNEL_SHARES[-1]]
+
+    def _parameters(self, share: float) -> float:
+        plan = self._rated.draft(share)
+        return 0.0 if plan is None else self._rated.saved(plan)
+
+    def _channels_for(self, parameters: float) -> float:
+        """The least share of channels without which that share of the parameters is gone."""
+        steps = self._steps
+        return steps[bisect_left(steps, parameters, key=self._parameters)]
+
+    def _cut(self, share: float) -> Plan | None:
+        plan = self._rated.plan(share)
+        if plan is not None:
+            self._shares.setdefault(plan, share)
         return plan

@@ -58,10 +58,13 @@ def _plans(
 ) -> Iterator[tuple[float, Plan]]:
     """Plans of one structure alone, with the share of its parameters that each takes away."""
     if not isinstance(cutter, LayerCutter):
+        channels, before = cutter.by_parameters(), None
         for share in _SHARES:
-            plan = ChannelCutter(cutter.source, cutter.batches, cutter.method).plan(share, ())
-            if plan is not None:
-                yield share, plan
+            plan = channels.plan(share, ())
+            # Narrow networks have few widths: a step may be several shares deep.
+            if plan is not None and plan != before:
+                yield round(channels.saved(plan), 4), plan
+                before = plan
         return
     alone = cutter.by_parameters(source, structure)
     if structure == "layers":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,8 +15,11 @@ import edgekit
 from edgekit.core.bundle import open_bundle
 from edgekit.core.errors import ConfigError, PruneError, SourceError
 from edgekit.pruning.counting import count
+from edgekit.pruning.cutters import ChannelCutter
+from edgekit.pruning.distances import answers_of
 from edgekit.pruning.feeding import Batch
 from edgekit.pruning.reconstruction import estimate_norms, repair
+from edgekit.pruning.sensitivity import measure_sensitivity
 from edgekit.pruning.structures import cut, structures_of
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.opening import open_source
@@ -26,6 +30,7 @@ from tests.picture_models import FAMILIES, save_picture_model
 pytest.importorskip("torch_pruning", reason="comes with the build extra")
 
 from edgekit.pruning.channels import channel_plan
+from edgekit.pruning.proving import check_cut
 
 NETWORKS = '''
 import torch
@@ -185,7 +190,7 @@ def test_widths_are_what_engines_like(tmp_path: Path) -> None:
     assert not any(one.requires_grad for one in source.module.parameters())
 
 
-@pytest.mark.parametrize("method", ["fisher", "taylor", "magnitude", "activations"])
+@pytest.mark.parametrize("method", ["fisher", "taylor", "magnitude"])
 def test_channels_without_effect_go_first(method: str, tmp_path: Path) -> None:
     """By every method, with labels and without."""
     source = open_source(network(tmp_path))
@@ -260,10 +265,130 @@ def test_goals_that_are_none(tmp_path: Path) -> None:
             channel_plan(source, share)
     with pytest.raises(ConfigError, match="needs data"):
         channel_plan(source, 0.5, None, "fisher")
-    with pytest.raises(ConfigError, match="no importance"):
-        channel_plan(source, 0.5, None, "guess")
+    with pytest.raises(ConfigError, match="not rated by activations") as caught:
+        channel_plan(source, 0.5, samples(source), "activations")
+    assert caught.value.hint == "Choose auto or fisher, taylor, magnitude (--method)."
     with pytest.raises(PruneError, match="No channels can go"):
         channel_plan(source, 0.01)
+
+
+def normed(folder: Path, norm: str) -> LoadedSource:
+    """A network of two convolutions with a norm between them."""
+    path = folder / "normed.py"
+    path.write_text(
+        f"""
+import torch
+from torch import nn
+
+
+class Last(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(32)
+
+    def forward(self, x):
+        return self.norm(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+
+
+def made():
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(1, 32, 3), {norm}, nn.ReLU(), nn.Conv2d(32, 32, 3), nn.Flatten(1)]
+    model = nn.Sequential(*layers, nn.Linear(32 * 16, 4))
+    return model.eval(), {{"input": torch.rand(2, 1, 8, 8)}}
+"""
+    )
+    return open_source(f"{path}:made")
+
+
+@pytest.mark.parametrize("norm", ["nn.GroupNorm(1, 32)", "Last()", "nn.BatchNorm2d(32)"])
+def test_what_a_norm_sees_is_cut_and_checked(norm: str, tmp_path: Path) -> None:
+    """The check counts the statistics of the channels that stay."""
+    plan = channel_plan(normed(tmp_path, norm), 0.5)
+    assert {row.name for row in plan.tensors} >= {"0.weight", "3.weight"}
+    assert {len(row.kept) for row in plan.tensors if row.size == 32} == {16}
+
+
+def test_a_wrong_cut_behind_a_norm_is_found(tmp_path: Path) -> None:
+    """A norm takes nothing from the check of what else goes wrong."""
+    source = normed(tmp_path, "nn.GroupNorm(1, 32)")
+    plan = channel_plan(source, 0.5)
+    rows = [
+        replace(row, kept=tuple(range(16, 32)) if row.kept != tuple(range(16, 32)) else row.kept)
+        if row.name == "1.weight"
+        else row
+        for row in plan.tensors
+    ]
+    assert rows != list(plan.tensors)
+    with torch.no_grad():
+        source.module.model.get_submodule("1").weight.uniform_(1, 9)
+    with pytest.raises(PruneError, match="were not followed rightly"):
+        check_cut(source, replace(plan, tensors=tuple(rows)))
+
+
+def test_channels_of_a_norm_by_groups_stay(tmp_path: Path) -> None:
+    """Others would share a mean than did before; what is behind them may go."""
+    plan = channel_plan(normed(tmp_path, "nn.GroupNorm(4, 32)"), 0.5)
+    assert {row.name for row in plan.tensors} == {"3.bias", "3.weight", "5.weight"}
+    assert {row.axis for row in plan.tensors if row.name == "3.weight"} == {0}
+
+
+@pytest.mark.parametrize("ratio", [0.1, 0.3, 0.5, 0.7])
+def test_a_ratio_is_one_of_parameters(ratio: float, tmp_path: Path) -> None:
+    """The least cut that takes that share of them, in steps of 8 channels."""
+    source = open_source(network(tmp_path))
+    cutter = ChannelCutter(source, None, "auto")
+    plan = cutter.plan(ratio, ())
+    assert plan is not None
+    cut_away = 1 - cut(source, plan).parameters / source.parameters
+    assert cut_away == pytest.approx(cutter.saved(plan))
+    assert ratio <= cut_away < ratio + 0.3
+    assert cutter.used == "magnitude"
+    assert cutter.plan(cutter.deepest() + 1e-6, ()) is None
+
+
+def test_the_graph_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever number of shares is tried; with data auto goes by gradients."""
+    source = open_source(network(tmp_path))
+    cutter = ChannelCutter(source, samples(source), "auto")
+    assert cutter.used == "fisher"
+    monkeypatch.setattr("edgekit.pruning.channels._groups", None)
+    assert cutter.plan(0.3, ()) != cutter.by_parameters().plan(0.6, ())
+
+
+def test_a_share_that_takes_nothing_costs_nothing(tmp_path: Path) -> None:
+    """Of a network 16 wide the first step is half of the channels."""
+    path = tmp_path / "narrow.py"
+    path.write_text(NETWORKS.replace("64", "16").replace("32", "16"))
+    source = open_source(f"{path}:net")
+    cutter = ChannelCutter(source, None, "magnitude")
+    asked: list[str] = []
+
+    def time_all(plans: Mapping[str, Plan | None]) -> dict[str, float]:
+        asked.extend(plans)
+        return {name: 10.0 if plan is None else 6.0 for name, plan in plans.items()}
+
+    cutter.time(time_all)
+    assert asked == ["whole", "0.6"]
+    assert cutter.milliseconds == {0.0: 10.0, 0.2: 10.0, 0.4: 10.0, 0.6: 6.0, 0.8: 6.0}
+    plan = cutter.plan(0.05, ())
+    assert plan is not None
+    assert {len(row.kept) for row in plan.tensors if row.name != "head.weight"} == {8}
+    assert cutter.plan(0.5, ()) is None
+
+
+def test_sensitivity_of_a_narrow_network(tmp_path: Path) -> None:
+    """Each width once, with the share of the parameters that it takes."""
+    source = open_source(network(tmp_path))
+    given = samples(source)
+    rows = measure_sensitivity(
+        source, ChannelCutter(source, None, "auto"), ("channels",), answers_of(source, given),
+        lambda made, plan: None,
+    )  # fmt: skip
+    ratios = [row.ratio for row in rows]
+    assert ratios == sorted(set(ratios))
+    assert [row.parameters for row in rows] == [
+        pytest.approx(source.parameters * (1 - ratio), abs=2) for ratio in ratios
+    ]
 
 
 def wide(family: str, folder: Path) -> Path:
