@@ -146,15 +146,18 @@ class Choice:
             f"Judging the bundle it is made of, unquantized, on {len(search_rows):,} rows"
         )
         floor = judge.on(judge.input_on_engine(), search_rows)
-        # What pruning has taken counts against the budget, and is no fault of the export's.
-        if not workshop.pruned and floor.drop.low > _EXPORT_SHARE * budget.limit:
+        # What pruning has taken counts against the budget, and is no fault of the export's: such a
+        # bundle is hopeless only where nothing of the budget is left.
+        share = 1.0 if workshop.pruned else _EXPORT_SHARE
+        if floor.drop.low > share * budget.limit:
             return Chosen(
                 verdict="fail",
                 accuracy=floor.accuracy,
                 tried=tuple(self._tried),
                 missed=(
-                    f"The input alone drops {floor.accuracy.metric} by more than a tenth of the"
-                    f" budget of {budget}: {words.drop(floor.accuracy)}."
+                    f"The input alone drops {floor.accuracy.metric} by more than"
+                    f" {'' if workshop.pruned else 'a tenth of '}the budget of {budget}:"
+                    f" {words.drop(floor.accuracy)}."
                 ),
             )
         best = Chosen(verdict="fail", missed=f"{workshop.profile.name} has no recipe for it.")
