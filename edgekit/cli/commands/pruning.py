@@ -49,7 +49,7 @@ _LAYERS = 48
 @click.option(
     "--max-drop",
     metavar="DROP",
-    help="The budget: 1% of the metric (default with --data) or 0.5pt; alone, the deepest cut in it.",
+    help="The budget: 1% of the metric, or 0.5pt (1% with --data); alone, the deepest cut in it.",
 )
 @target(what="its engine times the cuts; see: edgekit targets.")
 @click.option(
