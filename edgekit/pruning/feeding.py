@@ -44,21 +44,25 @@ def batches(
 ) -> list[Batch]:
     """The samples as batches, texts of like length together and cut to `longest` tokens.
 
-    Raises ConfigError for a sample that cannot be read, PruneError for samples of sounds.
+    The module runs on the first of them. Raises ConfigError for a sample that cannot be read, or
+    that the module does not take; PruneError for samples of sounds.
     """
     if source.tokenizer is not None:
-        return _text_batches(source, samples, size, longest)
-    if source.feature_extractor is not None:
+        made = _text_batches(source, samples, size, longest)
+    elif source.feature_extractor is not None:
         raise PruneError(
             f"{source.id} reads sounds, which pruning has not been shown on.",
             hint="Quantize it instead.",
         )
-    made = []
-    for start in range(0, len(samples), size):
-        places = range(start, min(start + size, len(samples)))
-        rows = [samples.inputs[place] for place in places]
+    else:
+        made = []
         reader = _pictures if source.image_processor is not None else _arrays
-        made.append(Batch(reader(source, samples, start, rows), _labels(source, samples, places)))
+        for start in range(0, len(samples), size):
+            places = range(start, min(start + size, len(samples)))
+            rows = [samples.inputs[place] for place in places]
+            feeds = reader(source, samples, start, rows)
+            made.append(Batch(feeds, _labels(source, samples, places)))
+    check_runs(source, made)
     return made
 
 

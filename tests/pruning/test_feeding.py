@@ -26,7 +26,6 @@ def test_texts_of_like_length_stand_together(tmp_path: Path) -> None:
     assert widths[0] < widths[-1]
     labels = torch.cat([one.labels for one in made if one.labels is not None])
     assert sorted(labels.tolist()) == sorted(samples.labels or ())
-    check_runs(source, made)
 
 
 def test_long_texts_are_cut(tmp_path: Path) -> None:
@@ -72,6 +71,9 @@ def test_pictures_and_arrays(tmp_path: Path) -> None:
     arrays = read_samples(str(tmp_path / "arrays.npz"), "custom", inputs=("image",))
     stacked = batches(cnn, arrays, 3)
     assert [len(one) for one in stacked] == [3, 2]
-    check_runs(cnn, stacked)
     with pytest.raises(ConfigError, match="does not run on the samples of DATA"):
         check_runs(cnn, [Batch({"image": torch.zeros(1, 7)})])
+    np.savez(tmp_path / "other.npz", image=np.zeros((5, 3, 4, 4), np.float32))
+    other = read_samples(str(tmp_path / "other.npz"), "custom", inputs=("image",))
+    with pytest.raises(ConfigError, match=r"does not run on the samples of DATA \(image \[3, 3"):
+        batches(cnn, other, 3)
