@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from edgekit.core.version import __version__ as __version__
 
 if TYPE_CHECKING:
+    from edgekit import source
     from edgekit.core.errors import (
         BudgetNotMet,
         BundleCorrupt,
@@ -64,6 +65,9 @@ _HOMES: dict[str, str] = {
     "verify": "edgekit.pipeline.verifying",
 }
 
+# Modules that are public by themselves.
+_MODULES: dict[str, str] = {"source": "edgekit.source"}
+
 __all__ = [
     "BudgetNotMet",
     "BundleCorrupt",
@@ -91,12 +95,16 @@ __all__ = [
     "load",
     "prune",
     "quantize",
+    "source",
     "validate",
     "verify",
 ]
 
 
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        # The import makes it an attribute.
+        return importlib.import_module(_MODULES[name])
     if name not in _HOMES:
         raise AttributeError(f"module 'edgekit' has no attribute {name!r}")
     value = getattr(importlib.import_module(_HOMES[name]), name)

@@ -27,7 +27,7 @@ def _modules_after(code: str) -> set[str]:
 def test_all_is_sorted_and_complete() -> None:
     """Every public name is listed once, in order, and resolves."""
     assert list(edgekit.__all__) == sorted(edgekit.__all__)
-    assert set(edgekit.__all__) == set(edgekit._HOMES)
+    assert set(edgekit.__all__) == set(edgekit._HOMES) | set(edgekit._MODULES)
     for name in edgekit.__all__:
         assert getattr(edgekit, name) is not None
 
@@ -49,6 +49,14 @@ def test_import_brings_no_third_party() -> None:
     assert {name for name in brought if name not in sys.stdlib_module_names} == {"edgekit"}
 
 
+def test_source_is_there_without_an_import_of_its_own() -> None:
+    """`edgekit.source.load` is reached from the facade, and torch only when it is called."""
+    code = (
+        "import edgekit\nassert callable(edgekit.source.load)\nassert callable(edgekit.source.save)"
+    )
+    assert not _modules_after(code) & HEAVY
+
+
 def test_help_brings_click_alone() -> None:
     """`edgekit --help` imports click and nothing heavy."""
     code = (
@@ -63,7 +71,7 @@ def test_submodules_do_not_hide_verbs() -> None:
     for module in pkgutil.walk_packages(edgekit.__path__, "edgekit."):
         if not module.name.endswith("__main__"):
             importlib.import_module(module.name)
-    for verb in set(edgekit.__all__) - {name for name in edgekit.__all__ if name[0].isupper()}:
+    for verb in {name for name in edgekit._HOMES if not name[0].isupper()}:
         assert callable(getattr(edgekit, verb))
 
 
