@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -103,8 +104,7 @@ def save_weights(model: nn.Module, folder: Path) -> None:
     place = sentence.transformer if sentence else folder
     before = _shapes(place / WEIGHTS)
     with disk_errors(PruneError, f"writing {folder}"):
-        fresh = place / "fresh"
-        fresh.mkdir(exist_ok=True)
+        fresh = Path(tempfile.mkdtemp(prefix=".fresh-", dir=place))
         try:
             _save_weights(model, fresh)
             if _shapes(fresh / WEIGHTS) != before:
@@ -112,10 +112,24 @@ def save_weights(model: nn.Module, folder: Path) -> None:
                     f"{type(model).__name__} has other weights than {folder} holds.",
                     hint="Save the module that edgekit.source.load gave for this folder.",
                 )
-            (fresh / WEIGHTS).replace(place / WEIGHTS)
+            write_plan(replace(plan, weights=sha256_file(fresh / WEIGHTS)), fresh)
+            _swap({place / WEIGHTS: fresh / WEIGHTS, folder / PLAN_NAME: fresh / PLAN_NAME}, fresh)
         finally:
             shutil.rmtree(fresh)
-    write_plan(replace(plan, weights=sha256_file(place / WEIGHTS)), folder)
+
+
+def _swap(files: Mapping[Path, Path], aside: Path) -> None:
+    """Put files in the place of others; whatever stops it, either all of them or none."""
+    kept = {old: aside / f"before-{old.name}" for old in files}
+    try:
+        for old, new in files.items():
+            old.rename(kept[old])
+            new.rename(old)
+    except BaseException:
+        for old, before in kept.items():
+            if before.exists():
+                before.replace(old)
+        raise
 
 
 def described_config(

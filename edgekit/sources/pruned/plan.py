@@ -191,10 +191,15 @@ def has_plan(folder: Path) -> bool:
 
 
 def write_plan(plan: Plan, folder: Path) -> None:
-    """Write `pruning.json`. Raises PruneError for a full disk."""
+    """Write `pruning.json`, whole or not at all. Raises PruneError for a full disk."""
+    text = json.dumps(plan.to_json(), indent=1, ensure_ascii=False)
+    part = folder / f".{PLAN_NAME}.part"
     with disk_errors(PruneError, f"writing {folder / PLAN_NAME}"):
-        text = json.dumps(plan.to_json(), indent=1, ensure_ascii=False)
-        (folder / PLAN_NAME).write_text(text + "\n", encoding="utf-8")
+        try:
+            part.write_text(text + "\n", encoding="utf-8")
+            part.replace(folder / PLAN_NAME)
+        finally:
+            part.unlink(missing_ok=True)
 
 
 def read_plan(folder: Path) -> Plan:

@@ -171,6 +171,34 @@ def test_training_on(tmp_path: Path) -> None:
         edgekit.source.load(tmp_path / "nothing")
 
 
+@pytest.mark.parametrize("stopped_at", range(4))
+def test_a_save_that_is_stopped_leaves_what_was(
+    stopped_at: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights and plan belong together, and nothing lies about, wherever it was stopped."""
+    source = open_source(str(save_model("bert", "text-classification", tmp_path / "model")))
+    folder = pruned(source, tmp_path / "pruned")
+    names = {path.name for path in folder.iterdir()}
+    model = edgekit.source.load(folder)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    rename, calls = Path.rename, []
+
+    def stop(self: Path, target: Path) -> Path:
+        calls.append(target)
+        if len(calls) == stopped_at + 1:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    before = open_source(str(folder))
+    monkeypatch.setattr(Path, "rename", stop)
+    with pytest.raises(KeyboardInterrupt):
+        edgekit.source.save(model, folder)
+    assert {path.name for path in folder.iterdir()} == names
+    assert same(open_source(str(folder)), before)
+
+
 def test_weights_of_another_plan_are_refused(tmp_path: Path) -> None:
     """A hash tells them apart, whatever their shapes."""
     source = open_source(str(save_model("bert", "text-classification", tmp_path / "model")))
