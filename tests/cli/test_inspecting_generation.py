@@ -36,7 +36,7 @@ def test_rules_are_told_in_words() -> None:
     assert facts == [
         ("generates", "up to 2,048 tokens, with the prompt; ends with the token 2, 3"),
         ("by default", "temperature = 0.2"),
-        ("chats", "yes, with its own template"),
+        ("chats", "yes, with its own template (the extra chat renders it)"),
     ]
 
 

@@ -34,7 +34,7 @@ def generation_facts(generation: Mapping[str, object] | None) -> list[tuple[str,
     if rules.defaults:
         facts.append(("by default", ", ".join(f"{k} = {v}" for k, v in rules.defaults.items())))
     if rules.chat is not None:
-        facts.append(("chats", "yes, with its own template"))
+        facts.append(("chats", "yes, with its own template (the extra chat renders it)"))
     return facts
 
 
