@@ -106,3 +106,17 @@ def test_where_none_is_chosen_the_last_is_judged_all_the_same(
     with pytest.raises(BudgetNotMet, match="misses the budget of 1pt"):
         made.largest(tuple(drops))
     assert [rows for rows, _ in looks] == [3, 3, 3, 4]
+
+
+def test_a_speedup_is_aimed_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The interval measured at the end has to reach it; what goes no further is tried as asked."""
+    made = trial(monkeypatch, {}, [])
+    asked: list[float | None] = []
+
+    def find(share: float, *, speedup: float | None = None) -> Mended | None:
+        asked.append(speedup)
+        return None if len(asked) == 1 else Mended(PLAN, None, None, None)  # type: ignore[arg-type]
+
+    made.finder = SimpleNamespace(find=find)  # type: ignore[assignment]
+    assert made._find(Goal(None, 1.5, None)).plan == PLAN
+    assert asked == [pytest.approx(1.59), 1.5]
