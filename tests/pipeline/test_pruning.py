@@ -157,7 +157,7 @@ def test_an_interrupted_recovery_goes_on(model: Path, texts: str, tmp_path: Path
     """Ctrl-C leaves nothing at the output, or the best with keep; the same command resumes."""
 
     def stop(text: str) -> None:
-        if text.startswith("Recovery step 10"):
+        if text.startswith("Recovery step 4 "):
             raise KeyboardInterrupt
 
     def run(**more: object) -> PruneResult:
@@ -174,11 +174,28 @@ def test_an_interrupted_recovery_goes_on(model: Path, texts: str, tmp_path: Path
     assert any(line.startswith("Going on from step") for line in told)
     assert not any(line.startswith("Rating") for line in told)
     assert result.recovery is not None
-    assert result.recovery.steps > 10
+    assert result.recovery.steps > 4
     with pytest.raises(KeyboardInterrupt, match="was left at"):
         run(progress=stop, keep=True, force=True)
     with pytest.raises(ConfigError, match="has been pruned already, from m"):
         edgekit.prune(str(tmp_path / "p"), tmp_path / "q", ratio=0.1)
+    open_source(str(tmp_path / "p"))
+
+
+@pytest.mark.slow
+def test_the_deepest_cut_within_a_budget_is_judged_once(
+    model: Path, texts: str, tmp_path: Path
+) -> None:
+    """Rows for choosing choose it; the rows for verdicts see nothing else."""
+    told: list[str] = []
+    result = edgekit.prune(
+        str(model), tmp_path / "p", max_drop="90pt", structures=["ffn"], data=texts,
+        target=ELSEWHERE, recover_steps=2, progress=told.append,
+    )  # fmt: skip
+    assert result.verdict == "pass"
+    assert [one.taken for one in result.tried].count(True) == 1
+    assert sum(line.startswith("Judging the pruned model") for line in told) == 1
+    assert sum(line.startswith("Looking at the pruned model") for line in told) >= 1
     open_source(str(tmp_path / "p"))
 
 
