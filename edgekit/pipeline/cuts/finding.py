@@ -61,9 +61,8 @@ class Finder:
         source, calibration = self.material.source, self.material.calibration
         self.cutter: LayerCutter | ChannelCutter
         if self.structures == ("channels",):
-            self.method = "magnitude" if self.method == "auto" else self.method
             channels = ChannelCutter(source, calibration, self.method)
-            self.cutter = channels
+            self.cutter, self.method = channels, channels.used
             if self.timed:
                 channels.time(self._time_all)
             return
