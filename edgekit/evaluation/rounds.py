@@ -15,6 +15,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
+# Scenarios draw with it, and numpy would import it in the middle of a round, where that takes time
+# from who is measured and a Ctrl-C inside the initialisation of a C extension is lost.
+import numpy.random  # noqa: F401
+
 from edgekit.core.errors import MeasurementError
 from edgekit.evaluation.counting import Counted
 from edgekit.evaluation.outputs import OutputCheck

@@ -222,20 +222,33 @@ def test_no_child_outlives_the_parent(tmp_path: Path, number: signal.Signals) ->
     parent = subprocess.Popen(
         [sys.executable, str(script)], env=environment, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and (
-        not marker.exists() or len(marker.read_text().split()) < 2
-    ):
-        time.sleep(0.05)
-    time.sleep(0.3)
-    parent.send_signal(number)
-    parent.wait(timeout=30)
+    try:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and (
+            not marker.exists() or len(marker.read_text().split()) < 2
+        ):
+            time.sleep(0.05)
+        time.sleep(0.3)
+        parent.send_signal(number)
+        parent.wait(timeout=30)
+    finally:
+        # One that took no notice would go on computing beside all later tests.
+        parent.kill()
     children = [int(word) for word in marker.read_text().split()]
     assert len(children) == 2
     deadline = time.monotonic() + 30
     while time.monotonic() < deadline and any(map(_alive, children)):
         time.sleep(0.05)
     assert not any(map(_alive, children))
+
+
+def test_nothing_is_left_to_import_in_a_round() -> None:
+    """What draws the turns is there before the first child: a stop inside its import is lost."""
+    code = "import sys, edgekit.evaluation.rounds; print('numpy.random' in sys.modules)"
+    ran = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert ran.stdout.strip() == "True"
 
 
 def _alive(pid: int) -> bool:
