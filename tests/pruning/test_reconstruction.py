@@ -32,6 +32,7 @@ def gap(first: LoadedSource, second: LoadedSource, given: list[Batch]) -> float:
     return float(torch.stack(gaps).mean())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
 def test_it_brings_the_sums_closer(family: str, tmp_path: Path) -> None:
     """On tokens that it has not seen, for every way in which layers are built."""
