@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from edgekit.core.errors import SourceError
+from edgekit.core.manifest import MANIFEST_NAME
 
 _SAFE_INDEX = "model.safetensors.index.json"
 _PICKLE_INDEX = "pytorch_model.bin.index.json"
@@ -50,6 +51,11 @@ def read_config(folder: Path) -> dict[str, object]:
             f"{folder} holds a PEFT adapter for {base or 'a base model'}, not a whole model.",
             hint="Merge it first: PeftModel.from_pretrained(base, folder).merge_and_unload()"
             ".save_pretrained(merged), save the tokenizer there too, and export that folder.",
+        )
+    if (folder / MANIFEST_NAME).exists():
+        raise SourceError(
+            f"{folder} is a bundle, not a PyTorch model.",
+            hint="Give the model that it was exported from.",
         )
     if not (folder / "config.json").exists():
         found = [path.name for path in sorted(folder.iterdir())][:8]

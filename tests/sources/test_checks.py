@@ -77,12 +77,18 @@ def _remove_config(folder: Path) -> None:
     (folder / "config.json").unlink()
 
 
+def _make_bundle(folder: Path) -> None:
+    (folder / "edgekit.json").write_text("{}")
+    _remove_config(folder)
+
+
 def _remove_weights(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
 
 
 CASES: dict[str, tuple[Callable[[Path], object], str, str]] = {
     "no config": (_remove_config, "has no config.json", "save_pretrained"),
+    "bundle": (_make_bundle, "is a bundle, not a PyTorch model", "exported from"),
     "config is no JSON": (
         lambda folder: (folder / "config.json").write_text("{"),
         "not readable JSON",

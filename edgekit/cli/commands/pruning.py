@@ -44,7 +44,12 @@ _LAYERS = 48
     metavar="NAMES",
     help="Of heads, ffn, layers and channels, with commas; all that the model has by default.",
 )
-@click.option("--ratio", type=float, metavar="SHARE", help="Cut this share of their parameters.")
+@click.option(
+    "--ratio",
+    type=float,
+    metavar="SHARE",
+    help="Cut this share (0.2) of the parameters of those structures.",
+)
 @click.option("--speedup", type=float, metavar="TIMES", help="Cut until it is so much faster.")
 @click.option(
     "--max-drop",

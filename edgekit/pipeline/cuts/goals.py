@@ -9,7 +9,7 @@ from pathlib import Path
 
 from edgekit.core.bundle import check_output
 from edgekit.core.errors import ConfigError, EngineUnavailable
-from edgekit.core.profiles import Profile, nearest
+from edgekit.core.profiles import Profile
 from edgekit.evaluation.statistics import DEFAULT_DROP, Budget, parse_drop
 from edgekit.pipeline.choices.candidates import elsewhere
 from edgekit.sources.pruned.plan import PLAN_NAME, STRUCTURES, Plan, Structure, has_plan
@@ -98,7 +98,7 @@ def read_structures(
     for name in asked:
         if name not in STRUCTURES:
             raise ConfigError(
-                f"There is no structure {name!r}.", hint=nearest(name, list(STRUCTURES))
+                f"There is no structure {name!r}.", hint=f"Known: {', '.join(STRUCTURES)}."
             )
         if name not in present:
             raise ConfigError(f"{id} has no {name} to prune.", hint=f"It has {', '.join(present)}.")

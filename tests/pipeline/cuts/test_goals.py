@@ -69,7 +69,7 @@ def test_a_budget_needs_data() -> None:
 
 
 def test_structures_are_those_of_the_model() -> None:
-    """All of them by default, in one order; the nearest name for an unknown one."""
+    """All of them by default, in one order; all there are for an unknown one."""
     assert read_structures([], ("heads", "ffn"), "m") == ("heads", "ffn")
     assert read_structures(["ffn", "heads"], ("heads", "ffn", "layers"), "m") == ("heads", "ffn")
     with pytest.raises(ConfigError, match="m has no channels") as caught:
