@@ -97,6 +97,8 @@ def recover(
     finally:
         # What was best is what stays, however this ends.
         trainer.keep_best()
+    ended = "" if stopped is None else f", ended early: {stopped}"
+    progress(f"Keeping what step {trainer.best_step:,} of the recovery left{ended}")
     return Recovered(
         trainer.step,
         trainer.best_step,
