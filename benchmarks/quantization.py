@@ -1,12 +1,12 @@
 """What quantization gains and costs: cosine, accuracy, size and speed on both engines.
 
-``python -m benchmarks.quantization [--only PART …] [--budget SECONDS]``: some half an hour in
-all. The parts, whose tables are kept from run to run:
+``python -m benchmarks.quantization [--only PART …] [--budget SECONDS]``: some three quarters of an
+hour in all. The parts, whose tables are kept from run to run:
 
 - ``embeddings``: `minilm` by edgekit's methods, compared with PyTorch's vectors text by text;
 - ``libraries``: the same by the functions of ONNX Runtime and NNCF (see `minilm_table`);
 - ``sentiment``, ``digits``: `minilm-sentiment` and `digits-cnn` within an accuracy budget;
-- ``search`` (only when it is asked for): how long a tight budget takes to be searched.
+- ``search``: how long a tight budget takes to be searched.
 
 Within a part everything is timed in one interleaved run. Calibration sees the training split of
 the snippets alone.
@@ -30,6 +30,7 @@ from benchmarks.models import DIGITS, EMBEDDINGS, FOLDER, SENTIMENT, data, expor
 from benchmarks.readme import figures, markdown
 from benchmarks.zoo import fetch
 from edgekit.cli.console import human_bytes
+from edgekit.core import cpu
 from edgekit.core.bundle import open_bundle
 from edgekit.core.errors import BudgetNotMet, EdgekitError
 from edgekit.core.manifest import Component, TensorSpec
@@ -369,7 +370,8 @@ def search_part(budget: float) -> Part:
         minutes = f"{result.seconds / 60:.1f}"
         rows.append((recipe.name, result.verdict, drop, result.evaluations, minutes))
     header = (f"`{SENTIMENT}`, budget 0.5pt", "verdict", "drop", "evaluations", "minutes")
-    return markdown(header, rows), facts
+    where = f"{cpu.cpu_model()}, {cpu.available_threads()} threads."
+    return f"{markdown(header, rows)}\n\n{where}", facts
 
 
 PARTS: Mapping[str, Callable[[float], Part]] = {
@@ -379,7 +381,6 @@ PARTS: Mapping[str, Callable[[float], Part]] = {
     "digits": digits_part,
     "search": search_part,
 }
-_ALWAYS = tuple(name for name in PARTS if name != "search")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -389,14 +390,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--budget", type=float, default=60.0, help="seconds of timing per part")
     given = parser.parse_args(arguments)
     whole = timing._PAIR_PROCESSES, timing._PAIR_SECONDS
-    for name in given.only or _ALWAYS:
+    for name in given.only or PARTS:
         # What quantize times by itself is timed again in a table's own run, with all the others.
         effort = whole if name == "search" else (2, 2.0)
         timing._PAIR_PROCESSES, timing._PAIR_SECONDS = effort
         table, facts = PARTS[name](given.budget)
         # Kept after each: a later one may fail.
         parts = {**figures("quantization").get("parts", {}), name: {"table": table, **facts}}
-        tables = [str(parts[one]["table"]) for one in PARTS if one in parts]
+        # README shows the search apart: it is no table of ratios.
+        tables = [str(parts[one]["table"]) for one in PARTS if one in parts and one != "search"]
         told = "Speed: the median of a table's first row over the row's own, with its 95 % interval"
         tables.append(f"{told}. Made by `python -m benchmarks.quantization`.")
         report("quantization", {"markdown": "\n\n".join(tables), "parts": parts}, [table])

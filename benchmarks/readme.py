@@ -145,6 +145,9 @@ def main() -> None:
     quantized = figures("quantization")
     if quantized:
         text = between(text, "quantization", f"{_QUANTIZED}\n\n{quantized['markdown']}")
+    searched = quantized.get("parts", {}).get("search")
+    if searched:
+        text = between(text, "search", str(searched["table"]))
     pruned = figures("pruning")
     if pruned:
         text = between(text, "pruning", str(pruned["markdown"]))
