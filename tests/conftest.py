@@ -32,6 +32,14 @@ def _caches_of_this_run(shared: Path) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _few_rounds() -> Iterator[None]:
+    """Choices of `compile` in this process are made by as few rounds as there may be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgekit.compilers.tuning._MOST_ROUNDS", 6)
+        yield
+
+
 def make_once(folder: Path, make: Callable[[Path], object]) -> Path:
     """The folder that `make` fills, by the first worker that asks for it."""
     with folder.with_suffix(".lock").open("w") as lock:
@@ -60,3 +68,10 @@ def classifier(shared: Path, classifier_source: Path) -> Path:
     return make_once(
         shared / "classifier", lambda folder: edgekit.export(str(classifier_source), folder)
     )
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step compares its result's speed in as few processes as there may be, in this process."""
+    monkeypatch.setattr("edgekit.pipeline.timing._PAIR_SECONDS", 1.0)
+    monkeypatch.setattr("edgekit.pipeline.timing._PAIR_PROCESSES", 2)

@@ -169,6 +169,16 @@ def test_the_collector_rests_during_a_turn() -> None:
         gc.enable()
 
 
+def test_turns_do_not_walk_what_was_there_before() -> None:
+    """It is in no collection inside, and in all of them again afterwards."""
+    before = gc.get_freeze_count()
+    held = [[] for _ in range(10_000)]
+    with timing.heap_set_aside():
+        assert gc.get_freeze_count() >= before + len(held)
+        timing.take_turn(lambda: None, seconds=0.0)
+    assert gc.get_freeze_count() == 0
+
+
 @pytest.mark.parametrize("q", [0.0, 0.1, 0.5, 0.9, 0.99, 1.0])
 def test_quantiles_of_one_process_are_numpys(q: float) -> None:
     """The smallest value that at least q of the samples do not exceed."""
