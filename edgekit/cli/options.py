@@ -223,8 +223,8 @@ def data(function: F) -> F:
     return function
 
 
-def reports(function: F) -> F:
-    """``--html``, ``--markdown`` and ``--force`` of commands whose result is worth sending."""
+def report_files(function: F) -> F:
+    """``--html`` and ``--markdown`` of commands whose result is worth sending."""
     for option in reversed(
         [
             click.option(
@@ -235,11 +235,16 @@ def reports(function: F) -> F:
                 "--markdown", type=click.Path(path_type=Path), metavar="FILE",
                 help="Write the result as Markdown, for a pull request.",
             ),
-            click.option("--force", is_flag=True, help="Replace reports that exist."),
         ]
     ):  # fmt: skip
         function = option(function)
     return function
+
+
+def reports(function: F) -> F:
+    """The same with a ``--force`` of their own, of commands that write nothing else."""
+    forced = click.option("--force", is_flag=True, help="Replace reports that exist.")
+    return report_files(forced(function))
 
 
 def static_dimensions(values: tuple[str, ...]) -> dict[str, int]:

@@ -131,7 +131,7 @@ class Finder:
         return tuple(
             SensitivityRow(
                 row.structure, row.ratio, row.parameters, row.quality.loss, row.quality.agreement,
-                row.quality.accuracy, row.speedup,
+                row.quality.accuracy, row.speedup, row.quality.reference_accuracy,
             )
             for row in rows
         )  # fmt: skip
