@@ -9,6 +9,7 @@ from pathlib import Path
 
 import click
 
+from edgekit.cli.bars import listening
 from edgekit.cli.commands._results import accuracy_lines, latency_line, noise_lines
 from edgekit.cli.console import Console, command_line, table
 from edgekit.cli.options import (
@@ -150,35 +151,36 @@ def command(
     require_reporting(html, markdown, force=force)
     missed: EdgekitError | None = None
     try:
-        result = prune(
-            source,
-            output,
-            structures=[] if structures is None else _names(structures),
-            ratio=ratio,
-            speedup=speedup,
-            max_drop=max_drop,
-            target=target,
-            engine=engine,
-            overrides=overrides,
-            method=method,
-            data=data,
-            columns=columns,
-            metric=metric,
-            recover_steps=recover_steps,
-            sensitivity=sensitivity,
-            task=task,
-            inputs=inputs,
-            processor=processor,
-            keep=keep,
-            batch=batch,
-            length=length,
-            threads=threads,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            force=force,
-            seed=seed,
-            progress=console.status,
-        )
+        with listening(console) as progress:
+            result = prune(
+                source,
+                output,
+                structures=[] if structures is None else _names(structures),
+                ratio=ratio,
+                speedup=speedup,
+                max_drop=max_drop,
+                target=target,
+                engine=engine,
+                overrides=overrides,
+                method=method,
+                data=data,
+                columns=columns,
+                metric=metric,
+                recover_steps=recover_steps,
+                sensitivity=sensitivity,
+                task=task,
+                inputs=inputs,
+                processor=processor,
+                keep=keep,
+                batch=batch,
+                length=length,
+                threads=threads,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+                force=force,
+                seed=seed,
+                progress=progress,
+            )
     except EdgekitError as error:
         if not isinstance(error.result, PruneResult):
             raise

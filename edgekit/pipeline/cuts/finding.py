@@ -67,7 +67,10 @@ class Finder:
                 channels.time(self._time_all)
             return
         self.progress(f"Rating {', '.join(self.structures)}")
-        rated = scores(source, calibration, self.structures, self.method, seed=self.seed)
+        rated = scores(
+            source, calibration, self.structures, self.method, seed=self.seed,
+            progress=self.progress,
+        )  # fmt: skip
         self.method = rated.method
         self.notes += rated.notes
         whole = whole_plan(source)
