@@ -151,6 +151,28 @@ def source_loading(function: F) -> F:
     return function
 
 
+def source_reading(function: F) -> F:
+    """``--task``, ``--input`` and ``--processor``: what a PyTorch source may not tell itself."""
+    for option in reversed(
+        [
+            click.option(
+                "--task", metavar="TASK", help="The task; inferred from the source by default."
+            ),
+            click.option(
+                "--input", "inputs", multiple=True, metavar="NAME=DTYPE:DIM,…",
+                help="An input of a custom module; a name as DIM is a dimension that varies.",
+            ),
+            click.option(
+                "--processor", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+                help="How a custom module's pictures are prepared and its outputs read, as JSON or"
+                " TOML.",
+            ),
+        ]
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
 def reference_inputs(function: F) -> F:
     """``--input`` of the commands that run a reference."""
     return click.option(
@@ -221,6 +243,18 @@ def data(function: F) -> F:
     ):
         function = option(function)
     return function
+
+
+def budget(drop: str) -> Callable[[F], F]:
+    """``--metric`` and ``--max-drop`` of the commands that choose within one; `drop` is its help."""
+
+    def add(function: F) -> F:
+        limit = click.option("--max-drop", metavar="DROP", help=drop)
+        return click.option(
+            "--metric", metavar="NAME|MODULE:FUNCTION", help="The metric of the budget."
+        )(limit(function))
+
+    return add
 
 
 def report_files(function: F) -> F:

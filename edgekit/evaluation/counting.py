@@ -64,7 +64,7 @@ class Counted:
             self._progress(f"{text}{ahead}")
 
     def ahead(self, done: float) -> str:
-        """``; about 6 min to go``, by the pace so far; nothing where little is, or it is unknown."""
+        """``; about 6 min to go``, by the pace so far; nothing where little is, or unknown."""
         elapsed, steps = self._clock() - self._began, done - self._start
         if elapsed < _KNOWN_SECONDS or steps <= 0:
             return ""

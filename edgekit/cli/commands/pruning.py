@@ -13,12 +13,14 @@ from edgekit.cli.bars import listening
 from edgekit.cli.commands._results import accuracy_lines, latency_line, noise_lines
 from edgekit.cli.console import Console, command_line, table
 from edgekit.cli.options import (
+    budget,
     common,
     data,
     pass_console,
     report_files,
     seed,
     source_loading,
+    source_reading,
     target,
     workload,
 )
@@ -56,11 +58,7 @@ _LAYERS = 48
     help="Cut this share (0.2) of the parameters of those structures.",
 )
 @click.option("--speedup", type=float, metavar="TIMES", help="Cut until it is so much faster.")
-@click.option(
-    "--max-drop",
-    metavar="DROP",
-    help="The budget: 1% of the metric, or 0.5pt (1% with --data); alone, the deepest cut in it.",
-)
+@budget("The budget: 1% of the metric, or 0.5pt (1% with --data); alone, the deepest cut in it.")
 @target(what="its engine times the cuts; see: edgekit targets.")
 @click.option(
     "--method",
@@ -70,7 +68,6 @@ _LAYERS = 48
     help="How the importance of what may go is rated; auto is by gradients where there is DATA.",
 )
 @data
-@click.option("--metric", metavar="NAME|MODULE:FUNCTION", help="The metric of the budget.")
 @click.option(
     "--recover-steps",
     type=int,
@@ -78,20 +75,7 @@ _LAYERS = 48
     help="Steps of distillation from the original: 2000 with --data; 0 is least squares alone.",
 )
 @click.option("--sensitivity", is_flag=True, help="Measure what each structure costs by itself.")
-@click.option("--task", help="The task; inferred from the source by default.")
-@click.option(
-    "--input",
-    "inputs",
-    multiple=True,
-    metavar="NAME=DTYPE:DIM,…",
-    help="An input of a custom module.",
-)
-@click.option(
-    "--processor",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="How a custom module's pictures are prepared and its outputs read, as JSON or TOML.",
-)
+@source_reading
 @click.option("--keep", is_flag=True, help="Leave the best where the goal is missed, or on Ctrl-C.")
 @report_files
 @workload
