@@ -246,7 +246,7 @@ def data(function: F) -> F:
 
 
 def budget(drop: str) -> Callable[[F], F]:
-    """``--metric`` and ``--max-drop`` of the commands that choose; `drop` is the help of the last."""
+    """``--metric`` and ``--max-drop`` of the commands that choose; `drop` helps with the last."""
 
     def add(function: F) -> F:
         limit = click.option("--max-drop", metavar="DROP", help=drop)
