@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,6 +39,16 @@ def _few_rounds() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("edgekit.compilers.tuning._MOST_ROUNDS", 6)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _heap_of_its_own() -> None:
+    """No collection of a test walks what imports and earlier tests hold: every export has two.
+
+    A worker that has exported a hundred models holds millions of objects.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def make_once(folder: Path, make: Callable[[Path], object]) -> Path:

@@ -41,9 +41,12 @@ def test_a_pruned_model_goes_the_whole_way(
     code, result, errors = command(
         "prune", model, "-o", small, "--data", reviews, "--ratio", "0.2", "--structure", "ffn",
         "--recover-steps", "40", "--max-drop", "6pt", "--target", "cpu-arm64",
+        "--html", tmp_path / "report.html",
     )  # fmt: skip
     assert code == 0, errors
     check_schema_of("prune", result)
+    assert str(result["command"]).startswith("edgekit prune ")
+    assert "Where it was cut" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert result["verdict"] == "pass"
     parameters, flops = result["parameters"], result["flops"]
     assert parameters["after"] < 0.95 * parameters["before"]

@@ -148,14 +148,18 @@ def collector_off() -> Iterator[None]:
 def heap_set_aside() -> Iterator[None]:
     """Turns inside collect only what they make themselves: each of them begins with a collection.
 
-    Walking through all that torch and transformers hold takes longer than most models do.
+    Walking through all that torch and transformers hold takes longer than most models do. What an
+    app has frozen itself stays so, and then that is what is set aside.
     """
     gc.collect()
-    gc.freeze()
+    own = gc.get_freeze_count() == 0
+    if own:
+        gc.freeze()
     try:
         yield
     finally:
-        gc.unfreeze()
+        if own:
+            gc.unfreeze()
 
 
 def _once(run: Callable[[], object]) -> int:

@@ -127,6 +127,7 @@ def test_the_record_fits_the_schema() -> None:
         (("--ratio", ".5"), 2, "no output"),
         (("-o", "p", "--speedup", "2", "--target", "cpu-arm64"), 7, "cannot be measured here"),
         (("-o", ".", "--ratio", ".5"), 2, "is the current folder"),
+        (("-o", "p", "--ratio", ".5", "--html", "no/r.html"), 2, "There is no folder no"),
     ],
 )
 def test_bad_goals_have_their_exit_codes(

@@ -29,10 +29,12 @@ from edgekit.evaluation import latency as timing
 from edgekit.pipeline.cuts import shop
 from edgekit.pipeline.cuts.shop import Shop
 from edgekit.pipeline.exporting import export_loaded
+from edgekit.reporting import render_html
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.opening import open_source
 from tests.models import CORPUS, save_model
 from tests.pipeline.quantizable import compared
+from tests.reporting.results import as_json
 from tests.schemas import SCHEMAS, check_schema_of
 
 # Elsewhere nothing is timed: the parameters are what is counted.
@@ -224,6 +226,11 @@ def test_sensitivity_alone_writes_nothing(model: Path, texts: str, tmp_path: Pat
     result = edgekit.prune(str(model), data=texts, sensitivity=True, target=ELSEWHERE)
     check_schema_of("prune", to_json(result))
     assert result.output is None
+    assert result.source == "m"
+    whole = {row.reference_accuracy for row in result.sensitivity}
+    assert len(whole) == 1
+    assert None not in whole
+    assert "By the share that is cut" in render_html(as_json(result))
     by_structure: dict[str, list[SensitivityRow]] = {}
     for row in result.sensitivity:
         by_structure.setdefault(row.structure, []).append(row)
