@@ -196,12 +196,10 @@ def _by_share(rows: Sequence[SensitivityRow], measure: Cost) -> Chart:
         deepest = row is own[-1] and within(own, measure) is None
         lead = f"{structure} cut by {row.ratio * 100:.3g} %"
         told.append(f"{lead}{' (the deepest)' if deepest else ''}: {_said(row, measure)}")
+    what = f"What is {measure.name}" if measure.counted else f"The {measure.name}"
     caption = (
-        f"What is {measure.name} by the share of a structure's parameters that is cut, each cut"
-        f" alone and mended by least squares at most. {_sentence(told)}"
-        if measure.counted
-        else f"The {measure.name} by the share of a structure's parameters that is cut, each cut"
-        f" alone and mended by least squares at most; less is better. {_sentence(told)}"
+        f"{what} by the share of a structure's parameters that is cut, each cut alone and mended by"
+        f" least squares at most{'' if measure.counted else '; less is better'}. {_sentence(told)}"
     )
     return _lines(
         rows, measure, "sensitivity", "By the share that is cut", caption,
@@ -246,9 +244,8 @@ def _lines(
             if math.isfinite(measure.of(row))
         )
         xs, ys = zip((start, measure.whole * measure.unit), *points, strict=True)
-        axes.plot(
-            xs, ys, "o", color=colour(series), linestyle=dash(series), linewidth=2, markersize=6
-        )
+        axes.plot(xs, ys, marker="o", markersize=6, color=colour(series), linestyle=dash(series),
+                  linewidth=2)  # fmt: skip
     axes.axhline(measure.whole * measure.unit, color=MUTED, linewidth=1)
     axes.annotate(
         "original", (0.99, measure.whole * measure.unit), xycoords=("axes fraction", "data"),

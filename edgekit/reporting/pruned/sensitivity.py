@@ -43,9 +43,7 @@ def cost(rows: Sequence[SensitivityRow]) -> Cost:
             "decided as by the original", 1.0, lambda row: _known(row.agreement), words.share,
             100.0, True,
         )  # fmt: skip
-    return Cost(
-        "distance from the original's answers", 0.0, lambda row: row.loss, words.digits, 1.0, False
-    )
+    return Cost("distance from the original", 0.0, lambda row: row.loss, words.digits, 1.0, False)
 
 
 def by_structure(rows: Sequence[SensitivityRow]) -> dict[str, list[SensitivityRow]]:
