@@ -31,7 +31,8 @@ from edgekit.reporting import words
 
 Row = dict[str, Any]
 HEADER = (
-    "model", "how", "parameters", "operations", "speed", "foretold", "metric", "drop", "seconds",
+    "model", "how", "parameters", "operations", "speed", "foretold (off by)", "metric", "drop",
+    "seconds",
 )  # fmt: skip
 
 
@@ -131,7 +132,7 @@ def shown(row: Row) -> tuple[object, ...]:
         words.NONE
         if speed is None
         else f"{speed['value']:.2f}× ({speed['low']:.2f}–{speed['high']:.2f})",
-        words.NONE if row["predicted"] is None else f"{row['predicted']:.2f}×",
+        _foretold(row),
         words.NONE
         if accuracy is None
         else f"{accuracy['reference']:.4f} → {accuracy['candidate']:.4f}",
@@ -141,6 +142,14 @@ def shown(row: Row) -> tuple[object, ...]:
         f" of {accuracy['samples']:,}",
         words.NONE if row["seconds"] is None else f"{row['seconds']:.0f}",
     )
+
+
+def _foretold(row: Row) -> str:
+    """The speed of the latency table, and how far it lies from the one that was measured."""
+    predicted, speed = row["predicted"], row["speed"]
+    if predicted is None or speed is None:
+        return words.NONE
+    return f"{predicted:.2f}× ({predicted / speed['value'] - 1:+.1%})"
 
 
 def main() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import gc
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -30,6 +31,24 @@ def _caches_of_this_run(shared: Path) -> Iterator[None]:
         if VARIABLE not in os.environ:
             patch.setenv(VARIABLE, str(shared / "cache"))
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _few_rounds() -> Iterator[None]:
+    """Choices of `compile` in this process are made by as few rounds as there may be."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("edgekit.compilers.tuning._MOST_ROUNDS", 6)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def _heap_of_its_own() -> None:
+    """No collection of a test walks what imports and earlier tests hold: every export has two.
+
+    A worker that has exported a hundred models holds millions of objects.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def make_once(folder: Path, make: Callable[[Path], object]) -> Path:
@@ -60,3 +79,10 @@ def classifier(shared: Path, classifier_source: Path) -> Path:
     return make_once(
         shared / "classifier", lambda folder: edgekit.export(str(classifier_source), folder)
     )
+
+
+@pytest.fixture
+def brief(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step compares its result's speed in as few processes as there may be, in this process."""
+    monkeypatch.setattr("edgekit.pipeline.timing._PAIR_SECONDS", 1.0)
+    monkeypatch.setattr("edgekit.pipeline.timing._PAIR_PROCESSES", 2)

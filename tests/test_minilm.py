@@ -70,7 +70,7 @@ def _run_line(folder: Path, made: Path) -> None:
         "export": (folder, "-o", a),
         "verify": (a,),
         "compile": (a, "-o", b, "--target", "openvino-cpu"),
-        "validate": (b, "--reference", folder),
+        "validate": (b, "--reference", folder, "--budget", "4", "--processes", "2"),
     }.items():
         code, output, errors = edgekit_command(name, *words, "--json")
         (made / f"{name}.json").write_text(json.dumps([code, output, errors]))

@@ -8,16 +8,16 @@ from __future__ import annotations
 import csv
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import edgekit
 from edgekit.core.bundle import open_bundle
 from tests.schemas import check_schema_of
-from tests.test_measured import command, data_of, source_of
+from tests.zoo_bundles import command, data_of, source_of
 
-pytestmark = pytest.mark.slow
-
-BUDGET = ("--max-drop", "6pt")
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("brief")]
 
 
 @pytest.fixture
@@ -40,26 +40,23 @@ def test_a_pruned_model_goes_the_whole_way(
     # Elsewhere, so that a busy machine's times decide nothing.
     code, result, errors = command(
         "prune", model, "-o", small, "--data", reviews, "--ratio", "0.2", "--structure", "ffn",
-        "--recover-steps", "40", *BUDGET, "--target", "cpu-arm64",
+        "--recover-steps", "40", "--max-drop", "6pt", "--target", "cpu-arm64",
+        "--html", tmp_path / "report.html",
     )  # fmt: skip
     assert code == 0, errors
     check_schema_of("prune", result)
+    assert str(result["command"]).startswith("edgekit prune ")
+    assert "Where it was cut" in (tmp_path / "report.html").read_text(encoding="utf-8")
     assert result["verdict"] == "pass"
     parameters, flops = result["parameters"], result["flops"]
     assert parameters["after"] < 0.95 * parameters["before"]
     assert flops["after"] < 0.9 * flops["before"]
-    code, _, errors = command("export", small, "-o", bundle)
-    assert code == 0, errors
+    edgekit.export(str(small), bundle)
     source = open_bundle(bundle).manifest.source
     assert source is not None
     assert source.origin.id == Path(model).name
     assert source.sha256 != source.origin.sha256
-    judged = ("--reference", model, "--data", reviews, *BUDGET)
-    code, result, errors = command("validate", bundle, *judged, "--no-latency")
-    assert code == 0, errors
-    code, result, errors = command(
-        "quantize", bundle, "-o", eight, *judged, "--method", "dynamic", "--allow-slower",
-    )  # fmt: skip
-    assert code == 0, errors
-    code, result, errors = command("validate", eight, *judged, "--no-latency")
-    assert code == 0, errors
+    judged: dict[str, Any] = {"reference": model, "data": str(reviews), "max_drop": "6pt"}
+    assert edgekit.validate(bundle, latency=False, **judged).verdict == "pass"
+    edgekit.quantize(bundle, eight, method="dynamic", allow_slower=True, **judged)
+    assert edgekit.validate(eight, latency=False, **judged).verdict == "pass"

@@ -1,4 +1,4 @@
-"""Trained models quantized on both engines by the commands, judged, compiled and loaded.
+"""Trained models quantized on both engines, judged, compiled and loaded.
 
 On few rows, with a budget that those can prove, and whatever their speed: the figures are
 `benchmarks/quantization.py`'s.
@@ -7,22 +7,24 @@ On few rows, with a budget that those can prove, and whatever their speed: the f
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 import edgekit
 from edgekit.core.bundle import open_bundle
+from edgekit.core.measurements import QuantizeResult
+from edgekit.core.results import to_json
 from tests.conftest import make_once
 from tests.pipeline.quantizable import check_schema
-from tests.test_measured import command, data_of, declared, source_of
+from tests.zoo_bundles import command, data_of, exported, source_of
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("brief")]
 
-TARGETS = {"onnxruntime": "cpu-x86", "openvino": "openvino-cpu"}
+ENGINES = ("onnxruntime", "openvino")
 TEXTS = ["a warm and funny film", "a dull plot without an end"]
 
 
@@ -40,47 +42,31 @@ def reviews(shared: Path) -> Path:
     return make_once(shared / "quantized-reviews", make) / "reviews.csv"
 
 
-def exported(shared: Path, name: str) -> Path:
-    """A model of the zoo as a bundle."""
-    return make_once(
-        shared / f"quantized-{name}",
-        lambda folder: edgekit.export(
-            source_of(name), folder, trust_remote_code=True, inputs=declared(name)[1:]
-        ),
-    )
-
-
-def quantize(bundle: Path, output: Path, *words: object) -> Mapping[str, object]:
+def quantize(bundle: Path, output: Path, **options: Any) -> QuantizeResult:
     """The result of a quantization that passes."""
-    code, result, errors = command("quantize", bundle, "-o", output, *words)
-    assert code == 0, errors
-    check_schema(result)
-    assert result["verdict"] == "pass"
-    assert result["output"] == str(output)
+    result = edgekit.quantize(bundle, output, allow_slower=True, **options)
+    check_schema(to_json(result))
+    assert result.verdict == "pass"
+    assert result.output == output
     return result
 
 
 def lives_on(output: Path, engine: str, folder: Path) -> Path:
     """Verify, inspect and compile a quantized bundle; where the compiled one lies."""
-    assert command("verify", output)[0] == 0
-    code, manifest, _ = command("inspect", output)
-    assert (code, manifest["stage"]) == (0, "quantized")
+    assert edgekit.verify(output).passed
+    assert open_bundle(output).manifest.stage == "quantized"
     compiled = folder / "compiled"
-    code, result, errors = command(
-        "compile", output, "-o", compiled, "--target", "host", "--engine", engine
-    )
-    assert code == 0, errors
-    assert result["engine"] == engine
-    assert command("verify", compiled)[0] == 0
+    result = edgekit.compile(output, compiled, target="host", engine=engine)
+    assert result.engine == engine
+    assert edgekit.verify(compiled).passed
     return compiled
 
 
-def drop_of(result: Mapping[str, object]) -> float:
+def drop_of(result: QuantizeResult) -> float:
     """The upper end of the drop's interval."""
-    accuracy = result["accuracy"]
-    assert isinstance(accuracy, Mapping)
-    assert accuracy["samples"] > 500
-    return float(accuracy["drop_upper_95"])
+    assert result.accuracy is not None
+    assert result.accuracy.samples > 500
+    return result.accuracy.drop_upper_95
 
 
 def ranked(outputs: object) -> list[str]:
@@ -89,19 +75,19 @@ def ranked(outputs: object) -> list[str]:
     return [str(row["label"]) for row in outputs]
 
 
-@pytest.mark.parametrize("engine", TARGETS)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_classifier_of_texts(shared: Path, reviews: Path, engine: str, tmp_path: Path) -> None:
     """Within its budget on both engines, a third of the size at most, and its answers stay."""
     bundle, output = exported(shared, "minilm-sentiment"), tmp_path / "q"
     result = quantize(
-        bundle, output, "--target", "host", "--engine", engine, "--data", reviews,
-        "--reference", source_of("minilm-sentiment"), "--max-drop", "3%",
-        "--allow-slower",
+        bundle, output, target="host", engine=engine, data=str(reviews),
+        reference=source_of("minilm-sentiment"), max_drop="3%",
     )  # fmt: skip
     assert drop_of(result) <= 0.03
     # A quarter where all is in integers; what a search keeps in float comes on top.
-    assert result["ratio_to_input"] < 1 / 3  # type: ignore[operator]
-    assert result["latency"] is not None
+    assert result.ratio_to_input is not None
+    assert result.ratio_to_input < 1 / 3
+    assert result.latency is not None
     compiled = lives_on(output, engine, tmp_path)
     with edgekit.load(bundle) as model:
         wanted = ranked(model(TEXTS))
@@ -113,7 +99,7 @@ def test_a_classifier_of_texts(shared: Path, reviews: Path, engine: str, tmp_pat
     assert wanted[0] in str(said)
 
 
-@pytest.mark.parametrize("engine", TARGETS)
+@pytest.mark.parametrize("engine", ENGINES)
 def test_a_network_of_convolutions(shared: Path, engine: str, tmp_path: Path) -> None:
     """Static ranges from the rows for calibration; at batch 32; the digits are read as before."""
     bundle, output = exported(shared, "digits-cnn"), tmp_path / "q"
@@ -122,13 +108,12 @@ def test_a_network_of_convolutions(shared: Path, engine: str, tmp_path: Path) ->
     data = tmp_path / "digits.npz"
     np.savez(data, image=images, label=labels)
     result = quantize(
-        bundle, output, "--target", "host", "--engine", engine, "--method", "static", "--data",
-        data, "--reference", source_of("digits-cnn"), "--max-drop", "2pt", "--batch", "32",
-        "--allow-slower",
+        bundle, output, target="host", engine=engine, method="static", data=str(data),
+        reference=source_of("digits-cnn"), max_drop="2pt", batch=32,
     )  # fmt: skip
-    assert result["method"] == "int8-static"
+    assert result.method == "int8-static"
     assert drop_of(result) <= 0.02
-    assert "Conv" in str(result["quantized_ops"]) or "Convolution" in str(result["quantized_ops"])
+    assert any("Conv" in kind for kind in result.quantized_ops)
     compiled = lives_on(output, engine, tmp_path)
     for path in (output, compiled):
         with edgekit.load(path) as model:
@@ -151,9 +136,9 @@ def test_what_no_row_can_prove(shared: Path, reviews: Path, tmp_path: Path) -> N
 def test_embeddings_stay_close(shared: Path, reviews: Path, tmp_path: Path) -> None:
     """Without labels and a reference, the golden answers decide; sentences stay where they were."""
     bundle = exported(shared, "minilm")
-    result = quantize(bundle, tmp_path / "q", "--calibration", reviews, "--allow-slower")
-    assert result["accuracy"] is None
+    result = quantize(bundle, tmp_path / "q", calibration=str(reviews))
+    assert result.accuracy is None
     with edgekit.load(bundle) as before, edgekit.load(tmp_path / "q") as after:
         for one, other in zip(before(TEXTS), after(TEXTS), strict=True):
             assert float(np.dot(one, other)) > 0.99
-    assert open_bundle(tmp_path / "q").manifest.requires.engine == result["engine"]
+    assert open_bundle(tmp_path / "q").manifest.requires.engine == result.engine

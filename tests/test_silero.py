@@ -117,6 +117,7 @@ def test_compiled_for_onnxruntime(name: str, shared: Path, tmp_path: Path, speec
         np.testing.assert_allclose(listen(after, part), listen(before, part), atol=1e-3)
 
 
+@pytest.mark.usefixtures("brief")
 def test_fewer_bits(shared: Path, tmp_path: Path, speech: Sound) -> None:
     """Quantized without a word of PyTorch, it still hears who speaks."""
     bundle = bundle_of("silero_vad_16k_sequence.onnx", shared)

@@ -151,6 +151,28 @@ def source_loading(function: F) -> F:
     return function
 
 
+def source_reading(function: F) -> F:
+    """``--task``, ``--input`` and ``--processor``: what a PyTorch source may not tell itself."""
+    for option in reversed(
+        [
+            click.option(
+                "--task", metavar="TASK", help="The task; inferred from the source by default."
+            ),
+            click.option(
+                "--input", "inputs", multiple=True, metavar="NAME=DTYPE:DIM,…",
+                help="An input of a custom module; a name as DIM is a dimension that varies.",
+            ),
+            click.option(
+                "--processor", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE",
+                help="How a custom module's pictures are prepared and its outputs read, as JSON or"
+                " TOML.",
+            ),
+        ]
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
 def reference_inputs(function: F) -> F:
     """``--input`` of the commands that run a reference."""
     return click.option(
@@ -223,8 +245,20 @@ def data(function: F) -> F:
     return function
 
 
-def reports(function: F) -> F:
-    """``--html``, ``--markdown`` and ``--force`` of commands whose result is worth sending."""
+def budget(drop: str) -> Callable[[F], F]:
+    """``--metric`` and ``--max-drop`` of the commands that choose; `drop` helps with the last."""
+
+    def add(function: F) -> F:
+        limit = click.option("--max-drop", metavar="DROP", help=drop)
+        return click.option(
+            "--metric", metavar="NAME|MODULE:FUNCTION", help="The metric of the budget."
+        )(limit(function))
+
+    return add
+
+
+def report_files(function: F) -> F:
+    """``--html`` and ``--markdown`` of commands whose result is worth sending."""
     for option in reversed(
         [
             click.option(
@@ -235,11 +269,16 @@ def reports(function: F) -> F:
                 "--markdown", type=click.Path(path_type=Path), metavar="FILE",
                 help="Write the result as Markdown, for a pull request.",
             ),
-            click.option("--force", is_flag=True, help="Replace reports that exist."),
         ]
     ):  # fmt: skip
         function = option(function)
     return function
+
+
+def reports(function: F) -> F:
+    """The same with a ``--force`` of their own, of commands that write nothing else."""
+    forced = click.option("--force", is_flag=True, help="Replace reports that exist.")
+    return report_files(forced(function))
 
 
 def static_dimensions(values: tuple[str, ...]) -> dict[str, int]:

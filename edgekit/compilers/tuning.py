@@ -17,7 +17,7 @@ from edgekit.core.manifest import Component
 from edgekit.evaluation.ratios import RatioEstimate, ratio
 from edgekit.runtime.engines import find_engine
 from edgekit.runtime.session import Array, Session
-from edgekit.runtime.timing import come_to_rest, take_turn
+from edgekit.runtime.timing import come_to_rest, heap_set_aside, take_turn
 
 _FEWEST_ROUNDS = 6
 _MOST_ROUNDS = 40
@@ -147,15 +147,16 @@ def _step(
                 if candidate is candidates[0]:
                     raise
                 refused[candidate.name] = error.message
-        timed = _interleave(sessions, conditions.feeds, conditions.seconds, random)
-        best = _best(timed, conditions.seed)
         again: RatioEstimate | None = None
-        if best:
-            first, other = _interleave(
-                [sessions[0], sessions[best]], conditions.feeds, conditions.seconds / 2, random
-            )
-            again = _speedup(first, other, conditions.seed)
-            best = best if _gains(again, other.candidate) else 0
+        with heap_set_aside():
+            timed = _interleave(sessions, conditions.feeds, conditions.seconds, random)
+            best = _best(timed, conditions.seed)
+            if best:
+                first, other = _interleave(
+                    [sessions[0], sessions[best]], conditions.feeds, conditions.seconds / 2, random
+                )
+                again = _speedup(first, other, conditions.seed)
+                best = best if _gains(again, other.candidate) else 0
     finally:
         for _, session in sessions:
             session.close()

@@ -67,7 +67,8 @@ class SensitivityRow:
     """One structure cut by a share, with least squares where there is DATA, and nothing else.
 
     ``loss`` is the distance of the outputs from the original's, ``agreement`` the share of
-    decisions as in the original, ``accuracy`` that on labels; None where there are none.
+    decisions as in the original, ``accuracy`` that on labels and ``reference_accuracy`` the
+    original's on the same; None where there are none.
     ``speedup`` is what the latency table foretells, None where nothing was timed.
     """
 
@@ -78,6 +79,7 @@ class SensitivityRow:
     agreement: float | None
     accuracy: float | None
     speedup: float | None
+    reference_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -134,3 +136,7 @@ class PruneResult:
     not_run: str | None = None
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    #: The name of the original.
+    source: str = ""
+    #: The command that makes this result again.
+    command: str | None = None

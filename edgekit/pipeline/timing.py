@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Callable, Mapping, Sequence
 from typing import Literal
 
@@ -15,7 +14,7 @@ from edgekit.evaluation import latency as timing
 from edgekit.evaluation.contenders import Artifact, ReferenceSource, plan_workloads
 from edgekit.evaluation.measuring import Measuring
 from edgekit.pipeline.progress import Progress
-from edgekit.runtime.timing import come_to_rest, take_turn
+from edgekit.runtime.timing import come_to_rest, heap_set_aside, take_turn
 from edgekit.runtime.workloads import fit_workload
 
 DEFAULT_LENGTH = 128
@@ -135,16 +134,11 @@ def typical_ms(
     generator = np.random.default_rng(seed)
     for run in runs:
         run()
-    # Every turn collects garbage first: what torch and the sessions hold is none.
-    gc.collect()
-    gc.freeze()
-    try:
+    with heap_set_aside():
         medians: list[list[float]] = [[] for _ in runs]
         for _ in range(rounds):
             for index in generator.permutation(len(runs)):
                 come_to_rest()
                 turn = take_turn(runs[index], seconds=_TURN_SECONDS, least=2, discard=1)
                 medians[index].append(float(np.median(turn.nanoseconds)) / 1e6)
-    finally:
-        gc.unfreeze()
     return [float(np.median(own)) for own in medians]

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edgekit.core.errors import ConfigError
+from edgekit.evaluation.counting import Counted
 from edgekit.pruning.feeding import Batch, own_batches
 from edgekit.pruning.structures import layers_of
 from edgekit.sources.pruned.cutting import Layer, input_weight, output_weights
@@ -33,7 +34,6 @@ Floats = NDArray[np.float64]
 Method: TypeAlias = Literal["fisher", "taylor", "activations", "magnitude"]
 METHODS: tuple[Method, ...] = get_args(Method)
 Progress = Callable[[str], None]
-_TOLD_EVERY = 20
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,8 +152,9 @@ def _gradients(
             handles.append(into.register_forward_pre_hook(_mask(row, kind, held)))
     totals = {(kind, place): np.zeros(_size(rows[place], kind)) for kind, place, _ in masks}
     samples = 0
-    with _removed(handles), torch.enable_grad():
-        for number, batch in enumerate(used):
+    counted = Counted(progress, len(used), lines=4)
+    with _removed(handles), torch.enable_grad(), counted:
+        for done, batch in enumerate(used, start=1):
             for _, _, held in masks:
                 held.clear()
             outputs = source.module(**batch.inputs)
@@ -164,8 +165,7 @@ def _gradients(
                 value = np.square(each) / 2 if method == "fisher" else np.abs(each)
                 totals[kind, place] += value.sum(0)
             samples += len(batch)
-            if number % _TOLD_EVERY == _TOLD_EVERY - 1:
-                progress(f"Importance from {samples:,} samples")
+            counted.tell(f"Importance from {samples:,} samples", done)
     return {
         kind: tuple(totals[kind, place] / max(samples, 1) for place in range(len(rows)))
         for kind in wanted

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from edgekit.core.errors import PruneError
+from edgekit.evaluation.counting import Counted
 from edgekit.pruning.checkpoints import Checkpoint, State
 from edgekit.pruning.distances import Answers, Quality, loss_of, relative_error
 
@@ -152,11 +153,14 @@ class _Trainer:
     def run(self, checkpoint: Checkpoint | None, progress: Progress) -> str | None:
         """Train to the last step; why not so far, where it ended before."""
         module = self._pruned.module
-        with _training(module, self._parameters):
+        # Between two looks a bar moves, and who reads lines is told once how long it will take.
+        counted = Counted(progress, self.steps, lines=1, start=self.step)
+        with _training(module, self._parameters), counted:
             while self.step < self.steps:
                 loss = self._learn()
                 if math.isfinite(loss):
                     if self.step % self._look and self.step < self.steps:
+                        counted.tell(_place(self.step, self.steps), self.step)
                         continue
                     found = self._held.judge(self._pruned)
                     loss = found.loss
@@ -165,7 +169,7 @@ class _Trainer:
                         f"the loss became {loss} at step {self.step:,}; the state after step"
                         f" {self.best_step:,} was kept"
                     )
-                progress(_line(self.step, self.steps, found))
+                progress(f"{_line(self.step, self.steps, found)}{counted.ahead(self.step)}")
                 self._note(found)
                 if checkpoint is not None:
                     checkpoint.save(self._state())
@@ -311,9 +315,13 @@ def _share(step: int, steps: int) -> float:
     return max(0.0, (steps - step + 1) / max(1, steps - warm))
 
 
+def _place(step: int, steps: int) -> str:
+    return f"Recovery step {step:,} of {steps:,}"
+
+
 def _line(step: int, steps: int, found: Quality) -> str:
     """How far it is, with the loss and the metric on the held-out rows."""
-    told = f"Recovery step {step:,} of {steps:,}: loss {found.loss:.4g}"
+    told = f"{_place(step, steps)}: loss {found.loss:.4g}"
     if found.accuracy is not None:
         return f"{told}, accuracy {found.accuracy:.4f}"
     return told if found.agreement is None else f"{told}, agreement {found.agreement:.4f}"

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from edgekit.evaluation.counting import Counted
 from edgekit.pruning.cutters import ChannelCutter, LayerCutter
 from edgekit.pruning.distances import Answers, Quality
 from edgekit.pruning.structures import cut
@@ -41,10 +42,16 @@ def measure_sensitivity(
 
     `repair` mends a cut source in place.
     """
+    cuts = [
+        (structure, share, plan)
+        for structure in structures
+        for share, plan in _plans(source, cutter, structure)
+    ]
     found: list[Sensitive] = []
-    for structure in structures:
-        for share, plan in _plans(source, cutter, structure):
-            progress(f"Sensitivity: {structure} cut by {share:.0%}")
+    with Counted(progress, len(cuts), lines=len(cuts), first=True) as counted:
+        for done, (structure, share, plan) in enumerate(cuts):
+            told = f"Sensitivity, {done + 1} of {len(cuts)}: {structure} cut by {share:.0%}"
+            counted.tell(told, done)
             made = cut(source, plan)
             repair(made, plan)
             found.append(

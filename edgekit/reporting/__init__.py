@@ -1,4 +1,4 @@
-"""Reports: one HTML file or a few lines of Markdown, from the results of validate or bench alone.
+"""Reports: one HTML file or a few lines of Markdown, from the result of a command alone.
 
 matplotlib and jinja2 (the ``report`` extra) are imported when a page is made, not before.
 """

@@ -122,6 +122,11 @@ def ratio_ticks(axes: Axes, low: float, high: float, unit: str = "") -> None:
     axes.xaxis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:g}{unit}"))
 
 
+def drawable(ratio: float) -> bool:
+    """Whether a logarithmic axis can show a ratio and still something else."""
+    return 1e-6 < ratio < 1e6
+
+
 def time_label(axes: Axes, counts: str, ends: str = "") -> None:
     """The name of an axis of times, on two lines where it says more than a picture is wide."""
     kind = f"(logarithmic){ends}"

@@ -4,35 +4,41 @@ from __future__ import annotations
 
 import math
 import shlex
-from collections.abc import Mapping
 
 from edgekit.core.measurements import (
     Accuracy,
     BenchResult,
     Gate,
     Interval,
-    Latency,
     ValidateResult,
 )
+from edgekit.core.pruned import PruneResult
 from edgekit.reporting import words
 from edgekit.reporting.comparing import compared
 from edgekit.reporting.deciding import noisy
-from edgekit.reporting.figures import Headline, KeyFigure, Tone
-from edgekit.reporting.reading import NOT_RUN
+from edgekit.reporting.figures import Headline, KeyFigure
+from edgekit.reporting.phrases import (
+    VERDICTS,
+    about_accuracy,
+    about_speed,
+    drop_figure,
+    over_budget,
+    speed_figure,
+    spelled_drop,
+)
+from edgekit.reporting.pruned import headline as pruned
+from edgekit.reporting.reading import NOT_RUN, Result
 
 #: The gate that stands for ``--max-drop``.
 DROP_GATE = "max_drop"
 #: The gate of a validation without data: how far an output lies from the original's.
 TOLERANCE_GATE = "tolerance"
-_VERDICTS: Mapping[str, tuple[str, Tone]] = {
-    "pass": ("Pass", "good"),
-    "fail": ("Fail", "bad"),
-    "inconclusive": ("Inconclusive", "open"),
-}
 
 
-def headline(result: BenchResult | ValidateResult) -> Headline:
+def headline(result: Result) -> Headline:
     """What stands on top of the report of a result."""
+    if isinstance(result, PruneResult):
+        return pruned.headline(result)
     return compared(result) if isinstance(result, BenchResult) else _judged(result)
 
 
@@ -54,13 +60,7 @@ def allowed_drop(result: ValidateResult) -> float | None:
             text = following
         elif word.startswith("--max-drop="):
             text = word.partition("=")[2]
-    unit = {"%": "relative", "pt": "points"}.get(text.lstrip("0123456789. "))
-    if unit != accuracy.drop_unit:
-        return None
-    try:
-        return float(text.rstrip("%pt ")) / 100
-    except ValueError:
-        return None
+    return spelled_drop(text, accuracy)
 
 
 def gate_values(gate: Gate, result: ValidateResult) -> tuple[str, str]:
@@ -121,12 +121,12 @@ def on_time(gate: Gate) -> bool:
 
 
 def _judged(result: ValidateResult) -> Headline:
-    badge, tone = _VERDICTS[result.verdict]
+    badge, tone = VERDICTS[result.verdict]
     name = str(result.bundle.get("name") or "The bundle")
     accuracy, latency = result.accuracy, result.latency
-    parts = [] if accuracy is None else [_about_accuracy(accuracy)]
+    parts = [] if accuracy is None else [about_accuracy(accuracy)]
     if latency is not None:
-        parts.append(_about_speed(latency, noisy=_is_noisy(result)))
+        parts.append(about_speed(latency, noisy=_is_noisy(result)))
     ratio = result.size.ratio
     if math.isfinite(ratio):
         parts.append(
@@ -147,17 +147,6 @@ def _judged(result: ValidateResult) -> Headline:
     return Headline(badge, tone, name, sentence, _reasons(result), _figures(result))
 
 
-def _about_accuracy(accuracy: Accuracy) -> str:
-    unit = accuracy.drop_unit
-    bounds = f"95 % interval {words.bounds(accuracy)}"
-    if not math.isfinite(accuracy.drop):
-        return f"has no drop in {accuracy.metric} that can be told ({bounds})"
-    if round(accuracy.drop * 100, 2) == 0:
-        return f"keeps its {accuracy.metric} (drop 0, {bounds})"
-    verb = "loses" if accuracy.drop > 0 else "gains"
-    return f"{verb} {words.hundredths(abs(accuracy.drop), unit)} of {accuracy.metric} ({bounds})"
-
-
 def _samples(accuracy: Accuracy, result: ValidateResult) -> str:
     """`1,500 samples of movies.csv`."""
     name = result.data.get("name")
@@ -168,29 +157,12 @@ def _is_noisy(result: ValidateResult) -> bool:
     return result.timing is not None and noisy(result.timing.noise)
 
 
-def _about_speed(latency: Latency, *, noisy: bool) -> str:
-    speed = latency.speedup
-    value, bounds = words.times(speed.value), words.bracketed(speed, noisy=noisy)
-    told = words.comparison(words.resolved(speed), noisy=noisy)
-    if told == "faster":
-        return f"is {value} as fast ({bounds})"
-    if told == "slower":
-        return f"is slower, {value} as fast ({bounds})"
-    return f"was measured at {value} the speed ({bounds})"
-
-
 def _reasons(result: ValidateResult) -> tuple[str, ...]:
     found = []
     accuracy, limit = result.accuracy, allowed_drop(result)
-    unit = "relative" if accuracy is None else accuracy.drop_unit
     known = any(gate.name == DROP_GATE for gate in result.gates)
     if accuracy is not None and limit is not None and not known:
-        allowed = words.hundredths(limit, unit)
-        if accuracy.drop_lower_95 > limit:
-            found.append(f"The drop is over the budget of {allowed}.")
-        # An upper end that is no number bounds nothing either.
-        elif not accuracy.drop_upper_95 <= limit:
-            found.append(f"The drop is not proved to be within the budget of {allowed}.")
+        found += over_budget(accuracy, limit)
     for gate in result.gates:
         if gate.passed is True:
             continue
@@ -219,17 +191,9 @@ def _figures(result: ValidateResult) -> tuple[KeyFigure, ...]:
     found = []
     accuracy, latency, size = result.accuracy, result.latency, result.size
     if accuracy is not None:
-        found.append(
-            KeyFigure(
-                f"Drop in {accuracy.metric}",
-                words.hundredths(accuracy.drop, accuracy.drop_unit),
-                f"{words.metric(accuracy.reference)} → {words.metric(accuracy.candidate)},"
-                f" {_at_most(accuracy)}",
-                _drop_tone(accuracy, allowed_drop(result)),
-            )
-        )
+        found.append(drop_figure(accuracy, allowed_drop(result)))
     if latency is not None:
-        found.append(_speed(latency, noisy=_is_noisy(result)))
+        found.append(speed_figure(latency, noisy=_is_noisy(result)))
     found.append(
         KeyFigure(
             "Size",
@@ -242,33 +206,6 @@ def _figures(result: ValidateResult) -> tuple[KeyFigure, ...]:
     if memory is not None:
         found.append(memory)
     return tuple(found)
-
-
-def _speed(latency: Latency, *, noisy: bool) -> KeyFigure:
-    told = words.comparison(words.resolved(latency.speedup), noisy=noisy)
-    tones: Mapping[str, Tone] = {"faster": "good", "slower": "bad"}
-    doubt = "" if told in tones else f", {told}"
-    return KeyFigure(
-        "Speed",
-        words.times(latency.speedup.value),
-        f"{words.milliseconds(latency.reference_ms)} → {words.milliseconds(latency.candidate_ms)},"
-        f" {words.interval(latency.speedup)}{doubt}",
-        tones.get(told, "plain"),
-    )
-
-
-def _at_most(accuracy: Accuracy) -> str:
-    if not math.isfinite(accuracy.drop_upper_95):
-        return words.OPEN_END
-    return f"at most {words.hundredths(accuracy.drop_upper_95, accuracy.drop_unit)}"
-
-
-def _drop_tone(accuracy: Accuracy, limit: float | None) -> Tone:
-    if limit is None:
-        return "plain"
-    if accuracy.drop_upper_95 <= limit:
-        return "good"
-    return "bad" if accuracy.drop_lower_95 > limit else "open"
 
 
 def _memory(timing: BenchResult | None) -> KeyFigure | None:

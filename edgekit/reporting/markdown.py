@@ -7,10 +7,12 @@ import re
 from collections.abc import Mapping, Sequence
 
 from edgekit.core.measurements import BenchResult, ValidateResult, WorstSample
+from edgekit.core.pruned import PruneResult
 from edgekit.reporting import tables, words
 from edgekit.reporting.deciding import noisy
 from edgekit.reporting.headline import headline
-from edgekit.reporting.reading import all_notes, read_result
+from edgekit.reporting.pruned import tables as pruned_tables
+from edgekit.reporting.reading import Result, all_notes, read_result
 from edgekit.reporting.tables import Table
 
 _SIGNS = {"good": "✅", "bad": "❌", "open": "⚠️", "plain": ""}
@@ -22,7 +24,7 @@ _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|~$@:])")
 def render_markdown(result: Mapping[str, object]) -> str:
     """The report of a result, given as the JSON that ``--json`` prints; no extra is needed.
 
-    Raises ConfigError when `result` is no result of validate or bench.
+    Raises ConfigError when `result` is no result that a report tells of.
     """
     read = read_result(result)
     head = headline(read)
@@ -54,7 +56,10 @@ def plain(text: str) -> str:
     return _SPECIAL.sub(r"\\\1", html.escape(" ".join(text.split()), quote=False))
 
 
-def _tables(result: BenchResult | ValidateResult) -> list[Table]:
+def _tables(result: Result) -> list[Table]:
+    if isinstance(result, PruneResult):
+        return [*pruned_tables.sensitivity(result), *pruned_tables.layers(result),
+                *pruned_tables.tried(result), *pruned_tables.cards(result)]  # fmt: skip
     timing = result if isinstance(result, BenchResult) else result.timing
     found: list[Table] = []
     if isinstance(result, ValidateResult):

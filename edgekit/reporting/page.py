@@ -8,16 +8,23 @@ from importlib import resources
 
 from edgekit.core.lazy import require, require_installed
 from edgekit.core.measurements import BenchResult, ValidateResult, WorstSample
+from edgekit.core.pruned import PruneResult
 from edgekit.core.version import __version__
 from edgekit.reporting import quality_charts, speed_charts, tables, trade_charts, words
 from edgekit.reporting.deciding import noisy
 from edgekit.reporting.drawing import Chart
 from edgekit.reporting.headline import allowed_drop, headline
-from edgekit.reporting.reading import all_notes, read_result
+from edgekit.reporting.pruned import charts as pruned_charts
+from edgekit.reporting.pruned import tables as pruned_tables
+from edgekit.reporting.pruned.headline import allowed_drop as pruned_drop
+from edgekit.reporting.reading import Result, all_notes, read_result
 from edgekit.reporting.tables import Table
 
 _TEMPLATE = "page.html.jinja"
 _MACHINE = "How and where it was measured"
+_KINDS: Mapping[type, str] = {
+    BenchResult: "comparison", PruneResult: "pruning", ValidateResult: "validation",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -51,7 +58,7 @@ def render_html(result: Mapping[str, object]) -> str:
 
     Raises:
         MissingDependency: the ``report`` extra is not installed.
-        ConfigError: `result` is no result of validate or bench.
+        ConfigError: `result` is no result that a report tells of.
     """
     require_installed(("matplotlib", "jinja2"), "report")
     jinja2 = require("jinja2", "report")
@@ -66,7 +73,7 @@ def render_html(result: Mapping[str, object]) -> str:
         head=headline(read),
         sections=shown,
         command=read.command,
-        kind="comparison" if isinstance(read, BenchResult) else "validation",
+        kind=_KINDS[type(read)],
         version=__version__,
         general=words.general,
         picture=require("markupsafe", "report").Markup,
@@ -74,8 +81,10 @@ def render_html(result: Mapping[str, object]) -> str:
     return page
 
 
-def sections(result: BenchResult | ValidateResult) -> list[Section]:
+def sections(result: Result) -> list[Section]:
     """All sections of a report, in order; those that the result has nothing for are empty."""
+    if isinstance(result, PruneResult):
+        return _pruned(result)
     if isinstance(result, BenchResult):
         cards = [
             *tables.noise(result.noise),
@@ -129,6 +138,38 @@ def sections(result: BenchResult | ValidateResult) -> list[Section]:
         *tables.versions(result.versions),
     ]
     return [*found, Section("machine", _MACHINE, cards=cards)]
+
+
+def _pruned(result: PruneResult) -> list[Section]:
+    """What is left, what it cost and gained, what each structure costs alone, what was tried."""
+    accuracy = result.accuracy
+    judged = (
+        []
+        if accuracy is None
+        else [
+            quality_charts.drop(
+                accuracy, pruned_drop(result), "in the original", "in the pruned model"
+            )
+        ]
+    )
+    cut = [*_present(pruned_charts.left(result)), *_present(pruned_charts.layers(result))]
+    return [
+        Section("cut", "What was cut", cut),
+        Section(
+            "accuracy",
+            "Accuracy and speed",
+            [*judged, *_present(pruned_charts.foretold(result))],
+        ),
+        Section(
+            "sensitivity",
+            "What each structure costs by itself",
+            pruned_charts.sensitivity(result),
+            pruned_tables.sensitivity(result),
+        ),
+        Section("tried", "What was tried", tables=pruned_tables.tried(result)),
+        *_notes(all_notes(result)),
+        Section("machine", _MACHINE, cards=pruned_tables.cards(result)),
+    ]
 
 
 def _speed(result: BenchResult, trade: Sequence[Chart]) -> list[Section]:

@@ -32,10 +32,16 @@ _MOST_DB = 120.0
 FAR = 1e6
 
 
-def drop(accuracy: Accuracy, limit: float | None, where: str = "in PyTorch") -> Chart:
+def drop(
+    accuracy: Accuracy,
+    limit: float | None,
+    where: str = "in PyTorch",
+    made: str = "in the bundle",
+) -> Chart:
     """The drop's 95 % interval, the budget's line and the room that it leaves.
 
-    An end without a bound runs out of the picture as an arrow. `where` is where the original ran.
+    An end without a bound runs out of the picture as an arrow. `where` is where the original ran,
+    `made` where what was made of it did.
     """
     low, value, high = (
         bound * 100 for bound in (accuracy.drop_lower_95, accuracy.drop, accuracy.drop_upper_95)
@@ -79,7 +85,7 @@ def drop(accuracy: Accuracy, limit: float | None, where: str = "in PyTorch") -> 
     before, after = words.metric(accuracy.reference), words.metric(accuracy.candidate)
     budget = words.NONE if limit is None else words.hundredths(limit, accuracy.drop_unit)
     caption = (
-        f"{where[:1].upper()}{where[1:]} {accuracy.metric} is {before}, in the bundle {after}: a"
+        f"{where[:1].upper()}{where[1:]} {accuracy.metric} is {before}, {made} {after}: a"
         f" drop of {spelled},"
         f" 95 % interval {bounds}, on {words.counted(accuracy.samples, 'sample')}."
     )

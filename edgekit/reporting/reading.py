@@ -16,18 +16,20 @@ from edgekit.core.measurements import (
     Size,
     ValidateResult,
 )
+from edgekit.core.pruned import PruneResult
 from edgekit.core.reading import read_record
 from edgekit.reporting import words
 from edgekit.reporting.deciding import noisy
 
-Result = BenchResult | ValidateResult
+Result = BenchResult | PruneResult | ValidateResult
 T = TypeVar("T")
 
 #: How a note begins that tells of a bundle whose device was not here.
 NOT_RUN = "Built, not run on"
 
 _REMEDY = (
-    "Give what `edgekit validate`, `bench`, `quantize` or `build` printed with --json, or a bundle."
+    "Give what `edgekit validate`, `bench`, `prune`, `quantize` or `build` printed with --json, or"
+    " a bundle."
 )
 
 
@@ -44,6 +46,8 @@ def read_result(data: Mapping[str, object]) -> Result:
         return _of_build(data)
     if "kept_float" in data and "verdict" in data:
         return _of_quantization(data)
+    if "flops" in data and "structures" in data:
+        return _of_pruning(data)
     if "verdict" in data and "accuracy" in data:
         return _whole(ValidateResult, data)
     error = data.get("error")
@@ -53,7 +57,8 @@ def read_result(data: Mapping[str, object]) -> Result:
         )
     found = ", ".join(map(str, list(data)[:6])) or "nothing"
     raise ConfigError(
-        f"The file is no result of validate, bench, quantize or build; its keys are: {found}.",
+        f"The file is no result of validate, bench, prune, quantize or build; its keys are:"
+        f" {found}.",
         hint=_REMEDY,
     )
 
@@ -63,7 +68,7 @@ def all_notes(result: Result) -> tuple[str, ...]:
 
     Of a ratio whose turns are not kept, as a bundle's evidence holds it, also what it compares.
     """
-    if isinstance(result, BenchResult):
+    if isinstance(result, (BenchResult, PruneResult)):
         return tuple(dict.fromkeys(result.notes))
     timing = result.timing
     bare = result.latency is not None and (timing is None or not timing.ratios)
@@ -85,6 +90,13 @@ def _of_build(data: Mapping[str, object]) -> ValidateResult:
             hint="Its JSON tells why in candidates[].reason.",
         )
     return _whole(ValidateResult, found)
+
+
+def _of_pruning(data: Mapping[str, object]) -> PruneResult:
+    # A path is a text in JSON.
+    output = data.get("output")
+    found = _whole(PruneResult, {**data, "output": None})
+    return replace(found, output=Path(output)) if isinstance(output, str) else found
 
 
 def _of_quantization(data: Mapping[str, object]) -> ValidateResult:

@@ -21,6 +21,7 @@ from edgekit.reporting.drawing import (
     close_rows,
     colour,
     dash,
+    drawable,
     figure,
     heading,
     key,
@@ -135,7 +136,7 @@ def _ratios(
 ) -> Chart:
     shown = found[:_MOST]
     drawn, (axes,) = figure(0.75 + 0.5 * len(shown))
-    ends = [end for row in shown for end in (row.low, row.value, row.high) if _near(end)]
+    ends = [end for row in shown for end in (row.low, row.value, row.high) if drawable(end)]
     low, high = min([1.0, *ends]) / 1.12, max([1.0, *ends]) * 1.12
     ratio_ticks(axes, low, high, "×")
     axes.axvline(1.0, color=INK, linewidth=1)
@@ -146,9 +147,9 @@ def _ratios(
         height = -float(place)
         tone = tones.get(verdict, MUTED)
         # An end without a bound runs to the edge of the picture.
-        bar = [row.low if _near(row.low) else low, row.high if _near(row.high) else high]
+        bar = [row.low if drawable(row.low) else low, row.high if drawable(row.high) else high]
         axes.plot(bar, [height, height], color=tone, linewidth=3, solid_capstyle="butt")
-        if _near(row.value):
+        if drawable(row.value):
             axes.plot(row.value, height, marks.get(verdict, "o"), color=tone, markersize=8)
         value = f"{words.times(row.value)} ({_range(row)})"
         heading(axes, height + 0.19, f"{row.b} vs {row.a}", value)
@@ -190,11 +191,6 @@ def _doubt(verdicts: Sequence[str]) -> str:
     if words.UNDECIDED in verdicts:
         return "The machine was noisy: none of them is decided."
     return "An interval that touches 1× is not resolved."
-
-
-def _near(ratio: float) -> bool:
-    """Whether a logarithmic axis can show a ratio and still something else."""
-    return 1e-6 < ratio < 1e6
 
 
 def _range(row: Ratio) -> str:

@@ -12,6 +12,7 @@ from edgekit.core.measurements import (
     Comparison,
     Contender,
     Interval,
+    Latency,
     Noise,
     Ratio,
 )
@@ -78,6 +79,16 @@ def bracketed(speed: Interval | Ratio, *, noisy: bool) -> str:
     told = comparison(resolved(speed), noisy=noisy)
     why = {"not resolved": ", not resolved", UNDECIDED: ", not decided: noisy machine"}
     return f"{interval(speed)}{why.get(told, '')}"
+
+
+def foretold(predicted: float, measured: Latency | None) -> str:
+    """How far a foretold speed lies from the measured one; empty where none was measured."""
+    if measured is None or not 0 < measured.speedup.value < math.inf:
+        return ""
+    off = predicted / measured.speedup.value - 1
+    if abs(off) < 0.001:
+        return "as measured"
+    return f"{share(abs(off))} {'above' if off > 0 else 'below'} what was measured"
 
 
 def turn_by_turn(*, offline: bool = False) -> str:

@@ -11,12 +11,11 @@ from edgekit.core.bundle import open_bundle
 from edgekit.core.errors import ConfigError, StepError, disk_errors
 from edgekit.core.lazy import require_installed
 from edgekit.core.manifest import MANIFEST_NAME
-from edgekit.core.measurements import BenchResult, ValidateResult
 from edgekit.core.reading import MAX_RESULT_BYTES, parse_json
 from edgekit.core.results import to_json
 from edgekit.reporting.markdown import render_markdown
 from edgekit.reporting.page import render_html
-from edgekit.reporting.reading import evidence_result
+from edgekit.reporting.reading import Result, evidence_result
 
 #: The name under which a bundle may keep the whole result that its evidence sums up.
 RESULT_NAME = "report.json"
@@ -57,7 +56,7 @@ def require_reporting(html: Path | None, markdown: Path | None, *, force: bool =
 
 
 def write_reports(
-    result: BenchResult | ValidateResult,
+    result: Result,
     html: Path | None,
     markdown: Path | None,
     *,
@@ -126,7 +125,7 @@ def _load(path: Path) -> Mapping[str, object]:
         except ConfigError as error:
             raise ConfigError(
                 f"{path} cannot be read: {error.message}",
-                hint="Give what validate, bench, quantize or build printed with --json.",
+                hint="Give what validate, bench, prune, quantize or build printed with --json.",
             ) from error
     if not isinstance(found, dict):
         raise ConfigError(f"{path} holds no JSON object.", hint="Check the path.")

@@ -43,7 +43,7 @@ RESULT = PruneResult(
     table=(TablePoint("layer", 0, 3.1), TablePoint("ffn", 768, 0.9)),
     repair={"solved": 2, "missing_before": 0.2, "missing_after": 0.04, "seconds": 12.0},
     recovery=RecoveryFacts(1200, 1000, 0.08, 0.02, 0.93, 0.97, "nothing more", 200.0),
-    sensitivity=(SensitivityRow("ffn", 0.25, 20_000_000, 0.01, 0.98, 0.84, 1.1),),
+    sensitivity=(SensitivityRow("ffn", 0.25, 20_000_000, 0.01, 0.98, 0.84, 1.1, 0.85),),
     tried=(Cut("5 of 6 layers", 1.53, 1.55, 0.08, True, "fast enough"),),
     workload={"batch": 1, "length": 128, "threads": 2},
     noise=Noise(1.01, 0.98, 1.04, "quiet", ()),
@@ -60,7 +60,7 @@ def test_what_a_person_reads() -> None:
         "cut: ffn, layers, rated by fisher",
         "parameters: 22,000,000 → 17,000,000 (22.73 % less)",
         "1.54× (1.50× to 1.58×)",
-        "foretold by the latency table: 1.52×",
+        "foretold by the latency table: 1.52×, 1.30 % below what was measured",
         "least squares: 20.00 % of the layers' sums were missing, 4.00 % are now",
         "recovery: step 1,000 of 1,200 kept, loss 0.0800 → 0.0200",
         "note: Something to know.",
@@ -69,6 +69,7 @@ def test_what_a_person_reads() -> None:
         assert line in text, text
     assert "gone" in text
     assert "cut alone" in text
+    assert "Of the original 85.00 % are right." in text
 
 
 def test_what_was_not_measured_is_told() -> None:
@@ -126,6 +127,7 @@ def test_the_record_fits_the_schema() -> None:
         (("--ratio", ".5"), 2, "no output"),
         (("-o", "p", "--speedup", "2", "--target", "cpu-arm64"), 7, "cannot be measured here"),
         (("-o", ".", "--ratio", ".5"), 2, "is the current folder"),
+        (("-o", "p", "--ratio", ".5", "--html", "no/r.html"), 2, "There is no folder no"),
     ],
 )
 def test_bad_goals_have_their_exit_codes(

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from edgekit.core._manifest_reader import PICTURE_OPS, POSTS, SOUND_OPS
+from edgekit.core._processor_reader import PICTURE_OPS, POSTS, SOUND_OPS
 from edgekit.core.errors import BundleCorrupt, BundleVersion
 from edgekit.core.manifest import FileEntry, Golden, Manifest, parse_manifest
 from edgekit.core.tolerance import Tolerance

@@ -51,3 +51,66 @@ def test_rounds_are_told_when_they_begin() -> None:
             counted.tell(f"round {number}", number + part)
     counted.end()
     assert said == ["round 0", "round 1", "round 2"]
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_what_is_to_come_is_foretold_once_the_pace_is_known() -> None:
+    """Early and once beside the lines, then with each of them, as long as it is worth a word."""
+    said: list[str] = []
+    clock = Clock()
+    counted = Counted(said.append, 1000, lines=2, clock=clock)
+    for done in range(1, 1001):
+        clock.now = 0.4 * done
+        counted.tell(f"step {done}", done)
+    assert said == ["step 13; about 7 min to go", "step 500; about 3 min to go", "step 1000"]
+
+
+def test_a_short_loop_foretells_nothing() -> None:
+    """Nobody plans with half a minute."""
+    said: list[str] = []
+    clock = Clock()
+    counted = Counted(said.append, 100, lines=1, clock=clock)
+    for done in range(1, 101):
+        clock.now = 0.3 * done
+        counted.tell(f"step {done}", done)
+    assert said == ["step 100"]
+
+
+def test_steps_of_an_earlier_run_say_nothing_of_the_pace() -> None:
+    """And were told then."""
+    said: list[str] = []
+    clock = Clock()
+    with Counted(said.append, 1000, lines=4, start=500, clock=clock) as counted:
+        clock.now = 60.0
+        counted.tell("step 510", 510)
+        clock.now = 120.0
+        counted.tell("step 520", 520)
+    assert said == ["step 510; about 49 min to go"]
+
+
+def test_hours_are_hours() -> None:
+    """A bar has it as well."""
+    listener = Drawn()
+    clock = Clock()
+    with Counted(listener, 100, clock=clock) as counted:
+        clock.now = 60.0
+        counted.tell("one", 1)
+        clock.now = 3600.0
+        counted.tell("fifty", 50)
+        clock.now = 6900.0
+        counted.tell("ninety-nine", 99)
+    assert [text for text, _, _ in listener.drawn] == [
+        "one; about 1 h 39 min to go",
+        "fifty; about 1 h to go",
+        "ninety-nine; about 70 s to go",
+        "",
+    ]

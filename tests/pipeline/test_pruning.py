@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import csv
 import random
+import shutil
 from collections.abc import Callable
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import edgekit
-from edgekit.core.bundle import open_bundle
+from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.errors import BudgetNotMet, ConfigError
 from edgekit.core.pruned import (
     Change,
@@ -24,10 +26,15 @@ from edgekit.core.pruned import (
 )
 from edgekit.core.results import to_json
 from edgekit.evaluation import latency as timing
+from edgekit.pipeline.cuts import shop
 from edgekit.pipeline.cuts.shop import Shop
+from edgekit.pipeline.exporting import export_loaded
+from edgekit.reporting import render_html
+from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.opening import open_source
 from tests.models import CORPUS, save_model
 from tests.pipeline.quantizable import compared
+from tests.reporting.results import as_json
 from tests.schemas import SCHEMAS, check_schema_of
 
 # Elsewhere nothing is timed: the parameters are what is counted.
@@ -59,6 +66,19 @@ def texts(model: Path) -> str:
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Checkpoints of one test are not another's."""
     monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+
+
+def export_once(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let equal weights be exported once; where they are asked for again the bundle is copied."""
+    folder.mkdir(parents=True)
+
+    def once(source: LoadedSource, output: Path, **more: Any) -> Bundle:
+        kept = folder / source.sha256
+        if not kept.exists():
+            export_loaded(source, kept, **more)
+        return open_bundle(shutil.copytree(kept, output))
+
+    patch.setattr(shop, "export_loaded", once)
 
 
 def parts_left(folder: Path) -> list[str]:
@@ -128,6 +148,7 @@ def test_a_speedup_is_foretold_checked_and_measured(
         return {name: times[name.partition("/")[0]] for name in sources}
 
     monkeypatch.setattr(Shop, "time_all", time_all)
+    export_once(monkeypatch, tmp_path / "cache" / "exported")
     monkeypatch.setattr(timing, "bench", lambda *_, **__: compared(1.4, 1.5))
     result = edgekit.prune(str(model), tmp_path / "p", speedup=1.3, structures=["ffn"])
     assert result.predicted_speedup is not None
@@ -205,6 +226,11 @@ def test_sensitivity_alone_writes_nothing(model: Path, texts: str, tmp_path: Pat
     result = edgekit.prune(str(model), data=texts, sensitivity=True, target=ELSEWHERE)
     check_schema_of("prune", to_json(result))
     assert result.output is None
+    assert result.source == "m"
+    whole = {row.reference_accuracy for row in result.sensitivity}
+    assert len(whole) == 1
+    assert None not in whole
+    assert "By the share that is cut" in render_html(as_json(result))
     by_structure: dict[str, list[SensitivityRow]] = {}
     for row in result.sensitivity:
         by_structure.setdefault(row.structure, []).append(row)

@@ -10,14 +10,13 @@ import numpy as np
 import pytest
 from tokenizers import Tokenizer
 
-import edgekit
 from benchmarks.zoo import fetch
 from edgekit.core.bundle import open_bundle
 from edgekit.core.profiles import load_profile
 from edgekit.quantization.openvino import OpenVinoPrepared, prepare, recipes
 from edgekit.quantization.recipes import Feeds, Recipe
 from edgekit.runtime.engines.openvino import open_session
-from tests.conftest import make_once
+from tests.zoo_bundles import exported
 
 pytestmark = pytest.mark.slow
 
@@ -45,10 +44,8 @@ def rows(shared: Path) -> list[Feeds]:
 @pytest.fixture(scope="module")
 def prepared(shared: Path, rows: list[Feeds]) -> OpenVinoPrepared:
     """MiniLM, exported and made ready."""
-    exported = make_once(
-        shared / "minilm-exported", lambda folder: edgekit.export(str(fetch("minilm")), folder)
-    )
-    return prepare(open_bundle(exported), "model", PROFILE, shared / "minilm-openvino", rows[:48])
+    bundle = open_bundle(exported(shared, "minilm"))
+    return prepare(bundle, "model", PROFILE, shared / "minilm-openvino", rows[:48])
 
 
 def embed(

@@ -12,14 +12,13 @@ import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
-import edgekit
 from benchmarks.zoo import fetch
 from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.quantization import onnxruntime
 from edgekit.quantization.recipes import Recipe
 from edgekit.runtime.engines.onnxruntime import open_session
-from tests.conftest import make_once
 from tests.quantization.networks import VNNI
+from tests.zoo_bundles import exported
 
 pytestmark = pytest.mark.slow
 
@@ -29,22 +28,13 @@ Feeds = Mapping[str, NDArray[np.generic]]
 @pytest.fixture(scope="module")
 def minilm(shared: Path) -> Bundle:
     """The exported embedding model."""
-    source = fetch("minilm")
-    folder = make_once(shared / "quantization-minilm", lambda out: edgekit.export(str(source), out))
-    return open_bundle(folder)
+    return open_bundle(exported(shared, "minilm"))
 
 
 @pytest.fixture(scope="module")
 def digits(shared: Path) -> Bundle:
     """The exported digit classifier."""
-    source = f"{fetch('digits-cnn') / 'model.py'}:build"
-    folder = make_once(
-        shared / "quantization-digits",
-        lambda out: edgekit.export(
-            source, out, trust_remote_code=True, inputs=("image=float32:batch,1,28,28",)
-        ),
-    )
-    return open_bundle(folder)
+    return open_bundle(exported(shared, "digits-cnn"))
 
 
 def _rows(bundle: Bundle, texts: Sequence[str]) -> list[Feeds]:

@@ -1,10 +1,11 @@
-"""Results as validate and bench give them, with every field filled, for the reports' tests."""
+"""Results as validate, bench and prune give them, every field filled, for the reports' tests."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 
@@ -26,6 +27,15 @@ from edgekit.core.measurements import (
     Stages,
     ValidateResult,
     WorstSample,
+)
+from edgekit.core.pruned import (
+    Change,
+    Cut,
+    PrunedLayer,
+    PruneResult,
+    RecoveryFacts,
+    SensitivityRow,
+    TablePoint,
 )
 from edgekit.core.results import to_json
 
@@ -171,4 +181,76 @@ def validation(verdict: str = "pass", *, worst_text: str = HOSTILE) -> ValidateR
         notes=("312 rows that calibration used were left out.",),
         command="edgekit validate minilm-ort-int8 --reference example/minilm-sentiment --data"
         " movies.csv --max-drop 1%",
+    )  # fmt: skip
+
+
+def _sensitive(structure: str, shares: Mapping[float, tuple[float, float]]) -> list[SensitivityRow]:
+    """Rows of a structure: of every share the accuracy and the speed that is foretold."""
+    return [
+        SensitivityRow(
+            structure, ratio, round(22_713_986 * (1 - ratio / 3)), round(0.02 + 3 * ratio**2, 4),
+            right + 0.08, right, speed, 0.8512,
+        )
+        for ratio, (right, speed) in shares.items()
+    ]  # fmt: skip
+
+
+def pruning(verdict: str = "pass") -> PruneResult:
+    """A recovered cut of six layers with all that a pruning tells."""
+    passed = {"pass": (0.0041, -0.0009, 0.0092), "fail": (0.0241, 0.0150, 0.0332)}
+    drop = passed.get(verdict, (0.0082, -0.0011, 0.0171))
+    layers = tuple(
+        PrunedLayer(f"bert.encoder.layer.{n}", n != 3, Change(12, 0 if n == 3 else 12 - n),
+                    Change(1536, 0 if n == 3 else 1536 - 192 * n))
+        for n in range(6)
+    )  # fmt: skip
+    return PruneResult(
+        output=Path("sentiment-pruned"),
+        structures=("heads", "ffn", "layers"),
+        parameters=Change(22_713_986, 17_204_354),
+        flops=Change(2_900_361_216, 1_802_422_272),
+        accuracy=Accuracy("accuracy", 0.8512, 0.8512 - drop[0], *drop, 4245,
+                          9800 if verdict == "inconclusive" else None, "points"),
+        latency=Latency(20.1, 13.0, Interval(1.54, 1.5, 1.58)),
+        verdict=verdict,  # type: ignore[arg-type]
+        method="fisher",
+        target="host",
+        engine="onnxruntime",
+        goal={"ratio": None, "speedup": 1.5, "max_drop": "1pt"},
+        predicted_speedup=1.58,
+        layers=layers,
+        table=(TablePoint("layer", 0, 3.1), TablePoint("ffn", 768, 0.9)),
+        repair={"solved": 11, "missing_before": 0.21, "missing_after": 0.04, "norms": 0,
+                "seconds": 12.0},
+        recovery=RecoveryFacts(1200, 1000, 0.08, 0.02, 0.93, 0.97, "nothing more", 200.0),
+        tried=(
+            Cut("5 of 6 layers, 51 of 72 heads and 6,336 of 9,216 neurons", 1.53, 1.47, 0.08,
+                False, "less than 1.59 times as fast"),
+            Cut("5 of 6 layers, 46 of 72 heads and 5,760 of 9,216 neurons", 1.58, 1.6, 0.11, True,
+                "fast enough"),
+        ),
+        workload={"batch": 1, "length": 128, "threads": 2},
+        noise=QUIET,
+        samples_needed=9800 if verdict == "inconclusive" else None,
+        notes=("Something to know.",),
+        seconds=601.3,
+        source="minilm-sentiment",
+        command="edgekit prune minilm-sentiment -o sentiment-pruned --data movies.csv --speedup"
+        " 1.5 --max-drop 1pt",
+    )  # fmt: skip
+
+
+def sensitivity() -> PruneResult:
+    """Three structures cut alone, on labels, of a model that was not cut otherwise."""
+    rows = (
+        *_sensitive("heads", {0.125: (0.8496, 1.04), 0.25: (0.843, 1.08), 0.5: (0.8107, 1.17)}),
+        *_sensitive("ffn", {0.125: (0.8512, 1.07), 0.25: (0.8488, 1.15), 0.5: (0.8301, 1.37)}),
+        *_sensitive("layers", {1 / 6: (0.8315, 1.19), 2 / 6: (0.7804, 1.47)}),
+    )
+    whole = pruning()
+    return replace(
+        whole, output=None, accuracy=None, latency=None, predicted_speedup=None, goal={}, layers=(),
+        repair=None, recovery=None, tried=(), noise=None, notes=(), sensitivity=rows,
+        parameters=Change(22_713_986, 22_713_986), flops=Change(2_900_361_216, 2_900_361_216),
+        command="edgekit prune minilm-sentiment --data movies.csv --sensitivity",
     )  # fmt: skip

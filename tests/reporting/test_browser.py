@@ -13,6 +13,15 @@ from tests.reporting.chromium import Chromium
 
 pytestmark = pytest.mark.slow
 
+_SPEED = ("latency-1", "trade-off", "start-up", "memory")
+# The pictures of each page.
+_PICTURES = {
+    "validation": ("accuracy", *_SPEED),
+    "comparison": ("ratios-2", *_SPEED),
+    "server": ("ratios-2", *_SPEED),
+    "pruning": ("left", "layers-left", "accuracy", "foretold"),
+    "sensitivity": ("sensitivity", "sensitivity-speed"),
+}
 # Every picture, heading and verdict has a box inside the page, and text that is not cut off.
 _BOXES = """
 [...document.querySelectorAll('%s')].map(one => {
@@ -48,7 +57,7 @@ def browser() -> Iterator[Chromium]:
         yield opened
 
 
-@pytest.fixture(scope="module", params=["validation", "comparison", "server"])
+@pytest.fixture(scope="module", params=list(_PICTURES))
 def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / f"{request.param}.html"
     result = getattr(results, request.param)()
@@ -70,8 +79,7 @@ def test_everything_is_seen(browser: Chromium, page: Path, width: int, dark: boo
     )
     assert isinstance(shown, list)
     names = [row[0] for row in shown]
-    expected = "accuracy" if page.stem == "validation" else "ratios-2"
-    assert {"verdict", expected, "latency-1", "trade-off", "start-up", "memory"} <= set(names)
+    assert {"verdict", *_PICTURES[page.stem]} <= set(names)
     for name, left, right, across, high in shown:
         assert across > 20, name
         assert high > 10, name

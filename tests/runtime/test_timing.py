@@ -169,6 +169,26 @@ def test_the_collector_rests_during_a_turn() -> None:
         gc.enable()
 
 
+def test_turns_do_not_walk_what_was_there_before() -> None:
+    """It is in no collection inside, and in all of them again afterwards."""
+    gc.unfreeze()
+    held = [[] for _ in range(10_000)]
+    with timing.heap_set_aside():
+        assert gc.get_freeze_count() >= len(held)
+        timing.take_turn(lambda: None, seconds=0.0)
+    assert gc.get_freeze_count() == 0
+
+
+def test_what_an_app_has_frozen_stays_frozen() -> None:
+    """Nobody else may undo that."""
+    gc.freeze()
+    frozen = gc.get_freeze_count()
+    with timing.heap_set_aside():
+        pass
+    assert gc.get_freeze_count() == frozen
+    gc.unfreeze()
+
+
 @pytest.mark.parametrize("q", [0.0, 0.1, 0.5, 0.9, 0.99, 1.0])
 def test_quantiles_of_one_process_are_numpys(q: float) -> None:
     """The smallest value that at least q of the samples do not exceed."""

@@ -55,7 +55,7 @@ def _write(
     console: Console, result: Result, html: Path | None, markdown: Path | None, *, force: bool
 ) -> None:
     """Write the reports that were asked for, and say where they lie."""
-    if isinstance(result, (BuildResult, PruneResult, QuantizeResult)):
+    if isinstance(result, (BuildResult, QuantizeResult)):
         return
     from edgekit.reporting import write_reports
 

@@ -15,12 +15,14 @@ from edgekit.cli.commands._results import (
 )
 from edgekit.cli.console import Console, human_bytes, table
 from edgekit.cli.options import (
+    budget,
     common,
     data,
     output,
     pass_console,
     seed,
     source_loading,
+    source_reading,
     target,
     workload,
 )
@@ -33,26 +35,10 @@ from edgekit.reporting import words
 @click.argument("source")
 @output
 @target(engine="all")
-@click.option("--task", help="The task; inferred from the source by default.")
-@click.option(
-    "--input",
-    "inputs",
-    multiple=True,
-    metavar="NAME=DTYPE:DIM,…",
-    help="An input of a custom module.",
-)
-@click.option(
-    "--processor",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="How a custom module's pictures are prepared and its outputs read, as JSON or TOML.",
-)
+@source_reading
 @data
 @click.option("--calibration", metavar="DATA", help="Samples that ranges are taken from.")
-@click.option("--metric", metavar="NAME|MODULE:FUNCTION", help="The metric of the budget.")
-@click.option(
-    "--max-drop", metavar="DROP", help="The budget: 1% (the default with --data), or 0.5pt."
-)
+@budget("The budget: 1% (the default with --data), or 0.5pt.")
 @click.option(
     "--optimize-for",
     type=click.Choice(["latency", "throughput", "size"]),

@@ -13,6 +13,7 @@ from edgekit.cli.options import (
     pass_console,
     seed,
     source_loading,
+    source_reading,
     static_dimensions,
 )
 
@@ -20,20 +21,7 @@ from edgekit.cli.options import (
 @click.command("export")
 @click.argument("source")
 @output
-@click.option("--task", metavar="TASK", help="The task; inferred from the source by default.")
-@click.option(
-    "--input",
-    "inputs",
-    multiple=True,
-    metavar="NAME=DTYPE:DIM,…",
-    help="An input of a custom module; a name as DIM is a dimension that varies.",
-)
-@click.option(
-    "--processor",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="How a custom module's pictures are prepared and its outputs read, as JSON or TOML.",
-)
+@source_reading
 @click.option("--opset", type=click.IntRange(18, 23), default=23, show_default=True)
 @click.option("--static", multiple=True, metavar="DIM=N", help="Fix a dimension that varies.")
 @click.option("--atol", type=float, help="Absolute tolerance of the comparison with PyTorch.")

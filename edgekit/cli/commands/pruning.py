@@ -4,24 +4,31 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import click
 
+from edgekit.cli.bars import listening
 from edgekit.cli.commands._results import accuracy_lines, latency_line, noise_lines
-from edgekit.cli.console import Console, table
+from edgekit.cli.console import Console, command_line, table
 from edgekit.cli.options import (
+    budget,
     common,
     data,
     pass_console,
+    report_files,
     seed,
     source_loading,
+    source_reading,
     target,
     workload,
 )
 from edgekit.core.errors import EdgekitError
-from edgekit.core.pruned import Change, PruneResult
+from edgekit.core.pruned import PruneResult
 from edgekit.reporting import words
+from edgekit.reporting.pruned import tables
+from edgekit.reporting.tables import Table
 
 # Rows of the terminal's tables; the JSON tells all.
 _TRIED = 20
@@ -37,7 +44,7 @@ _LAYERS = 48
     metavar="DIR",
     help="The folder of the new source; with --sensitivity alone nothing is written.",
 )
-@click.option("--force", is_flag=True, help="Replace an existing pruned source.")
+@click.option("--force", is_flag=True, help="Replace an existing pruned source, or reports.")
 @click.option(
     "--structure",
     "structures",
@@ -51,11 +58,7 @@ _LAYERS = 48
     help="Cut this share (0.2) of the parameters of those structures.",
 )
 @click.option("--speedup", type=float, metavar="TIMES", help="Cut until it is so much faster.")
-@click.option(
-    "--max-drop",
-    metavar="DROP",
-    help="The budget: 1% of the metric, or 0.5pt (1% with --data); alone, the deepest cut in it.",
-)
+@budget("The budget: 1% of the metric, or 0.5pt (1% with --data); alone, the deepest cut in it.")
 @target(what="its engine times the cuts; see: edgekit targets.")
 @click.option(
     "--method",
@@ -65,7 +68,6 @@ _LAYERS = 48
     help="How the importance of what may go is rated; auto is by gradients where there is DATA.",
 )
 @data
-@click.option("--metric", metavar="NAME|MODULE:FUNCTION", help="The metric of the budget.")
 @click.option(
     "--recover-steps",
     type=int,
@@ -73,21 +75,9 @@ _LAYERS = 48
     help="Steps of distillation from the original: 2000 with --data; 0 is least squares alone.",
 )
 @click.option("--sensitivity", is_flag=True, help="Measure what each structure costs by itself.")
-@click.option("--task", help="The task; inferred from the source by default.")
-@click.option(
-    "--input",
-    "inputs",
-    multiple=True,
-    metavar="NAME=DTYPE:DIM,…",
-    help="An input of a custom module.",
-)
-@click.option(
-    "--processor",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="How a custom module's pictures are prepared and its outputs read, as JSON or TOML.",
-)
+@source_reading
 @click.option("--keep", is_flag=True, help="Leave the best where the goal is missed, or on Ctrl-C.")
+@report_files
 @workload
 @source_loading
 @seed
@@ -115,6 +105,8 @@ def command(
     inputs: tuple[str, ...],
     processor: Path | None,
     keep: bool,
+    html: Path | None,
+    markdown: Path | None,
     batch: int | None,
     length: int | None,
     threads: int | None,
@@ -138,38 +130,41 @@ def command(
     """
     from edgekit.cli.commands._telling import tell
     from edgekit.pipeline.pruning import prune
+    from edgekit.reporting import require_reporting
 
+    require_reporting(html, markdown, force=force)
     missed: EdgekitError | None = None
     try:
-        result = prune(
-            source,
-            output,
-            structures=[] if structures is None else _names(structures),
-            ratio=ratio,
-            speedup=speedup,
-            max_drop=max_drop,
-            target=target,
-            engine=engine,
-            overrides=overrides,
-            method=method,
-            data=data,
-            columns=columns,
-            metric=metric,
-            recover_steps=recover_steps,
-            sensitivity=sensitivity,
-            task=task,
-            inputs=inputs,
-            processor=processor,
-            keep=keep,
-            batch=batch,
-            length=length,
-            threads=threads,
-            revision=revision,
-            trust_remote_code=trust_remote_code,
-            force=force,
-            seed=seed,
-            progress=console.status,
-        )
+        with listening(console) as progress:
+            result = prune(
+                source,
+                output,
+                structures=[] if structures is None else _names(structures),
+                ratio=ratio,
+                speedup=speedup,
+                max_drop=max_drop,
+                target=target,
+                engine=engine,
+                overrides=overrides,
+                method=method,
+                data=data,
+                columns=columns,
+                metric=metric,
+                recover_steps=recover_steps,
+                sensitivity=sensitivity,
+                task=task,
+                inputs=inputs,
+                processor=processor,
+                keep=keep,
+                batch=batch,
+                length=length,
+                threads=threads,
+                revision=revision,
+                trust_remote_code=trust_remote_code,
+                force=force,
+                seed=seed,
+                progress=progress,
+            )
     except EdgekitError as error:
         if not isinstance(error.result, PruneResult):
             raise
@@ -180,7 +175,8 @@ def command(
         then.append("--trust-remote-code")
     if processor is not None:
         then += ["--processor", str(processor)]
-    tell(console, result, describe(result, then), missed)
+    result = replace(result, command=command_line())
+    tell(console, result, describe(result, then), missed, html=html, markdown=markdown, force=force)
 
 
 def describe(result: PruneResult, then: Sequence[str] = ()) -> str:
@@ -195,8 +191,11 @@ def describe(result: PruneResult, then: Sequence[str] = ()) -> str:
         lines.append(f"verdict: {result.verdict}")
     lines += noise_lines(result.noise)
     lines += [f"note: {note}" for note in result.notes]
-    for shown in (_sensitivity(result), _layers(result), _tried(result)):
-        lines += ["", shown] if shown else []
+    for found, most in (
+        (tables.sensitivity(result), None), (tables.layers(result), _LAYERS),
+        (tables.tried(result), _TRIED),
+    ):  # fmt: skip
+        lines += [line for one in found for line in ("", _shown(one, most))]
     if result.output is not None:
         bundle = f"{result.output}-bundle"
         call = ["edgekit", "export", str(result.output), "-o", bundle, *then]
@@ -212,8 +211,8 @@ def _about(result: PruneResult) -> list[str]:
     lines = [
         _verdict(result),
         f"cut: {', '.join(result.structures)}, rated by {result.method}",
-        f"parameters: {_change(result.parameters)}",
-        f"operations{_at(result)}: {_change(result.flops)}",
+        f"parameters: {tables.change(result.parameters)}",
+        f"operations{_at(result)}: {tables.change(result.flops)}",
     ]  # fmt: skip
     if result.accuracy is not None:
         lines += accuracy_lines(
@@ -230,7 +229,9 @@ def _about(result: PruneResult) -> list[str]:
     else:
         lines.append(f"latency: not measured for {result.target}")
     if result.predicted_speedup is not None:
-        lines.append(f"foretold by the latency table: {words.times(result.predicted_speedup)}")
+        off = words.foretold(result.predicted_speedup, result.latency)
+        told = words.times(result.predicted_speedup)
+        lines.append(f"foretold by the latency table: {told}{f', {off}' if off else ''}")
     return [*lines, *_repair(result)]
 
 
@@ -279,51 +280,11 @@ def _repair(result: PruneResult) -> list[str]:
     return lines
 
 
-def _change(change: Change) -> str:
-    less = 1 - change.after / change.before if change.before else 0.0
-    return f"{change.before:,} → {change.after:,} ({words.share(less)} less)"
-
-
 def _at(result: PruneResult) -> str:
     at = words.ran_at(result.workload.get("batch"), result.workload.get("length"), None)
     return f" at {at}" if at else ""
 
 
-def _sensitivity(result: PruneResult) -> str:
-    """What each structure costs by itself."""
-    if not result.sensitivity:
-        return ""
-    rows = [
-        (row.structure, words.share(row.ratio), f"{row.parameters:,}", words.digits(row.loss),
-         None if row.agreement is None else words.share(row.agreement),
-         None if row.accuracy is None else words.share(row.accuracy),
-         None if row.speedup is None else words.times(row.speedup))
-        for row in result.sensitivity
-    ]  # fmt: skip
-    header = ("cut alone", "share", "parameters", "loss", "as the original", "right", "foretold")
-    return table(header, rows)
-
-
-def _layers(result: PruneResult) -> str:
-    rows = [
-        (layer.name, _left(layer.heads), _left(layer.ffn))
-        for layer in result.layers[:_LAYERS]
-        if layer.kept
-    ]
-    gone = [layer.name for layer in result.layers if not layer.kept]
-    rows += [(name, "gone", "") for name in gone]
-    return table(("layer", "heads", "neurons"), rows) if rows else ""
-
-
-def _left(change: Change) -> str:
-    return f"{change.after:,} of {change.before:,}"
-
-
-def _tried(result: PruneResult) -> str:
-    rows = [
-        (one.name, None if one.predicted_speedup is None else words.times(one.predicted_speedup),
-         None if one.speedup is None else words.times(one.speedup),
-         None if one.loss is None else words.digits(one.loss), one.reason)
-        for one in result.tried[:_TRIED]
-    ]  # fmt: skip
-    return table(("tried", "foretold", "timed", "loss", "why"), rows) if rows else ""
+def _shown(found: Table, most: int | None) -> str:
+    """A table of the report, so many of its rows, with what stands under it."""
+    return "\n".join([table(found.header, found.rows[:most]), *found.foot])

@@ -16,6 +16,7 @@ from edgekit.cli.commands._results import (
 from edgekit.cli.console import Console, human_bytes, table
 from edgekit.cli.options import (
     BundlePath,
+    budget,
     common,
     data,
     output,
@@ -54,17 +55,12 @@ _TRIED = 20
     help="Samples that ranges are taken from, all of them; by default a tenth of --data.",
 )
 @data
-@click.option("--metric", metavar="NAME|MODULE:FUNCTION", help="The metric of the budget.")
 @click.option(
     "--reference",
     metavar="SOURCE",
     help="The original model; with --data. An imported bundle is its own.",
 )
-@click.option(
-    "--max-drop",
-    metavar="DROP",
-    help="The budget: 1% of the reference's metric (the default with --data), or 0.5pt.",
-)
+@budget("The budget: 1% of the reference's metric (the default with --data), or 0.5pt.")
 @click.option(
     "--exclude", multiple=True, metavar="PATTERN", help="Keep operators of this name in float."
 )

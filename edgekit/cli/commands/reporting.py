@@ -28,7 +28,7 @@ from edgekit.core.errors import ConfigError
 def command(
     console: Console, source: Path, output: Path | None, markdown: Path | None, force: bool
 ) -> None:
-    """Render a result of validate, bench, quantize or build, or a bundle's evidence, as a page.
+    """Render a result of validate, bench, prune, quantize or build, or a bundle's evidence.
 
     A bundle's evidence is what `build` and `validate --record` left in it, or else the verdict of
     `quantize`.

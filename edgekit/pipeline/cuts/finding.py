@@ -67,7 +67,10 @@ class Finder:
                 channels.time(self._time_all)
             return
         self.progress(f"Rating {', '.join(self.structures)}")
-        rated = scores(source, calibration, self.structures, self.method, seed=self.seed)
+        rated = scores(
+            source, calibration, self.structures, self.method, seed=self.seed,
+            progress=self.progress,
+        )  # fmt: skip
         self.method = rated.method
         self.notes += rated.notes
         whole = whole_plan(source)
@@ -131,7 +134,7 @@ class Finder:
         return tuple(
             SensitivityRow(
                 row.structure, row.ratio, row.parameters, row.quality.loss, row.quality.agreement,
-                row.quality.accuracy, row.speedup,
+                row.quality.accuracy, row.speedup, row.quality.reference_accuracy,
             )
             for row in rows
         )  # fmt: skip

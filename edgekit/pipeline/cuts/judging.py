@@ -214,6 +214,7 @@ class Trial:
             not_run=self._shop.elsewhere,
             notes=tuple(dict.fromkeys(notes)),
             seconds=round(time.monotonic() - self._began, 3),
+            source=self._material.source.id,
         )
 
     def _find(self, goal: Goal) -> Mended:

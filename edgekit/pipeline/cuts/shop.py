@@ -14,6 +14,7 @@ from edgekit.core.bundle import Bundle
 from edgekit.core.errors import PruneError
 from edgekit.core.measurements import BenchResult
 from edgekit.core.profiles import Profile
+from edgekit.evaluation.counting import Counted
 from edgekit.pipeline.exporting import export_loaded
 from edgekit.pipeline.fitting import on_engine, workload_for
 from edgekit.pipeline.progress import Progress
@@ -99,13 +100,17 @@ class Shop:
         feeds = self._feeds()
         with ExitStack() as stack:
             runs: list[Callable[[], object]] = []
+            counted = stack.enter_context(
+                Counted(self.progress, len(sources), lines=len(sources), first=True)
+            )
             for number, (name, make) in enumerate(sources.items()):
                 if make is not None:
                     told = f"{name}, {number + 1} of {len(sources)}"
-                    self.progress(f"Exporting what is timed: {told}")
+                    counted.tell(f"Exporting what is timed: {told}", number)
                 bundle = self.original if make is None else self.export(make(), "timed")
                 model = stack.enter_context(self.open(bundle))
                 runs.append(partial(model.run, feeds))
+            counted.end()
             self.progress(f"Timing {len(sources)} models in turns")
             medians = typical_ms(runs, seed=self._seed, rounds=_ROUNDS)
         for path in self.folder.glob("*/timed*"):

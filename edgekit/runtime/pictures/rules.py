@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeAlias
 
-from edgekit.core._manifest_reader import PICTURE_OPS, PROCESSOR_KEYS
+from edgekit.core._processor_reader import PICTURE_OPS, PROCESSOR_KEYS
 from edgekit.core.errors import BundleCorrupt, BundleVersion, InputMismatch
 from edgekit.runtime.fields import UPGRADE, number, only, short, word_of
 

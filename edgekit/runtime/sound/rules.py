@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TypeAlias
 
-from edgekit.core._manifest_reader import PROCESSOR_KEYS, SOUND_OPS
+from edgekit.core._processor_reader import PROCESSOR_KEYS, SOUND_OPS
 from edgekit.core.errors import BundleCorrupt, BundleVersion
 from edgekit.runtime.fields import UPGRADE, flag, number, only, short, whole, word_of
 from edgekit.runtime.sound.decoding import RATES

@@ -171,18 +171,14 @@ def test_the_graph_is_untouched(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_real_encoder(tmp_path: Path) -> None:
+def test_a_real_encoder(shared: Path) -> None:
     """MiniLM on reviews: the tensors that its weights multiply, each against numpy."""
     from tokenizers import Tokenizer
 
     from benchmarks.zoo import fetch
+    from tests.zoo_bundles import exported
 
-    source = fetch("minilm")
-    bundle = tmp_path / "bundle"
-    subprocess.run(
-        [sys.executable, "-m", "edgekit", "export", str(source), "-o", str(bundle)],
-        check=True, capture_output=True,
-    )  # fmt: skip
+    bundle = exported(shared, "minilm")
     tokenizer = Tokenizer.from_file(str(bundle / "tokenizer.json"))
     tokenizer.no_padding()
     tokenizer.enable_truncation(128)

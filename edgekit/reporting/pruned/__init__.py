@@ -1,0 +1,1 @@
+"""The report of a pruning: its headline, its pictures and its tables."""
