@@ -26,12 +26,18 @@ from edgekit.core.errors import (
 from edgekit.core.manifest import Golden, Manifest, RuntimeChoice, Step
 from edgekit.core.profiles import Profile, load_profile
 from edgekit.core.results import CompileResult
-from edgekit.core.tolerance import tolerance_for
 from edgekit.pipeline.fitting import check_size, choose_engine, threads_note, workload_for
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import created_by, versions
 from edgekit.runtime.engines import find_engine
-from edgekit.runtime.golden import GOLDEN_NAME, GoldenValues, effective_precision, read, write
+from edgekit.runtime.golden import (
+    GOLDEN_NAME,
+    GoldenValues,
+    bar_for,
+    effective_precision,
+    read,
+    write,
+)
 from edgekit.runtime.joined import JoinedSession
 from edgekit.runtime.opening import open_session, open_sessions
 from edgekit.runtime.pictures.predicting import check_graph
@@ -279,14 +285,14 @@ class _Job:
         fitted = self._fitted(values)
         answers = values.recorded(session.run(fitted.inputs))
         precision = effective_precision(manifest, session)
-        rule = tolerance_for(precision, self.profile.tolerance)
+        bar = bar_for(manifest.components, precision, self.profile.tolerance)
         # What was judged on data may be far from PyTorch's answer to made-up inputs.
         comparable = {} if self.source.manifest.judged_on_data else fitted.comparable
         known = self.source.manifest.source
         imported = known is not None and known.kind == "onnx"
         whose = "the imported model" if imported else "PyTorch"
         for name, wanted in comparable.items():
-            compare(name, answers[name], wanted, precision, rule, whose)
+            compare(name, answers[name], wanted, bar, whose)
         with_whom = [whose] if comparable else []
         facts: dict[str, object] = {}
         left = [name for name in answers if name not in comparable]
@@ -295,7 +301,7 @@ class _Job:
             facts["compared_reason"] = own
         elif left:
             for name in left:
-                compare(name, answers[name], own[name], precision, rule, "the bundle it is made of")
+                compare(name, answers[name], own[name], bar, "the bundle it is made of")
             with_whom.append("source bundle")
         facts["compared"] = ", ".join(with_whom) or NOTHING
         with disk_errors(CompileError, f"writing the golden answers of {self.writer.output}"):

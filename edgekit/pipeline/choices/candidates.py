@@ -25,13 +25,13 @@ from edgekit.core.errors import (
 from edgekit.core.hashing import canonical_json
 from edgekit.core.manifest import Golden, Manifest, Requires, RuntimeChoice, Step
 from edgekit.core.profiles import Profile
-from edgekit.core.tolerance import Tolerance, tolerance_for
+from edgekit.core.tolerance import Tolerance
 from edgekit.pipeline.progress import Progress
 from edgekit.pipeline.provenance import created_by, versions
 from edgekit.quantization.emulating import PROCESSOR, emulated_answers, find_emulator
 from edgekit.quantization.recipes import Feeds, Prepared, QuantizedComponent, Recipe
 from edgekit.runtime import load
-from edgekit.runtime.golden import GOLDEN_NAME, distance, read, row_length, write
+from edgekit.runtime.golden import GOLDEN_NAME, bar_for, coarsest, distance, read, write
 from edgekit.runtime.model import Model
 from edgekit.runtime.session import Array
 from edgekit.runtime.worker import not_finite
@@ -53,6 +53,11 @@ class Candidate:
     def bytes(self) -> int:
         """Of the bundle's component and weights files."""
         return self.bundle.bytes()
+
+    @property
+    def precision(self) -> str:
+        """The row of the tolerance table: of several components the coarsest's."""
+        return coarsest(*(part.precision for part in self.parts.values()))
 
 
 class Workshop:
@@ -349,18 +354,15 @@ def _beyond(
     reference: Mapping[str, Array],
 ) -> str | None:
     """Why answers are too far from others for a candidate's precision; None if they are not."""
-    precision = next(iter(candidate.parts.values())).precision
-    rule = tolerance_for(precision, overrides)
+    bar = bar_for(candidate.bundle.manifest.components, candidate.precision, overrides)
     for name, wanted in reference.items():
         answer = answers.get(name)
         if answer is None or answer.shape != wanted.shape:
             return f"{name} is not answered in the shape of the original's answer"
-        max_abs, cosine = distance(answer, wanted)
-        scale = float(abs(wanted).max()) if wanted.size else 0.0
-        row = row_length(wanted)
-        if not rule.accepts(max_abs=max_abs, max_reference=scale, cosine=cosine, row=row):
+        found = bar.compare(name, answer, wanted)
+        if not found.passed:
             return (
-                f"{name} is off by {max_abs:.3g} (cosine {cosine:.5f}) on the golden inputs,"
-                f" allowed for {precision}: {rule.describe(row)}"
+                f"{name} is off by {found.max_abs:.3g} (cosine {found.cosine:.5f}) on the golden"
+                f" inputs, allowed for {bar.precision}: {found.allowed}"
             )
     return None
