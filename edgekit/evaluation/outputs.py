@@ -12,9 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from edgekit.core.tolerance import Tolerance, tolerance_for
+from edgekit.core.manifest import Component
+from edgekit.core.tolerance import Tolerance
 from edgekit.evaluation.numerics import Distance, add_outputs
-from edgekit.runtime.golden import coarsest
+from edgekit.runtime.golden import Bar, bar_for, coarsest
 from edgekit.runtime.records import Record
 from edgekit.runtime.session import Array
 from edgekit.runtime.workloads import load_outputs
@@ -26,12 +27,13 @@ class Known:
 
     ``weights`` is the hash of the PyTorch weights that it answers for, None where nothing tells;
     ``tolerances`` are the bundle's own, by precision. ``on_data``: its answers were judged on real
-    samples, and are not held to a tolerance on made-up ones.
+    samples, and are not held to a tolerance on made-up ones. ``components`` are the bundle's.
     """
 
     weights: str | None = None
     on_data: bool = False
     tolerances: Mapping[str, Tolerance] = field(default_factory=dict)
+    components: Mapping[str, Component] = field(default_factory=dict)
 
 
 class OutputCheck:
@@ -68,11 +70,11 @@ class OutputCheck:
                 )
                 continue
             precision = self._precision(records[base], records[name])
-            rule = self._rule(precision, name, base)
+            bar = self._bar(precision, name, base)
             for output, distance in found.items():
-                if distance.within(rule):
+                if output in bar.told or distance.within(bar.rule):
                     continue
-                reason = _reason(output, distance, base, precision, rule)
+                reason = _reason(output, distance, base, precision, bar.rule)
                 judged = self._known[name].on_data or self._known[base].on_data
                 if judged and distance.mismatch is None and math.isfinite(distance.max_abs):
                     self.notes.append(
@@ -88,7 +90,7 @@ class OutputCheck:
     def moved(self, record: Record, workload: int) -> str | None:
         """Why a contender that answers otherwise than at first is disqualified, else None."""
         precision = self._precision(record)
-        rule = self._rule(precision, record.name)
+        rule = self._bar(precision, record.name).rule
         drift = record.drifted(workload, rule, last=True)
         if drift is None:
             return None
@@ -120,11 +122,12 @@ class OutputCheck:
         # Of those that are equally coarse the first counts: fp32 before names that nobody knows.
         return coarsest("fp32", *used)
 
-    def _rule(self, precision: str, *names: str) -> Tolerance:
+    def _bar(self, precision: str, *names: str) -> Bar:
         """The first contender's own tolerance where it has one for the precision, else core's."""
-        own = (self._known[name].tolerances for name in names if name in self._known)
-        rules = next((rules for rules in own if precision in rules), {})
-        return tolerance_for(precision, rules)
+        known = [self._known[name] for name in names if name in self._known]
+        rules = next((one.tolerances for one in known if precision in one.tolerances), {})
+        components = next((one.components for one in known if one.components), {})
+        return bar_for(components, precision, rules)
 
 
 def _reason(output: str, distance: Distance, base: str, precision: str, rule: Tolerance) -> str:
