@@ -26,7 +26,13 @@ from edgekit.core.errors import (
 from edgekit.core.manifest import Golden, Manifest, RuntimeChoice, Step
 from edgekit.core.profiles import Profile, load_profile
 from edgekit.core.results import CompileResult
-from edgekit.pipeline.fitting import check_size, choose_engine, threads_note, workload_for
+from edgekit.pipeline.fitting import (
+    check_size,
+    choose_engine,
+    merged_options,
+    threads_note,
+    workload_for,
+)
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import created_by, versions
 from edgekit.runtime.engines import find_engine
@@ -38,7 +44,7 @@ from edgekit.runtime.golden import (
     read,
     write,
 )
-from edgekit.runtime.joined import JoinedSession
+from edgekit.runtime.joined import JoinedSession, of_part
 from edgekit.runtime.opening import open_session, open_sessions
 from edgekit.runtime.pictures.predicting import check_graph
 from edgekit.runtime.session import Array, Session
@@ -240,8 +246,8 @@ class _Job:
             found = fit_golden(
                 before.components[name],
                 part.component,
-                _of_part(values.inputs, name),
-                _of_part(values.reference, name),
+                of_part(values.inputs, name),
+                of_part(values.reference, name),
                 processor=own if isinstance(own, Mapping) else None,
             )
             for key in ("inputs", "reference", "comparable"):
@@ -322,14 +328,6 @@ class _Job:
             )
 
 
-def _of_part(arrays: Mapping[str, Array], part: str) -> dict[str, Array]:
-    """Those of some arrays that belong to a component, by the names that its graph has."""
-    start = f"{part}."
-    return {
-        name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)
-    }
-
-
 def _check_media(manifest: Manifest) -> None:
     """Whether pictures or sounds fit the graph still, whose sizes may have been fixed.
 
@@ -406,12 +404,7 @@ def _carried(before: Manifest, options: Mapping[str, object]) -> dict[str, objec
     """
     if before.stage != "quantized":
         return dict(options)
-    merged = {**before.runtime.options, **options}
-    for key, value in before.runtime.options.items():
-        over = options.get(key)
-        if isinstance(value, Mapping) and isinstance(over, Mapping):
-            merged[key] = {**value, **over}
-    return merged
+    return merged_options(before.runtime.options, options)
 
 
 def _not_here(staged: Bundle, profile: Profile, threads: int | None) -> str | None:

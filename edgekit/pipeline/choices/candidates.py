@@ -26,6 +26,8 @@ from edgekit.core.hashing import canonical_json
 from edgekit.core.manifest import Golden, Manifest, Requires, RuntimeChoice, Step
 from edgekit.core.profiles import Profile
 from edgekit.core.tolerance import Tolerance
+from edgekit.core.versions import version_key
+from edgekit.pipeline.fitting import merged_options
 from edgekit.pipeline.progress import Progress
 from edgekit.pipeline.provenance import created_by, versions
 from edgekit.quantization.emulating import PROCESSOR, emulated_answers, find_emulator
@@ -87,8 +89,8 @@ class Workshop:
         self._options = options
         self._began = began
         self._held_to = held_to
-        #: Why speed measured here would not be the target's; None where it is.
-        self.elsewhere = elsewhere(profile)
+        #: Why no speed is measured here that is the target's; None where one is.
+        self.elsewhere = elsewhere(profile) or _untimed(source)
         self._made = 0
         self._awaited: set[bytes] = set()
         self._kept: dict[bytes, Candidate] = {}
@@ -228,9 +230,8 @@ class Workshop:
         return f"{told} {cosine:.5f}), {rest}.", far is None
 
     def _manifest(self, recipe: Recipe, parts: Mapping[str, QuantizedComponent]) -> Manifest:
-        first = next(iter(parts.values()))
         facts: dict[str, object] = {
-            "precision": first.precision,
+            "precision": coarsest(*(part.precision for part in parts.values())),
             "recipe": describe(recipe),
             "held_to": self._held_to,
             "components": {
@@ -246,7 +247,9 @@ class Workshop:
             "quantize", self._options, self.source.id, versions(_LIBRARIES), 0.0, facts, self._rows
         )
         manifest = self.source.manifest
-        options = {"device": self.profile.device, **first.options}
+        options: dict[str, object] = {"device": self.profile.device}
+        for part in parts.values():
+            options = merged_options(options, part.options)
         return replace(
             manifest,
             created_by=created_by(),
@@ -267,6 +270,7 @@ class Workshop:
     def _requires(self, parts: Mapping[str, QuantizedComponent]) -> Requires:
         """What all parts need, and what the runtime needs besides an engine."""
         first = next(iter(parts.values())).requires
+        oldest = (part.requires.engine_min_version for part in parts.values())
         features = {name for part in parts.values() for name in part.requires.cpu_features}
         others = {
             name
@@ -275,6 +279,7 @@ class Workshop:
         }
         return replace(
             first,
+            engine_min_version=max(filter(None, oldest), key=version_key, default=None),
             cpu_features=tuple(sorted(features)),
             extras=tuple(sorted({*first.extras, *others})),
         )
@@ -308,6 +313,14 @@ class Workshop:
         with disk_errors(QuantizeError, f"writing the golden answers of {writer.output}"):
             write(writer.add(GOLDEN_NAME, "golden"), values.inputs, values.reference, answers)
         return replace(manifest, golden=Golden(GOLDEN_NAME, self.profile.tolerance))
+
+
+def _untimed(source: Bundle) -> str | None:
+    """Why nothing of a bundle can be timed anywhere; None where it can."""
+    parts = source.manifest.components
+    if source.manifest.generation is None or set(parts) == {"model"}:
+        return None
+    return f"what is timed is one run, and {' and '.join(parts)} are run one after the other"
 
 
 def elsewhere(profile: Profile) -> str | None:
