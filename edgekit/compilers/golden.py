@@ -64,13 +64,16 @@ def fit_golden(
     comparable: dict[str, Array] = {}
     for old, new in zip(before.outputs, after.outputs, strict=True):
         answer = reference.get(old.name)
-        if answer is None or not same_meaning:
+        fixed = _fixed(old, new)
+        # Of other sizes a sample has its numbers at other places.
+        sample = answer is not None and answer.ndim != len(old.shape)
+        if answer is None or not same_meaning or (fixed and sample):
             continue
-        for axis, size in _fixed(old, new):
+        for axis, size in fixed:
             if old.shape[axis] == batch:
                 answer = _rows(answer, axis, size)
         answer = contiguous(answer)
-        others = [axis for axis, size in _fixed(old, new) if answer.shape[axis] != size]
+        others = [axis for axis, size in fixed if answer.shape[axis] != size]
         if not others:
             whole[old.name] = answer
         # An axis that only depends on a padded one has its padding anywhere.

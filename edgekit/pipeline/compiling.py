@@ -306,13 +306,14 @@ class _Job:
         if isinstance(own, str):
             facts["compared_reason"] = own
         elif left:
+            own = values.recorded(own)
             for name in left:
                 compare(name, answers[name], own[name], bar, "the bundle it is made of")
             with_whom.append("source bundle")
         facts["compared"] = ", ".join(with_whom) or NOTHING
         with disk_errors(CompileError, f"writing the golden answers of {self.writer.output}"):
             path = self.writer.add(GOLDEN_NAME, "golden")
-            write(path, fitted.inputs, fitted.reference, answers)
+            write(path, fitted.inputs, fitted.reference, answers, strides=values.strides)
         golden = Golden(GOLDEN_NAME, self.profile.tolerance)
         return replace(_with_facts(manifest, facts), golden=golden)
 

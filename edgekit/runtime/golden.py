@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,13 @@ from edgekit.core.manifest import GOLDEN_MAX_BYTES, Component, Manifest
 from edgekit.core.results import GoldenRow
 from edgekit.core.tolerance import TOLERANCES, Tolerance, tolerance_for
 from edgekit.runtime.caches import cache_pairs
+from edgekit.runtime.fields import short
 from edgekit.runtime.session import Array, Session, contiguous
 
 GOLDEN_NAME = "golden.safetensors"
 _PARTS = ("input", "reference", "expected")
+_SAMPLED = "sampled"
+_MOST_STRIDE = 1 << 31
 # From exact to coarse: what is judged is what the coarsest of several left over.
 _COARSENESS = {"fp32": 0, "bf16": 1, "fp16": 1, "int8": 2, "int4": 3}
 
@@ -33,7 +36,8 @@ class GoldenValues:
     """The arrays of a ``golden.safetensors``, by input or output name.
 
     ``reference`` is what the origin answered in PyTorch, ``expected`` what this bundle answered
-    where it was written; ``arch`` and ``features`` tell what CPU that was.
+    where it was written; ``arch`` and ``features`` tell what CPU that was. Of an output in
+    ``strides`` both hold one number out of so many, as one row: others would fill the file.
     """
 
     inputs: dict[str, Array]
@@ -41,6 +45,7 @@ class GoldenValues:
     expected: dict[str, Array]
     arch: str | None = None
     features: frozenset[str] | None = None
+    strides: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def same_isa(self) -> bool:
@@ -50,9 +55,13 @@ class GoldenValues:
         return unknown or (self.arch == cpu.arch() and self.features == here)
 
     def recorded(self, answers: Mapping[str, Array]) -> dict[str, Array]:
-        """Those of some answers that these values hold any of: an import leaves some out."""
+        """Those of some answers that these values hold any of, as they hold them.
+
+        An import leaves some out.
+        """
         known = self.reference.keys() | self.expected.keys() or answers.keys()
-        return {name: array for name, array in answers.items() if name in known}
+        held = {name: array for name, array in answers.items() if name in known}
+        return sampled(held, self.strides)
 
 
 def write(
@@ -60,8 +69,12 @@ def write(
     inputs: Mapping[str, Array],
     reference: Mapping[str, Array],
     expected: Mapping[str, Array],
+    *,
+    strides: Mapping[str, int] | None = None,
 ) -> None:
     """Write golden values, marked with this machine's architecture and CPU features.
+
+    ``strides`` are those of outputs that are given sampled (see `sampled`).
 
     Raises ConfigError when they take more than the 8 MiB that a bundle may hold.
     """
@@ -80,6 +93,8 @@ def write(
     features = cpu.cpu_features()
     if features is not None:
         metadata["features"] = ",".join(sorted(features))
+    if strides:
+        metadata[_SAMPLED] = json.dumps(dict(sorted(strides.items())), separators=(",", ":"))
     path.write_bytes(_in_order(save(arrays, metadata=metadata)))
 
 
@@ -124,7 +139,36 @@ def read(path: Path) -> GoldenValues:
         groups["expected"],
         metadata.get("arch"),
         None if features is None else frozenset(features.split(",")) - {""},
+        _strides(path.name, metadata.get(_SAMPLED), groups),
     )
+
+
+def sampled(answers: Mapping[str, Array], strides: Mapping[str, int]) -> dict[str, Array]:
+    """Answers of which those with a stride are cut down to one number out of so many, as a row."""
+    return {
+        name: contiguous(array.ravel()[:: strides[name]]) if name in strides else array
+        for name, array in answers.items()
+    }
+
+
+def _strides(
+    file: str, text: str | None, groups: Mapping[str, Mapping[str, Array]]
+) -> dict[str, int]:
+    """How outputs are sampled, as a file says it. Raises BundleCorrupt."""
+    if text is None:
+        return {}
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise BundleCorrupt(f"{file} does not say which of its outputs are sampled: {short(text)}.")
+    for name, stride in found.items():
+        held = [groups[part][name] for part in _PARTS[1:] if name in groups[part]]
+        whole = isinstance(stride, int) and not isinstance(stride, bool)
+        if not whole or not 1 < stride <= _MOST_STRIDE or any(one.ndim != 1 for one in held):
+            raise BundleCorrupt(f"{file} has no sample of {name!r}, one of {short(stride)}.")
+    return found
 
 
 @dataclass(frozen=True)
@@ -214,7 +258,7 @@ def judge(bundle: Bundle, session: Session) -> tuple[GoldenRow, ...]:
         golden.tolerance,
         cross_isa=not values.same_isa,
     )
-    answers = session.run(values.inputs)
+    answers = values.recorded(session.run(values.inputs))
     rows = []
     for name, expected in values.expected.items():
         if name not in answers:

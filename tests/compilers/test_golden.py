@@ -131,3 +131,10 @@ def test_padding_without_a_mask_has_no_reference() -> None:
     assert inputs["x"][0, 3:].sum() == 0
     assert reference == {}
     assert fit(part, given, answer, sequence=3)[1].keys() == {"last"}
+
+
+def test_sample_of_an_answer_is_for_its_own_sizes() -> None:
+    """Of other sizes its numbers stand at other places."""
+    given = {**REFERENCE, "states": np.zeros(15, dtype=np.float32)}
+    assert set(fit_all(TEXT, INPUTS, given).comparable) == {"pooled", "states"}
+    assert set(fit_all(TEXT, INPUTS, given, batch=1).comparable) == {"pooled"}

@@ -354,3 +354,27 @@ def test_weights_beside_the_graph_are_compiled(
     edgekit.compile(tmp_path / "bundle", tmp_path / "compiled", target="cpu-x86", threads=1)
     with edgekit.load(tmp_path / "compiled") as model:
         assert all(row.passed for row in model.selftest())
+
+
+def test_answers_that_a_file_would_not_hold_are_sampled(
+    bart: LoadedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The large ones alone, at an odd stride, of the same inputs."""
+    from edgekit.exporters.generative import components
+
+    whole = components._golden(bart.parts)
+    assert whole is not None
+    assert not whole.strides
+    monkeypatch.setattr(components, "_LARGE", 1000)
+    monkeypatch.setattr(components, "_SAMPLE", 100)
+    monkeypatch.setattr(components, "_GOLDEN_BYTES", 40_000)
+    thin = components._golden(bart.parts)
+    assert thin is not None
+    assert thin.inputs.keys() == whole.inputs.keys()
+    assert "decoder.logits" in thin.strides
+    for name, stride in thin.strides.items():
+        assert stride % 2
+        assert thin.reference[name].ndim == 1
+        assert thin.reference[name].size <= 100
+    monkeypatch.setattr(components, "_GOLDEN_BYTES", 100)
+    assert components._golden(bart.parts) is None

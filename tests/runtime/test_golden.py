@@ -281,3 +281,40 @@ def test_verify_judges_a_rounded_decoder_by_its_logits(tmp_path: Path, precision
     cached = [row for name, row in rows.items() if name != "logits"]
     rounded = precision == "int4"
     assert {(row.passed, row.judged) for row in cached} == {(rounded, not rounded)}
+
+
+def sampled_bundle(bundle: Bundle, output: Path, shift: float = 0.0) -> Bundle:
+    """The bundle with every second number of its answer, the last of them shifted."""
+    held = golden.sampled(ANSWER, {"y": 2})
+    moved = {"y": held["y"] + np.array([0, 0, shift], np.float32)}
+    with BundleWriter(output) as writer:
+        writer.copy(bundle.file("model.onnx"), "model.onnx", "component")
+        path = writer.add(golden.GOLDEN_NAME, "golden")
+        golden.write(path, INPUTS, held, moved, strides={"y": 2})
+        writer.stage(replace(bundle.manifest, golden=Golden(golden.GOLDEN_NAME), files=()))
+        return writer.commit()
+
+
+def test_large_answers_are_sampled(linear_bundle: Make, tmp_path: Path) -> None:
+    """One number out of so many stands in the file; those are judged, at their places."""
+    bundle = sampled_bundle(linear_bundle(), tmp_path / "b")
+    values = golden.read(bundle.file(golden.GOLDEN_NAME))
+    assert values.strides == {"y": 2}
+    np.testing.assert_array_equal(values.expected["y"], ANSWER["y"].ravel()[::2])
+    with load(bundle.path) as model:
+        (row,) = model.selftest()
+    assert (row.passed, row.max_abs, row.to_reference) == (True, 0, 0)
+    with load(sampled_bundle(linear_bundle("c"), tmp_path / "d", 1.0).path) as model:
+        (row,) = model.selftest()
+    assert (row.passed, row.max_abs) == (False, pytest.approx(1))
+
+
+@pytest.mark.parametrize(
+    "told", ["no", "[1]", '{"y": 1}', '{"y": true}', '{"y": "2"}', '{"y": 4294967296}', '{"z": 2}']
+)
+def test_sample_that_is_none(tmp_path: Path, told: str) -> None:
+    """Strides that say nothing, or are of an answer that stands there whole, are BundleCorrupt."""
+    arrays = {"expected.y": np.zeros(3, np.float32), "expected.z": np.zeros((1, 3), np.float32)}
+    save_file(arrays, tmp_path / "g.safetensors", metadata={"sampled": told})
+    with pytest.raises(BundleCorrupt, match=r"sample"):
+        golden.read(tmp_path / "g.safetensors")

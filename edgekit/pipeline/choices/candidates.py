@@ -217,7 +217,7 @@ class Workshop:
         values = read(candidate.bundle.file(stored.file))
         progress(f"Answering the golden inputs without VNNI ({PROCESSOR}, by QEMU)")
         try:
-            found = emulated_answers(candidate.bundle.path, emulator, self.folder)
+            found = values.recorded(emulated_answers(candidate.bundle.path, emulator, self.folder))
         except MeasurementError as error:
             return f"{where} the golden inputs were not answered: {error.message}.", True
         far = _beyond(candidate, self.profile.tolerance, found, values.expected)
@@ -298,20 +298,24 @@ class Workshop:
             with self.open(staged) as model:
                 if values is None:
                     return manifest
-                answers = values.recorded(model.run(values.inputs))
+                made = model.run(values.inputs)
         except (SessionError, BundleError) as error:
             raise QuantizeError(
                 f"{self.profile.engine} does not run the quantized model: {error.message}",
                 hint="Try another --method.",
             ) from error
-        wrong = not_finite(answers)
+        answers = values.recorded(made)
+        wrong = not_finite({name: made[name] for name in answers})
         if wrong is not None:
             raise QuantizeError(
                 f"The quantized model answers the golden inputs with NaN or infinity in {wrong}.",
                 hint="Try another --method, or keep the operators at fault with --exclude.",
             )
         with disk_errors(QuantizeError, f"writing the golden answers of {writer.output}"):
-            write(writer.add(GOLDEN_NAME, "golden"), values.inputs, values.reference, answers)
+            write(
+                writer.add(GOLDEN_NAME, "golden"), values.inputs, values.reference, answers,
+                strides=values.strides,
+            )  # fmt: skip
         return replace(manifest, golden=Golden(GOLDEN_NAME, self.profile.tolerance))
 
 

@@ -166,7 +166,11 @@ class DecoderFeeder:
     """Batches for a `SpeechDecoder`, their past and what was heard computed by the model itself."""
 
     traced = Sizes(batch=2, sequence=3, past=5)
-    golden = (Sizes(batch=1, sequence=2, past=2), Sizes(batch=1, sequence=1))
+    # Of a golden file the keys and values of half a minute would be several times as large as it is.
+    golden = (
+        Sizes(batch=1, sequence=2, past=2, encoder=16),
+        Sizes(batch=1, sequence=1, past=1, encoder=4),
+    )
 
     def __init__(self, decoder: SpeechDecoder, encoder: SpeechEncoder, heard: EncoderFeeder):
         self._decoder = decoder
@@ -178,7 +182,7 @@ class DecoderFeeder:
             "prompt, one row": Sizes(batch=1, sequence=1),
             "next token": Sizes(batch=1, sequence=1, past=9),
             "next token, four rows": Sizes(batch=4, sequence=1, past=11),
-            "several tokens": Sizes(batch=2, sequence=4, past=6),
+            "several tokens": Sizes(batch=2, sequence=4, past=6, encoder=13),
             "the last token": Sizes(batch=1, sequence=1, past=most - 1),
         }
         self.compared: Mapping[str, Sizes] = {
@@ -189,7 +193,11 @@ class DecoderFeeder:
         """See `Feeder`."""
         with torch.inference_mode():
             heard = self._encoder(**self._heard(Sizes(sizes.batch, 1), seed=seed))
-        cross = {name.replace(PRESENT, PAST): held.clone() for name, held in heard.items()}
+        # Of fewer frames where some are asked for.
+        cross = {
+            name.replace(PRESENT, PAST): held[:, :, : sizes.encoder or None].clone()
+            for name, held in heard.items()
+        }
         vocabulary = int(self._decoder.model.config.vocab_size)
         ids = random_ids(sizes.batch, sizes.sequence, vocabulary, seed=seed)
         return {"input_ids": ids, **self._past(sizes, cross, vocabulary, seed), **cross}
@@ -240,7 +248,7 @@ def speech_source(whole: LoadedSource, model: PreTrainedModel) -> LoadedSource:
             dynamic_axes={
                 "input_ids": {0: "batch", 1: "sequence"},
                 **{name: {0: "batch", 2: "past"} for name in own},
-                **{name: {0: "batch"} for name in cross},
+                **{name: {0: "batch", 2: "encoder_sequence"} for name in cross},
             },
             output_axes={
                 "logits": ("batch", "sequence"),
