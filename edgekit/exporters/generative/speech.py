@@ -13,7 +13,6 @@ import numpy as np
 
 from edgekit.core.errors import ExportError
 from edgekit.exporters.generative.rules import usable_defaults
-from edgekit.exporters.processor_parity import silent_truncation
 from edgekit.exporters.processors import TOKENIZER_FILE, write_tokenizer
 from edgekit.exporters.sound_parity import check_sound_processor
 from edgekit.exporters.sounds import describe_sounds
@@ -43,8 +42,7 @@ def build_speech_processor(
     tokenizer: Any = source.tokenizer
     write_tokenizer(tokenizer, directory / TOKENIZER_FILE)
     features = describe_sounds(source, [FEATURES])
-    with silent_truncation():
-        sounds = check_sound_processor(source, features) + _check_long(source, features)
+    sounds = check_sound_processor(source, features) + _check_long(source, features)
     answers = _check_spelling(tokenizer, directory / TOKENIZER_FILE)
     processor: dict[str, object] = {
         "kind": "generation",

@@ -166,7 +166,7 @@ class DecoderFeeder:
     """Batches for a `SpeechDecoder`, their past and what was heard computed by the model itself."""
 
     traced = Sizes(batch=2, sequence=3, past=5)
-    # Of a golden file the keys and values of half a minute would be several times as large as it is.
+    # The keys and values of half a minute would fill several golden files.
     golden = (
         Sizes(batch=1, sequence=2, past=2, encoder=16),
         Sizes(batch=1, sequence=1, past=1, encoder=4),
