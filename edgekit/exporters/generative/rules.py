@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 from edgekit.core.errors import EdgekitError, ExportError
@@ -65,10 +66,10 @@ def build_rules(source: LoadedSource) -> GenerationRules:
         suppress=_ids(config.suppress_tokens),
         begin_suppress=_ids(config.begin_suppress_tokens),
         bad_words=tuple(tuple(words) for words in config.bad_words_ids or ()),
-        defaults=usable_defaults(config)[0],
+        defaults=usable_defaults(_of_task(source))[0],
         chat=_chat(source),
         task=_task(source) if seq2seq else "text2text",
-        prefix=getattr(model.config, "prefix", None) or None,
+        prefix=_said_of_task(source).get("prefix") or getattr(model.config, "prefix", None) or None,
         cleanup=takes_spaces_out(tokenizer),
     )
 
@@ -76,7 +77,7 @@ def build_rules(source: LoadedSource) -> GenerationRules:
 def ignored_options(source: LoadedSource) -> tuple[str, ...]:
     """Sentences about what the checkpoint sets and the runtime does not do."""
     model: Any = source.module.model
-    unusable = usable_defaults(model.generation_config)[1]
+    unusable = (*usable_defaults(_of_task(source))[1], *_unwritten_prefixes(source))
     said = model.generation_config.to_diff_dict()
     ignored = [name for name in _UNSUPPORTED if said.get(name) not in (None, False, 0, 0.0)]
     if not ignored:
@@ -91,9 +92,51 @@ def ignored_options(source: LoadedSource) -> tuple[str, ...]:
 def _task(source: LoadedSource) -> str:
     """What the answers are called: as was asked for, else by the family."""
     if source.asked is not None:
-        return source.asked
+        return source.asked.partition("_")[0]
     model: Any = source.module.model
     return "translation" if model.config.model_type in _TRANSLATORS else "text2text"
+
+
+def _said_of_task(source: LoadedSource) -> dict[str, Any]:
+    """What the checkpoint says of the task that was asked for by name.
+
+    The pipelines that answered with summary_text and translation_text put the prefix of it before
+    each text and generated with its options; transformers 5 has neither them nor that.
+    """
+    return _task_params(source).get(source.asked or "", {})
+
+
+def _task_params(source: LoadedSource) -> dict[str, dict[str, Any]]:
+    """What the checkpoint says of tasks, by their names."""
+    model: Any = source.module.model
+    said = getattr(model.config, "task_specific_params", None) or {}
+    made = {str(task): dict(own) for task, own in said.items() if isinstance(own, dict)}
+    for own in made.values():
+        if not isinstance(own.get("prefix"), str) or not own["prefix"]:
+            own.pop("prefix", None)
+    return made
+
+
+def _of_task(source: LoadedSource) -> Any:
+    """The generation_config, with what is said of the task over it."""
+    model: Any = source.module.model
+    config = copy.deepcopy(model.generation_config)
+    for name, value in _said_of_task(source).items():
+        if name in DEFAULTS:
+            setattr(config, name, value)
+    return config
+
+
+def _unwritten_prefixes(source: LoadedSource) -> tuple[str, ...]:
+    """That the checkpoint wants texts to begin in a way that nobody asked for."""
+    found = {task: own["prefix"] for task, own in _task_params(source).items() if "prefix" in own}
+    if not found or "prefix" in _said_of_task(source):
+        return ()
+    told = ", ".join(f"{prefix!r} for {task}" for task, prefix in found.items())
+    return (
+        f"It was trained on texts that begin with their task ({told}), and none is put before a"
+        " text: write it yourself, or export with one of these names as --task.",
+    )
 
 
 def _decoder(source: LoadedSource) -> Any:
