@@ -25,6 +25,7 @@ from edgekit.runtime.generation.speech.options import Asked, read_asked
 from edgekit.runtime.generation.speech.rules import SpeechRules
 from edgekit.runtime.generation.speech.times import Chunk, Clock, chunks_of, settled
 from edgekit.runtime.joined import parts_of
+from edgekit.runtime.options import option
 from edgekit.runtime.session import Array, Session
 from edgekit.runtime.sound.decoding import opened_sound
 from edgekit.runtime.sound.predicting import SOUNDS
@@ -242,10 +243,10 @@ class SpeechPredictor:
         if options.max_new_tokens is not None:
             if prompt + options.max_new_tokens > context:
                 raise InputMismatch(
-                    f"max_new_tokens is {options.max_new_tokens:,}; behind the {prompt} tokens that"
-                    f" a window begins with the model's context of {context:,} holds"
+                    f"{option('max_new_tokens')} is {options.max_new_tokens:,}; behind the {prompt}"
+                    f" tokens that a window begins with the model's context of {context:,} holds"
                     f" {context - prompt:,}.",
-                    hint=f"Set max_new_tokens to at most {context - prompt:,}.",
+                    hint=f"Set {option('max_new_tokens')} to at most {context - prompt:,}.",
                 )
             return prompt + options.max_new_tokens
         if options.max_length is None:
