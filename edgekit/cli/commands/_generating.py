@@ -44,7 +44,7 @@ def generation(function: F) -> F:
             click.option(
                 "--prompt", metavar="TEXT",
                 help="Answer this prompt, told as it comes; a chat model gets it as a message, or a"
-                " conversation as JSON: [{\"role\": …, \"content\": …}, …].",
+                " conversation as JSON: [{\"role\": …, \"content\": …}].",
             ),
             click.option(
                 "--raw", is_flag=True, help="Give --prompt to a chat model without its template."
@@ -78,11 +78,11 @@ def generation(function: F) -> F:
             ),
             click.option(
                 "--no-speech-threshold", type=float, metavar="CHANCE",
-                help="Skip a window that is likelier silent than this (0.6); with --logprob-threshold.",
+                help="Skip a window that is likelier silent than this (0.6), where …",
             ),
             click.option(
                 "--logprob-threshold", type=float, metavar="LOG",
-                help="Skip it where its tokens are also less likely than this on average (-1.0).",
+                help="… its tokens are less likely than this on average (-1.0).",
             ),
         ]
     ):  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
 from edgekit.core.errors import EdgekitError, ExportError
@@ -34,8 +35,8 @@ def build_rules(source: LoadedSource) -> GenerationRules:
     tokenizer = source.tokenizer
     seq2seq = bool(source.parts)
     config: Any = model.generation_config
-    eos = _ids(_first(config.eos_token_id, getattr(tokenizer, "eos_token_id", None)))
-    pad = _first(
+    eos = ids_of(first_of(config.eos_token_id, getattr(tokenizer, "eos_token_id", None)))
+    pad = first_of(
         config.pad_token_id,
         getattr(tokenizer, "pad_token_id", None),
         eos[0] if eos else None,
@@ -46,7 +47,7 @@ def build_rules(source: LoadedSource) -> GenerationRules:
             f"{source.id} names neither a padding token nor one that ends a text.",
             hint="Set eos_token_id in its generation_config.json.",
         )
-    start = _ids(_first(config.decoder_start_token_id, config.bos_token_id)) if seq2seq else ()
+    start = ids_of(first_of(config.decoder_start_token_id, config.bos_token_id)) if seq2seq else ()
     if seq2seq and not start:
         raise ExportError(
             f"{source.id} does not say which token its answers begin with.",
@@ -59,12 +60,12 @@ def build_rules(source: LoadedSource) -> GenerationRules:
         encoder_context=_positions(model.config) if seq2seq else None,
         eos=eos,
         pad=int(pad),
-        bos=_first(config.bos_token_id, getattr(tokenizer, "bos_token_id", None)),
+        bos=first_of(config.bos_token_id, getattr(tokenizer, "bos_token_id", None)),
         start=start,
         forced_bos=config.forced_bos_token_id,
-        forced_eos=_first(*_ids(config.forced_eos_token_id)),
-        suppress=_ids(config.suppress_tokens),
-        begin_suppress=_ids(config.begin_suppress_tokens),
+        forced_eos=first_of(*ids_of(config.forced_eos_token_id)),
+        suppress=ids_of(config.suppress_tokens),
+        begin_suppress=ids_of(config.begin_suppress_tokens),
         bad_words=tuple(tuple(words) for words in config.bad_words_ids or ()),
         defaults=usable_defaults(_of_task(source))[0],
         chat=_chat(source),
@@ -209,11 +210,13 @@ def _chat(source: LoadedSource) -> Chat | None:
     return Chat(template, {name: str(token) for name, token in tokens.items() if token})
 
 
-def _ids(value: int | list[int] | None) -> tuple[int, ...]:
+def ids_of(value: int | Sequence[int] | None) -> tuple[int, ...]:
+    """Token ids, of which a config names none, one or several."""
     if value is None:
         return ()
-    return tuple(int(one) for one in value) if isinstance(value, list | tuple) else (int(value),)
+    return (value,) if isinstance(value, int) else tuple(int(one) for one in value)
 
 
-def _first(*values: Any) -> Any:
+def first_of(*values: Any) -> Any:
+    """The first of some values that anybody has set."""
     return next((value for value in values if value is not None), None)
