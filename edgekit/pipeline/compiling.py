@@ -40,6 +40,7 @@ from edgekit.runtime.golden import (
     GOLDEN_NAME,
     GoldenValues,
     bar_for,
+    coarsest,
     effective_precision,
     read,
     write,
@@ -371,7 +372,7 @@ def _manifest(
 ) -> Manifest:
     first = next(iter(parts.values()))
     facts = {
-        "precision": first.precision,
+        "precision": coarsest(*(found.precision for found in parts.values())),
         "components": {part: dict(found.facts) for part, found in parts.items()},
     }
     step = Step("compile", {}, source.id, versions(), 0.0, facts)
