@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgekit.core.manifest import Component
-from edgekit.core.tolerance import Tolerance
+from edgekit.core.tolerance import Tolerance, tolerance_for
 from edgekit.evaluation.numerics import Distance, add_outputs
-from edgekit.runtime.golden import Bar, bar_for, coarsest
+from edgekit.runtime.golden import bar_for, coarsest
 from edgekit.runtime.records import Record
 from edgekit.runtime.session import Array
 from edgekit.runtime.workloads import load_outputs
@@ -70,11 +70,11 @@ class OutputCheck:
                 )
                 continue
             precision = self._precision(records[base], records[name])
-            bar = self._bar(precision, name, base)
+            rule = self._rule(precision, name, base)
             for output, distance in found.items():
-                if output in bar.told or distance.within(bar.rule):
+                if output in self._only_told(precision, name, base) or distance.within(rule):
                     continue
-                reason = _reason(output, distance, base, precision, bar.rule)
+                reason = _reason(output, distance, base, precision, rule)
                 judged = self._known[name].on_data or self._known[base].on_data
                 if judged and distance.mismatch is None and math.isfinite(distance.max_abs):
                     self.notes.append(
@@ -90,7 +90,7 @@ class OutputCheck:
     def moved(self, record: Record, workload: int) -> str | None:
         """Why a contender that answers otherwise than at first is disqualified, else None."""
         precision = self._precision(record)
-        rule = self._bar(precision, record.name).rule
+        rule = self._rule(precision, record.name)
         drift = record.drifted(workload, rule, last=True)
         if drift is None:
             return None
@@ -122,12 +122,16 @@ class OutputCheck:
         # Of those that are equally coarse the first counts: fp32 before names that nobody knows.
         return coarsest("fp32", *used)
 
-    def _bar(self, precision: str, *names: str) -> Bar:
+    def _rule(self, precision: str, *names: str) -> Tolerance:
         """The first contender's own tolerance where it has one for the precision, else core's."""
-        known = [self._known[name] for name in names if name in self._known]
-        rules = next((one.tolerances for one in known if precision in one.tolerances), {})
-        components = next((one.components for one in known if one.components), {})
-        return bar_for(components, precision, rules)
+        own = (self._known[name].tolerances for name in names if name in self._known)
+        rules = next((rules for rules in own if precision in rules), {})
+        return tolerance_for(precision, rules)
+
+    def _only_told(self, precision: str, *names: str) -> frozenset[str]:
+        """The outputs that are held to nothing: see `edgekit.runtime.golden.bar_for`."""
+        own = (self._known[name].components for name in names if name in self._known)
+        return bar_for(next(filter(None, own), {}), precision).told
 
 
 def _reason(output: str, distance: Distance, base: str, precision: str, rule: Tolerance) -> str:

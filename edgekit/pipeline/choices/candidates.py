@@ -90,7 +90,7 @@ class Workshop:
         self._began = began
         self._held_to = held_to
         #: Why no speed is measured here that is the target's; None where one is.
-        self.elsewhere = elsewhere(profile) or _untimed(source)
+        self.elsewhere = elsewhere(profile) or untimed_parts(source)
         self._made = 0
         self._awaited: set[bytes] = set()
         self._kept: dict[bytes, Candidate] = {}
@@ -319,7 +319,7 @@ class Workshop:
         return replace(manifest, golden=Golden(GOLDEN_NAME, self.profile.tolerance))
 
 
-def _untimed(source: Bundle) -> str | None:
+def untimed_parts(source: Bundle) -> str | None:
     """Why nothing of a bundle can be timed anywhere; None where it can."""
     parts = source.manifest.components
     if source.manifest.generation is None or set(parts) == {"model"}:

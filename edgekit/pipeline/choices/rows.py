@@ -125,8 +125,9 @@ def read_rows(
 def calibration_feeds(source: Bundle, rows: Rows) -> list[Feeds]:
     """One call of the graph for each calibration row; the golden samples where there are none.
 
-    Of a model that generates they serve too: its weights alone are rounded, and rows of DATA are no
-    single call of it. Raises ConfigError for NaN or infinities: ranges found in them are none.
+    Of a model that generates its weights alone are rounded, which takes no ranges of texts.
+
+    Raises ConfigError for NaN or infinities: ranges found in them are none.
     """
     if rows.calibration is None or source.manifest.generation is not None:
         stored = source.manifest.golden
