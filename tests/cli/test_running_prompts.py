@@ -82,7 +82,7 @@ def test_lines_are_prompts(chat: Path) -> None:
         (("x" * CONTEXT,), "context"),
         (("--prompt", "a", "--language", "en"), "has no option '--language'"),
         (("--prompt", "a", "--no-speech-threshold", ".5"), "Its options: --sample, --max-new"),
-        (("--prompt", '[{"role": "user"}]'), "content"),
+        (("--prompt", '[{"role": 3}]'), "no message of a conversation"),
     ],
 )
 def test_what_does_not_fit(chat: Path, words: tuple[str, ...], said: str) -> None:
