@@ -21,6 +21,7 @@ from benchmarks.zoo import fetch
 from edgekit.core.bundle import open_bundle
 from edgekit.core.errors import BundleCorrupt, ConfigError, InputMismatch
 from edgekit.runtime.generation.speech import SpeechPredictor
+from edgekit.runtime.golden import GOLDEN_NAME, read
 from edgekit.runtime.opening import open_sessions
 from edgekit.runtime.sound import read_sound
 from edgekit.sources.families import ENGINES
@@ -226,11 +227,17 @@ def test_rules_that_do_not_fit_are_refused(
 
 @pytest.mark.slow
 def test_whisper_writes_down_what_pytorch_does(shared: Path) -> None:
-    """Twelve clips of the real tiny.en, and all of them as one long sound, on both engines."""
+    """Twelve clips of the real tiny.en, and all of them as one long sound, on both engines.
+
+    Its golden answers fit their file: those of the encoder are sampled.
+    """
     source, data = fetch("whisper-tiny-en"), fetch("speech")
     bundle = make_once(
         shared / "whisper-tiny-en", lambda folder: edgekit.export(str(source), folder)
     )
+    held = read(bundle / GOLDEN_NAME)
+    assert all(name.startswith("encoder.present.") for name in held.strides)
+    assert len(held.strides) == 8
     with (data / "speech.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))[::24]
     paths = [data / row["audio"] for row in rows]
@@ -242,6 +249,7 @@ def test_whisper_writes_down_what_pytorch_does(shared: Path) -> None:
     long = theirs.answer(theirs.tokens([whole], return_timestamps=True)[0], times=True)
     for engine in ENGINES:
         with edgekit.load(bundle, engine=engine, threads=2) as model:
+            assert all(row.passed for row in model.selftest())
             assert model(list(paths)) == expected
             assert model((whole, RATE), return_timestamps=True) == long
 
@@ -253,10 +261,12 @@ def test_run_writes_down_files(shared: Path, tmp_path: Path) -> None:
     wave = compose(20_000, 2)
     path = tmp_path / "clip.wav"
     soundfile.write(path, wave, RATE, subtype="FLOAT")
-    options = {"language": "de", "task": "translate", "return_timestamps": True}
+    options: dict[str, Any] = {"language": "de", "task": "translate", "return_timestamps": True}
+    options |= {"no_speech_threshold": 0.6, "logprob_threshold": -100.0}
     with edgekit.load(bundle) as model:
         expected = model((wave, RATE), max_new_tokens=20, **options)
     asked = ("--language", "de", "--task", "translate", "--timestamps", "--max-new-tokens", 20)
+    asked += ("--no-speech-threshold", ".6", "--logprob-threshold", "-100")
     done = run("run", bundle, path, *asked)
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout)
@@ -264,6 +274,7 @@ def test_run_writes_down_files(shared: Path, tmp_path: Path) -> None:
     assert told["prediction"] == json.loads(json.dumps(expected))
     for words, said in (
         (("--language", "klingon"), "knows no language 'klingon'"),
+        (("--no-speech-threshold", ".5"), "and --logprob-threshold go together"),
         (("--prompt", "hello"), "reads sounds"),
         (("--save", tmp_path / "copies"), "--save draws on pictures"),
     ):

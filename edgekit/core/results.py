@@ -75,7 +75,10 @@ class CompileResult:
 
 @dataclass(frozen=True)
 class GoldenRow:
-    """One output of the golden self-test; ``to_reference`` is the distance to PyTorch."""
+    """One output of the golden self-test; ``to_reference`` is the distance to PyTorch.
+
+    ``judged`` is False for what is held to no tolerance, as a rounded decoder's cache.
+    """
 
     output: str
     max_abs: float
@@ -83,6 +86,7 @@ class GoldenRow:
     tolerance: str
     passed: bool
     to_reference: float | None
+    judged: bool = True
 
 
 @dataclass(frozen=True)

@@ -208,6 +208,7 @@ def _known(artifact: Artifact) -> Known:
         weights=None if manifest.source is None else manifest.source.sha256,
         on_data=manifest.judged_on_data,
         tolerances={} if manifest.golden is None else manifest.golden.tolerance,
+        components=manifest.components,
     )
 
 

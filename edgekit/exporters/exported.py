@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,10 +17,14 @@ Array = NDArray[np.generic]
 
 @dataclass(frozen=True, eq=False)
 class GoldenBatch:
-    """One padded batch and PyTorch's answer to it, by input and output name."""
+    """One padded batch and PyTorch's answer to it, by input and output name.
+
+    ``strides`` are of answers that are sampled (see `edgekit.runtime.golden.sampled`).
+    """
 
     inputs: Mapping[str, Array]
     reference: Mapping[str, Array]
+    strides: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

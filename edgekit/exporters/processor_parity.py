@@ -87,7 +87,7 @@ def check_processor(source: LoadedSource, processor: Mapping[str, object], direc
 
 @contextlib.contextmanager
 def silent_truncation() -> Iterator[None]:
-    """Without the runtime's word that a text was cut: here it is meant to be."""
+    """Without the runtime's word that a text or a sound was cut: here it is meant to be."""
     logger = logging.getLogger("edgekit")
     level = logger.level
     logger.setLevel(logging.ERROR)

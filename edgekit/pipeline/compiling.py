@@ -26,13 +26,26 @@ from edgekit.core.errors import (
 from edgekit.core.manifest import Golden, Manifest, RuntimeChoice, Step
 from edgekit.core.profiles import Profile, load_profile
 from edgekit.core.results import CompileResult
-from edgekit.core.tolerance import tolerance_for
-from edgekit.pipeline.fitting import check_size, choose_engine, threads_note, workload_for
+from edgekit.pipeline.fitting import (
+    check_size,
+    choose_engine,
+    merged_options,
+    threads_note,
+    workload_for,
+)
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.provenance import created_by, versions
 from edgekit.runtime.engines import find_engine
-from edgekit.runtime.golden import GOLDEN_NAME, GoldenValues, effective_precision, read, write
-from edgekit.runtime.joined import JoinedSession
+from edgekit.runtime.golden import (
+    GOLDEN_NAME,
+    GoldenValues,
+    bar_for,
+    coarsest,
+    effective_precision,
+    read,
+    write,
+)
+from edgekit.runtime.joined import JoinedSession, of_part
 from edgekit.runtime.opening import open_session, open_sessions
 from edgekit.runtime.pictures.predicting import check_graph
 from edgekit.runtime.session import Array, Session
@@ -234,8 +247,8 @@ class _Job:
             found = fit_golden(
                 before.components[name],
                 part.component,
-                _of_part(values.inputs, name),
-                _of_part(values.reference, name),
+                of_part(values.inputs, name),
+                of_part(values.reference, name),
                 processor=own if isinstance(own, Mapping) else None,
             )
             for key in ("inputs", "reference", "comparable"):
@@ -279,14 +292,14 @@ class _Job:
         fitted = self._fitted(values)
         answers = values.recorded(session.run(fitted.inputs))
         precision = effective_precision(manifest, session)
-        rule = tolerance_for(precision, self.profile.tolerance)
+        bar = bar_for(manifest.components, precision, self.profile.tolerance)
         # What was judged on data may be far from PyTorch's answer to made-up inputs.
         comparable = {} if self.source.manifest.judged_on_data else fitted.comparable
         known = self.source.manifest.source
         imported = known is not None and known.kind == "onnx"
         whose = "the imported model" if imported else "PyTorch"
         for name, wanted in comparable.items():
-            compare(name, answers[name], wanted, precision, rule, whose)
+            compare(name, answers[name], wanted, bar, whose)
         with_whom = [whose] if comparable else []
         facts: dict[str, object] = {}
         left = [name for name in answers if name not in comparable]
@@ -294,13 +307,14 @@ class _Job:
         if isinstance(own, str):
             facts["compared_reason"] = own
         elif left:
+            own = values.recorded(own)
             for name in left:
-                compare(name, answers[name], own[name], precision, rule, "the bundle it is made of")
+                compare(name, answers[name], own[name], bar, "the bundle it is made of")
             with_whom.append("source bundle")
         facts["compared"] = ", ".join(with_whom) or NOTHING
         with disk_errors(CompileError, f"writing the golden answers of {self.writer.output}"):
             path = self.writer.add(GOLDEN_NAME, "golden")
-            write(path, fitted.inputs, fitted.reference, answers)
+            write(path, fitted.inputs, fitted.reference, answers, strides=values.strides)
         golden = Golden(GOLDEN_NAME, self.profile.tolerance)
         return replace(_with_facts(manifest, facts), golden=golden)
 
@@ -314,14 +328,6 @@ class _Job:
                 f"The answers of {whose} do not belong to these shapes, and the bundle it is made"
                 f" of does not run here ({error.message.rstrip('.')})"
             )
-
-
-def _of_part(arrays: Mapping[str, Array], part: str) -> dict[str, Array]:
-    """Those of some arrays that belong to a component, by the names that its graph has."""
-    start = f"{part}."
-    return {
-        name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)
-    }
 
 
 def _check_media(manifest: Manifest) -> None:
@@ -366,7 +372,7 @@ def _manifest(
 ) -> Manifest:
     first = next(iter(parts.values()))
     facts = {
-        "precision": first.precision,
+        "precision": coarsest(*(found.precision for found in parts.values())),
         "components": {part: dict(found.facts) for part, found in parts.items()},
     }
     step = Step("compile", {}, source.id, versions(), 0.0, facts)
@@ -400,12 +406,7 @@ def _carried(before: Manifest, options: Mapping[str, object]) -> dict[str, objec
     """
     if before.stage != "quantized":
         return dict(options)
-    merged = {**before.runtime.options, **options}
-    for key, value in before.runtime.options.items():
-        over = options.get(key)
-        if isinstance(value, Mapping) and isinstance(over, Mapping):
-            merged[key] = {**value, **over}
-    return merged
+    return merged_options(before.runtime.options, options)
 
 
 def _not_here(staged: Bundle, profile: Profile, threads: int | None) -> str | None:

@@ -23,6 +23,7 @@ from edgekit.runtime.golden import (
     distance,
     effective_precision,
     row_length,
+    sampled,
     write,
 )
 from edgekit.runtime.model import Model
@@ -256,4 +257,7 @@ def save_golden(writer: BundleWriter, manifest: Manifest, exported: Exported) ->
                 hint="Put the model into eval mode and remove what is random in its forward.",
             )
     with disk_errors(ExportError, f"writing the golden answers of {writer.output}"):
-        write(writer.add(GOLDEN_NAME, "golden"), batch.inputs, batch.reference, expected)
+        write(
+            writer.add(GOLDEN_NAME, "golden"), batch.inputs, batch.reference,
+            sampled(expected, batch.strides), strides=batch.strides,
+        )  # fmt: skip

@@ -65,6 +65,16 @@ def workload_for(
     return workload if tokens is None else {**workload, "length": tokens}
 
 
+def merged_options(first: Mapping[str, object], second: Mapping[str, object]) -> dict[str, object]:
+    """The options of a session, the second over the first; tables among them are merged."""
+    merged = {**first, **second}
+    for key, value in first.items():
+        over = second.get(key)
+        if isinstance(value, Mapping) and isinstance(over, Mapping):
+            merged[key] = {**value, **over}
+    return merged
+
+
 def check_size(directory: Path, profile: Profile, parts: Mapping[str, CompiledComponent]) -> None:
     """Raise BudgetNotMet when graphs and weights are larger than the target allows."""
     limit = profile.limits.get("size_mb")

@@ -35,8 +35,11 @@ from edgekit.pipeline.rows import (
 )
 from edgekit.pipeline.workplace import workplace
 from edgekit.quantization import find_quantizer
+from edgekit.quantization.parts import Part, exclusions
+from edgekit.quantization.recipes import Prepared
 from edgekit.runtime.engines import find_engine
 from edgekit.runtime.golden import stored_precision
+from edgekit.runtime.joined import of_part
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
@@ -52,6 +55,7 @@ class _Asked:
     bits: int | None
     max_drop: str | None
     exclude: tuple[str, ...]
+    component: str | None
     seed: int
 
     def to_json(self) -> dict[str, object]:
@@ -101,10 +105,12 @@ def quantize(
         method: ``dynamic``, ``static``, ``weight-only``, ``float16``, ``bfloat16``; ``auto`` tries
             what the target runs well, of a model that generates its weights alone.
         bits: 4, 8 or 16 of a weight.
+        component: the one that is quantized, of an encoder and a decoder; all by default.
         calibration: a DATA of which up to 512 rows are used for ranges.
         reference: the original SOURCE; an imported bundle is its own without.
         max_drop: ``1%`` of the reference's metric (the default) or ``0.5pt``, absolute.
-        exclude: patterns (as of a shell) of operators to keep in float.
+        exclude: patterns (as of a shell) of operators to keep in float; of several components
+            each begins with one and a dot: ``decoder.…``.
         sensitivity: rank the groups by the error each makes alone, as a fact of the step.
         allow_slower: accept a result that is slower than its input.
         keep: leave the best candidate at `output` where the budget is missed.
@@ -125,6 +131,9 @@ def quantize(
     check_output(Path(output), force=force, inputs=[Path(bundle)])
     source = open_bundle(bundle)
     _check_source(source, component)
+    parts = list(source.manifest.components)
+    alone = len(parts) == 1
+    kept_out = exclusions(exclude, parts, parts if component is None else [component])
     if source.manifest.generation is not None:
         method, bits = _generating(method, bits)
     profile = choose_engine(load_profile(target, overrides=overrides), engine)
@@ -143,7 +152,11 @@ def quantize(
     rows = read_rows(
         source, loaded, data, columns, calibration, seed=seed, labels_wanted=labels_wanted
     )
-    for note in (*rows.notes, *(() if rows.verdict is None else rows.verdict.notes)):
+    if rows.calibration is not None or any(recipe.needs_calibration for recipe in recipes):
+        # The others are of ranges, which nobody needs.
+        for note in rows.notes:
+            progress(note)
+    for note in () if rows.verdict is None else rows.verdict.notes:
         progress(note)
     if budget is not None and rows.verdict is not None:
         problem = None if loaded is None else loaded.problem_type
@@ -155,18 +168,18 @@ def quantize(
                 hint=more_rows(reach.needed),
                 result=never.result(profile, source, None, None, time.monotonic() - began),
             )
-    asked = _Asked(target, engine, method, bits, max_drop, tuple(exclude), seed)
+    asked = _Asked(target, engine, method, bits, max_drop, tuple(exclude), component, seed)
     with workplace(Path(output), QuantizeError) as folder:
         progress(f"Preparing the graph for {profile.engine} on {profile.name}")
         feeds = calibration_feeds(source, rows)
-        names = [component] if component is not None else list(source.manifest.components)
-        prepared = {
-            name: quantizer.prepare(
-                source, name, profile, _made(folder / f"work-{name}"), feeds,
-                exclude=exclude, seed=seed, progress=progress,
-            )
-            for name in names
-        }  # fmt: skip
+        prepared: dict[str, Prepared] = {}
+        for name, patterns in kept_out.items():
+            own = feeds if alone else [of_part(one, name) for one in feeds]
+            ready = quantizer.prepare(
+                source, name, profile, _made(folder / f"work-{name}"), own,
+                exclude=patterns, seed=seed, progress=progress,
+            )  # fmt: skip
+            prepared[name] = ready if alone else Part(name, ready)
         workshop = Workshop(
             source, profile, prepared, folder,
             rows=rows.roles, options=asked.to_json(), began=began,
@@ -255,7 +268,7 @@ def _check_options(
 
 
 def _check_source(source: Bundle, component: str | None) -> None:
-    """Only what is float, was made for no engine and has one component can be quantized."""
+    """Only what is float, was made for no engine and is no pair of towers can be quantized."""
     stage = source.manifest.stage
     if stage == "quantized":
         raise QuantizeError(
@@ -273,16 +286,17 @@ def _check_source(source: Bundle, component: str | None) -> None:
             f"{source.path} is compiled for {source.manifest.requires.engine}.",
             hint="Quantize the exported bundle it came from, then compile.",
         )
-    if set(source.manifest.components) != {"model"}:
+    parts = source.manifest.components
+    if set(parts) != {"model"} and source.manifest.generation is None:
         raise QuantizeError(
-            f"{source.path} has the components {', '.join(source.manifest.components)}; quantize"
-            " takes bundles of one.",
+            f"{source.path} has the components {', '.join(parts)}; quantize takes several only of"
+            " models that generate.",
             hint="Compile it as it is.",
         )
-    if component is not None and component not in source.manifest.components:
+    if component is not None and component not in parts:
         raise ConfigError(
             f"{source.path} has no component {component!r}.",
-            hint=f"It has {', '.join(source.manifest.components)}.",
+            hint=f"It has {', '.join(parts)}.",
         )
 
 

@@ -22,7 +22,7 @@ from edgekit.core.measurements import (
     Verdict,
     WorstSample,
 )
-from edgekit.core.tolerance import Tolerance, tolerance_for
+from edgekit.core.tolerance import Tolerance
 from edgekit.evaluation import latency as timing
 from edgekit.evaluation.accuracy import WORST, evaluate, problem_of
 from edgekit.evaluation.contenders import ReferenceSource
@@ -72,7 +72,7 @@ from edgekit.pipeline.verdicts import (
     with_target,
 )
 from edgekit.runtime import machine
-from edgekit.runtime.golden import read
+from edgekit.runtime.golden import bar_for, read
 from edgekit.runtime.model import Model
 from edgekit.runtime.opening import open_model
 from edgekit.runtime.session import Array
@@ -336,7 +336,7 @@ def _without_data(model: Model, source: LoadedSource, *, stored: bool = False) -
     rules: Mapping[str, Tolerance] = {}
     if model.manifest.golden is not None:
         rules = model.manifest.golden.tolerance
-    rule = tolerance_for(model.precision, rules)
+    bar = bar_for(model.manifest.components, model.precision, rules)
     distances = distances_on(
         model,
         Reference(source),
@@ -344,10 +344,10 @@ def _without_data(model: Model, source: LoadedSource, *, stored: bool = False) -
         problem=problem_of(model, source, None),
     )
     numerics = {name: distance.numerics() for name, distance in distances.items()}
-    far = [distance.describe(name) for name, distance in distances.items()
-           if not distance.within(rule)]  # fmt: skip
+    judged = {name: one for name, one in distances.items() if name not in bar.told}
+    far = [one.describe(name) for name, one in judged.items() if not one.within(bar.rule)]
     verdict: Verdict = "pass" if numerics and not far else "fail"
-    gates, notes = tolerance_gate(distances, rule)
+    gates, notes = tolerance_gate(judged, bar.rule)
     given = {spec.name for part in model.manifest.components.values() for spec in part.outputs}
     untold = sorted(given - distances.keys())
     if stored and untold:

@@ -1,11 +1,19 @@
-"""Values of a processor in a manifest, each read with its bounds: bundles are hostile input."""
+"""Values of a processor or of rules in a manifest, written, and read with their bounds.
+
+Bundles are hostile input.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import MISSING, fields, is_dataclass
+from typing import TYPE_CHECKING
 
 from edgekit.core.errors import BundleCorrupt, BundleVersion
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 UPGRADE = "Upgrade edgekit on this device: pip install --upgrade edgekit-ml"
 
@@ -67,6 +75,68 @@ def number(
     if not math.isfinite(made):
         raise BundleCorrupt(wrong)
     return made
+
+
+def optional(value: Mapping[str, object], key: str, where: str, low: int, high: int) -> int | None:
+    """A whole number within bounds, None where nothing is said. Raises BundleCorrupt."""
+    return None if value.get(key) is None else whole(value, key, where, low, high)
+
+
+def section(value: Mapping[str, object], key: str, where: str) -> Mapping[str, object] | None:
+    """An object, None where nothing is said. Raises BundleCorrupt."""
+    found = value.get(key)
+    if found is not None and not isinstance(found, Mapping):
+        raise BundleCorrupt(f"{where}.{key} should be an object, got {short(found)}.")
+    return found
+
+
+def listed(value: Mapping[str, object], key: str, where: str, most: int) -> Sequence[object]:
+    """A list of at most so many items, empty where nothing is said. Raises BundleCorrupt."""
+    found = value.get(key)
+    if found is None:
+        return ()
+    if not isinstance(found, list | tuple) or len(found) > most:
+        raise BundleCorrupt(
+            f"{where}.{key} should be a list of at most {most:,} items, got {short(found)}."
+        )
+    return found
+
+
+def numbers(
+    value: Mapping[str, object], key: str, where: str, high: int, most: int
+) -> tuple[int, ...]:
+    """A list of at most `most` whole numbers from 0 on. Raises BundleCorrupt."""
+    found = listed(value, key, where, most)
+    return tuple(whole({key: item}, key, where, 0, high) for item in found)
+
+
+def document_of(record: DataclassInstance) -> dict[str, object]:
+    """A record as JSON holds it; what is left out is what the record has where nothing is said.
+
+    Not what is false or 0: the token 0 is one like any other.
+    """
+    made: dict[str, object] = {}
+    for item in fields(record):
+        found = getattr(record, item.name)
+        if item.default is not MISSING:
+            silent = found == item.default
+        else:
+            silent = item.default_factory is not MISSING and found == item.default_factory()
+        if not silent:
+            made[item.name] = _plain(found)
+    return made
+
+
+def _plain(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return document_of(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, frozenset):
+        return sorted(value)
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return value
 
 
 def short(value: object) -> str:

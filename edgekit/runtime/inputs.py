@@ -67,6 +67,10 @@ class InputCheck:
             array = feeds.get(rule.name)
             if array is None:
                 raise self._wrong_names(feeds)
+            if isinstance(array, np.generic) and not rule.rank:
+                # What numpy makes of a 0-d array in sums and by indexing.
+                array = np.asarray(array)
+                feeds = {**feeds, rule.name: array}
             if not isinstance(array, np.ndarray):
                 raise InputMismatch(
                     f"Input {rule.name!r} should be a numpy array {rule.spec}, got"

@@ -43,6 +43,14 @@ class JoinedSession:
             part.close()
 
 
+def of_part(arrays: Mapping[str, Array], part: str) -> dict[str, Array]:
+    """Those of some arrays that belong to a component, by the names that its graph has."""
+    start = f"{part}."
+    return {
+        name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)
+    }
+
+
 def parts_of(session: Session) -> Mapping[str, Session] | None:
     """The sessions that were joined, seen through whatever is wrapped around them."""
     found: Mapping[str, Session] | None = getattr(session, "parts", None)

@@ -82,6 +82,6 @@ FAMILIES = (
     Family(
         "Whisper", "whisper", SOUND_TASKS,
         limits="marks the time of sentences, not of words; never drawn anew at a higher"
-        " temperature; without golden values at its real size",
+        " temperature",
     ),
 )  # fmt: skip

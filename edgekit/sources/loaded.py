@@ -60,7 +60,8 @@ class LoadedSource:
     ``decoder`` spells the text of a model that transcribes, and ``labels`` are its tokens then.
     ``parts`` are a source for each component of a bundle that has several; then names of inputs and
     outputs begin with theirs. ``feeder`` makes batches for a component of a model that generates.
-    ``asked`` is the task by the narrower name that somebody gave it: summarization, translation.
+    ``asked`` is the task by the narrower name that somebody gave it: summarization, translation,
+    translation_en_to_de.
     ``engine`` is there for a model that PyTorch does not run. ``notes`` are sentences for a person,
     on what was decided because nobody declared it. ``plan`` is what pruning kept, and ``origin``
     the model before that; a model that was not pruned has neither.

@@ -140,6 +140,8 @@ _OURS = {
     "semantic-segmentation": "image-segmentation",
     "image-feature-extraction": "feature-extraction",
 }
+# As checkpoints call it that translate between several languages.
+_TRANSLATION = re.compile(r"translation(_[a-z]+_to_[a-z]+)?")
 _HEADS = ("LMHeadModel", "DoubleHeadsModel")
 # What a class name of transformers says of the head: everything behind the last "For".
 _HEAD = re.compile(r"For[A-Z][A-Za-z]*\Z|(?:WithLMHead|LMHead|DoubleHeads)Model\Z")
@@ -156,6 +158,8 @@ def canonical_task(name: str) -> str:
         return name
     if name in _OURS:
         return _OURS[name]
+    if _TRANSLATION.fullmatch(name.lower()):
+        return "text2text-generation"
     from optimum.exporters.tasks import TasksManager
 
     mapped = TasksManager.map_from_synonym(name.lower()).removesuffix("-with-past")
@@ -174,7 +178,7 @@ def canonical_task(name: str) -> str:
 def narrower_task(name: str | None) -> str | None:
     """What a name says beyond its task: text2text-generation may summarize or translate."""
     lowered = "" if name is None else name.lower()
-    return lowered if lowered in ("summarization", "translation") else None
+    return lowered if lowered == "summarization" or _TRANSLATION.fullmatch(lowered) else None
 
 
 def loadable_task(name: str, architectures: Sequence[str] = ()) -> Task:

@@ -73,13 +73,16 @@ def test_lines_are_prompts(chat: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("--prompt", "a", "--max-new-tokens", "0"), "max_new_tokens"),
-        (("--prompt", "a", "--temperature", "-1"), "temperature"),
+        (("--prompt", "a", "--max-new-tokens", "0"), "--max-new-tokens is a whole number"),
+        (("--prompt", "a", "--temperature", "-1"), "Set --greedy for the likeliest"),
         (("--prompt", "x" * CONTEXT), "context"),
         (("--prompt", "a", "b"), "--prompt"),
         (("a", "--raw"), "--raw without --prompt"),
-        (("--prompt", "a", "--num-beams", "2", "--sample"), "num_beams"),
+        (("--prompt", "a", "--num-beams", "2", "--sample"), "--num-beams 2 searches"),
         (("x" * CONTEXT,), "context"),
+        (("--prompt", "a", "--language", "en"), "has no option '--language'"),
+        (("--prompt", "a", "--no-speech-threshold", ".5"), "Its options: --sample, --max-new"),
+        (("--prompt", '[{"role": 3}]'), "no message of a conversation"),
     ],
 )
 def test_what_does_not_fit(chat: Path, words: tuple[str, ...], said: str) -> None:
@@ -124,3 +127,31 @@ def test_ctrl_c_ends_between_tokens(endless: Path) -> None:
     assert running.returncode == 130, said
     assert first + told[-1:] == first + b"\n"
     assert b"Traceback" not in said
+
+
+TALK = [
+    {"role": "user", "content": "the ferry"},
+    {"role": "assistant", "content": "It leaves at nine."},
+    {"role": "user", "content": "and back?"},
+]
+
+
+def test_a_prompt_may_be_a_conversation(chat: Path) -> None:
+    """As JSON, with what was said before; with --raw it is a text like any other."""
+    words = ("run", chat, "--max-new-tokens", NEW, "--json", "--prompt")
+    told = []
+    for more in ((json.dumps(TALK),), (json.dumps(TALK[:1]), "--raw"), ("[a] b",)):
+        done = edgekit(*words, *more)
+        assert done.returncode == 0, done.stderr
+        told.append(json.loads(done.stdout)["predictions"][0])
+    with package.load(chat) as model:
+        asked = (TALK, json.dumps(TALK[:1]), [{"role": "user", "content": "[a] b"}])
+        assert told == [model(one, max_new_tokens=NEW) for one in asked]
+
+
+def test_a_conversation_needs_a_template(tmp_path: Path) -> None:
+    """Without one nobody knows how it is written down."""
+    bundle = write_generator(tmp_path / "plain", replace(RULES, chat=None)).path
+    done = edgekit("run", bundle, "--prompt", json.dumps(TALK))
+    assert done.returncode == 2, done.stderr
+    assert "no chat template" in done.stderr

@@ -12,6 +12,7 @@ from edgekit.compilers.golden import compare, fit_golden
 from edgekit.core.errors import CompileError
 from edgekit.core.manifest import Component, TensorSpec
 from edgekit.core.tolerance import TOLERANCES
+from edgekit.runtime.golden import Bar
 from tests.compilers.conftest import PROCESSOR
 
 TEXT = Component(
@@ -99,13 +100,13 @@ def test_comparison_reads_the_original_positions() -> None:
     wanted = np.ones((1, 5, 3), dtype=np.float32)
     answer = np.full((1, 7, 3), 9, dtype=np.float32)
     answer[:, :5] = 1
-    rule = TOLERANCES["fp32"]
-    compare("states", answer, wanted, "fp32", rule, "PyTorch")
+    bar = Bar("fp32", TOLERANCES["fp32"])
+    compare("states", answer, wanted, bar, "PyTorch")
     answer[0, 4] = 2
     with pytest.raises(CompileError, match="differently from PyTorch: states is off by 1"):
-        compare("states", answer, wanted, "fp32", rule, "PyTorch")
+        compare("states", answer, wanted, bar, "PyTorch")
     with pytest.raises(CompileError, match="shape"):
-        compare("states", answer[:, :4], wanted, "fp32", rule, "PyTorch")
+        compare("states", answer[:, :4], wanted, bar, "PyTorch")
 
 
 def test_cut_texts_have_no_reference() -> None:
@@ -130,3 +131,10 @@ def test_padding_without_a_mask_has_no_reference() -> None:
     assert inputs["x"][0, 3:].sum() == 0
     assert reference == {}
     assert fit(part, given, answer, sequence=3)[1].keys() == {"last"}
+
+
+def test_sample_of_an_answer_is_for_its_own_sizes() -> None:
+    """Of other sizes its numbers stand at other places."""
+    given = {**REFERENCE, "states": np.zeros(15, dtype=np.float32)}
+    assert set(fit_all(TEXT, INPUTS, given).comparable) == {"pooled", "states"}
+    assert set(fit_all(TEXT, INPUTS, given, batch=1).comparable) == {"pooled"}

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edgekit.core.manifest import Component, TensorSpec
 from edgekit.core.tolerance import Tolerance
 from edgekit.evaluation.outputs import Known, OutputCheck
 from edgekit.runtime.drift import Drift
@@ -120,3 +122,26 @@ def test_what_was_judged_on_data_is_not_held_to_a_tolerance(tmp_path: Path) -> N
     assert "its accuracy was judged on data" in notes[0]
     assert "b" in reasons(tmp_path, BASE * np.nan, precision="int8", known=judged)[0]
     assert "b" in reasons(tmp_path, BASE[:32], precision="int8", known=judged)[0]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int4"])
+def test_the_cache_of_a_rounded_decoder_is_no_answer(tmp_path: Path, precision: str) -> None:
+    """It is not compared; in fp32 it is, and the logits always are."""
+    past = TensorSpec("past_key_values.0.key", "float32", ("batch", 1, "past", 2))
+    outputs = (TensorSpec("logits", "float32", ("batch", 64)), replace(past, name="present.0.key"))
+    known = Known(components={"model": Component("onnx", ("m.onnx",), (past,), outputs)})
+    check = OutputCheck("text-generation", {"a": Known(), "b": known})
+    records = {
+        "a": Record("a", facts={"effective_precision": "fp32"}),
+        "b": Record("b", facts={"effective_precision": precision}),
+    }
+
+    def of(name: str, logits: np.ndarray, cache: np.ndarray) -> Path:
+        path = tmp_path / f"{name}.safetensors"
+        save_outputs([{"logits": logits, "present.0.key": cache}], path)
+        return path
+
+    base = of("a", BASE, BASE)
+    found = check.compare(records, {"a": base, "b": of("b", BASE, -BASE)})
+    assert ("b" in found) is (precision == "fp32")
+    assert "b" in check.compare(records, {"a": base, "b": of("c", -BASE, BASE)})

@@ -354,3 +354,61 @@ def test_weights_beside_the_graph_are_compiled(
     edgekit.compile(tmp_path / "bundle", tmp_path / "compiled", target="cpu-x86", threads=1)
     with edgekit.load(tmp_path / "compiled") as model:
         assert all(row.passed for row in model.selftest())
+
+
+def test_answers_that_a_file_would_not_hold_are_sampled(
+    bart: LoadedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The large ones alone, at an odd stride, of the same inputs."""
+    from edgekit.exporters.generative import components
+
+    whole = components._golden(bart.parts)
+    assert whole is not None
+    assert not whole.strides
+    monkeypatch.setattr(components, "_LARGE", 100)
+    monkeypatch.setattr(components, "_SAMPLE", 20)
+    monkeypatch.setattr(components, "_GOLDEN_BYTES", 16_000)
+    thin = components._golden(bart.parts)
+    assert thin is not None
+    for name, array in whole.inputs.items():
+        assert np.array_equal(thin.inputs[name], array)
+    assert "decoder.logits" in thin.strides
+    for name, stride in thin.strides.items():
+        assert stride % 2
+        assert thin.reference[name].ndim == 1
+        assert thin.reference[name].size <= 20
+    monkeypatch.setattr(components, "_GOLDEN_BYTES", 100)
+    assert components._golden(bart.parts) is None
+
+
+TASKS_OF_T5 = {
+    "summarization": {"prefix": "summarize: ", "num_beams": 4, "length_penalty": 2.0},
+    "translation_en_to_de": {"prefix": "translate English to German: ", "num_beams": 4},
+}
+
+
+@pytest.mark.parametrize(
+    ("asked", "prefix", "beams"),
+    [
+        (None, None, None),
+        ("summarization", "summarize: ", 4),
+        ("translation_en_to_de", "translate English to German: ", 4),
+        ("translation", None, None),
+    ],
+)
+def test_prefix_is_that_of_the_task_that_was_asked_for(
+    bart: LoadedSource, asked: str | None, prefix: str | None, beams: int | None
+) -> None:
+    """With its options, as the pipelines of transformers 4 did; else it is told that none is."""
+    model: Any = bart.module.model
+    source = replace(bart, asked=asked)
+    model.config.task_specific_params = TASKS_OF_T5
+    try:
+        rules, notes = build_rules(source), " ".join(ignored_options(source))
+    finally:
+        del model.config.task_specific_params
+    assert rules.prefix == prefix
+    assert rules.defaults.get("num_beams") == beams
+    assert ("one of these names as --task" in notes) is (prefix is None)
+    if asked is not None:
+        assert rules.task == asked.partition("_")[0]

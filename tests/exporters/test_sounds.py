@@ -15,6 +15,7 @@ from edgekit.core.errors import ExportError
 from edgekit.exporters.cases import Case
 from edgekit.exporters.sound_parity import check_frames, check_sound_processor
 from edgekit.exporters.sounds import build_sound_processor, translate
+from edgekit.runtime.sound.processor import SoundProcessor
 from edgekit.sources.sounds import vocabulary
 from tests.sound_models import CLASSES, SPEECH, TOKENS, tokenizer
 
@@ -176,3 +177,13 @@ def test_frames_that_the_convolutions_do_not_make(tmp_path: Path) -> None:
     check_frames(processor, made, [case], [{"logits": right[:, :50]}])
     with pytest.raises(ExportError, match="makes 49 frames of 1000 samples, its convolutions 50"):
         check_frames(processor, made, [case], [{"logits": right[:, :49]}])
+
+
+def test_own_sounds_are_cut_without_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    """They are made to be longer than the model hears; whoever gives such a one is told."""
+    extractor = EXTRACTORS["whisper"]()
+    made = build_sound_processor(source(extractor), ["input_values"])
+    check_sound_processor(source(extractor), made)
+    assert caplog.text == ""
+    SoundProcessor(made).hear((np.zeros(4 * 16_000, np.float32), 16_000))
+    assert "longer than the 3.0 seconds that the model hears" in caplog.text

@@ -13,9 +13,10 @@ from safetensors.numpy import save_file
 from edgekit.core import cpu
 from edgekit.core.bundle import Bundle, BundleWriter
 from edgekit.core.errors import BundleCorrupt, ConfigError
-from edgekit.core.manifest import Golden, Step
+from edgekit.core.manifest import Component, Golden, Step, TensorSpec
 from edgekit.core.tolerance import Tolerance
 from edgekit.runtime import golden, load
+from tests.runtime.generation.conftest import write_generator
 
 Make = Callable[..., Bundle]
 INPUTS = {
@@ -217,3 +218,103 @@ def test_distance_of_nan(other: float) -> None:
     for values in against:
         assert np.isnan(golden.distance(bad, values)).all()
         assert np.isnan(golden.distance(values, bad)).all()
+
+
+_IDS = TensorSpec("input_ids", "int64", ("batch", "sequence"))
+_PAST = TensorSpec("past_key_values.0.key", "float32", ("batch", 1, "past", 2))
+_PRESENT = replace(_PAST, name="present.0.key")
+_LOGITS = TensorSpec("logits", "float32", ("batch", 4))
+DECODER = Component("onnx", ("d.onnx",), (_PAST,), (_LOGITS, _PRESENT))
+ENCODER = Component("onnx", ("e.onnx",), (_IDS,), (replace(_PRESENT, name="present.0.e.key"),))
+
+
+@pytest.mark.parametrize("precision", ["int4", "int8", "bf16", "fp16"])
+def test_cache_of_a_rounded_decoder_is_told(precision: str) -> None:
+    """It is a state between two answers; those are judged, and so is what an encoder hands on."""
+    assert golden.bar_for({"model": DECODER}, precision).told == {"present.0.key"}
+    both = golden.bar_for({"encoder": ENCODER, "decoder": DECODER}, precision)
+    assert both.told == {"decoder.present.0.key"}
+
+
+def test_cache_of_an_exact_decoder_is_judged() -> None:
+    """In float32 a wrong cache is a wrong graph."""
+    assert not golden.bar_for({"model": DECODER}, "fp32").told
+
+
+def test_what_is_told_is_finite() -> None:
+    """However far off it is; NaN in it would be NaN in the next token."""
+    bar = golden.bar_for({"model": DECODER}, "int4")
+    wanted = np.ones((1, 1, 3, 2), np.float32)
+    far = bar.compare("present.0.key", -wanted, wanted)
+    assert (far.passed, far.judged, far.cosine) == (True, False, pytest.approx(-1))
+    assert not bar.compare("present.0.key", wanted * np.nan, wanted).passed
+    logits = bar.compare("logits", -wanted, wanted)
+    assert (logits.passed, logits.judged) == (False, True)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "int4"])
+def test_verify_judges_a_rounded_decoder_by_its_logits(tmp_path: Path, precision: str) -> None:
+    """All rows are told, and those of the cache fail in float32 alone."""
+    bundle = write_generator(tmp_path / "plain")
+    ids = np.arange(3)[None]
+    inputs: dict[str, np.ndarray] = {
+        "input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": ids,
+    }  # fmt: skip
+    specs = bundle.manifest.components["model"].inputs
+    inputs |= {
+        spec.name: np.zeros((1, 1, 0, 8), np.float32) for spec in specs if spec.name not in inputs
+    }
+    with load(bundle.path) as model:
+        answers = model.run(inputs)
+    expected = {name: one if name == "logits" else one + 9 for name, one in answers.items()}
+    with BundleWriter(tmp_path / "other") as writer:
+        writer.copy_from(bundle)
+        golden.write(writer.add(golden.GOLDEN_NAME, "golden"), inputs, {}, expected)
+        steps = (Step("quantize", facts={"precision": precision}),)
+        writer.stage(replace(bundle.manifest, golden=Golden(golden.GOLDEN_NAME), steps=steps))
+        writer.commit()
+    with load(tmp_path / "other") as model:
+        rows = {row.output: row for row in model.selftest()}
+    assert rows.keys() == expected.keys()
+    assert rows["logits"].passed
+    assert rows["logits"].judged
+    cached = [row for name, row in rows.items() if name != "logits"]
+    rounded = precision == "int4"
+    assert {(row.passed, row.judged) for row in cached} == {(rounded, not rounded)}
+
+
+def sampled_bundle(bundle: Bundle, output: Path, shift: float = 0.0) -> Bundle:
+    """The bundle with every second number of its answer, the last of them shifted."""
+    held = golden.sampled(ANSWER, {"y": 2})
+    moved = {"y": held["y"] + np.array([0, 0, shift], np.float32)}
+    with BundleWriter(output) as writer:
+        writer.copy(bundle.file("model.onnx"), "model.onnx", "component")
+        path = writer.add(golden.GOLDEN_NAME, "golden")
+        golden.write(path, INPUTS, held, moved, strides={"y": 2})
+        writer.stage(replace(bundle.manifest, golden=Golden(golden.GOLDEN_NAME), files=()))
+        return writer.commit()
+
+
+def test_large_answers_are_sampled(linear_bundle: Make, tmp_path: Path) -> None:
+    """One number out of so many stands in the file; those are judged, at their places."""
+    bundle = sampled_bundle(linear_bundle(), tmp_path / "b")
+    values = golden.read(bundle.file(golden.GOLDEN_NAME))
+    assert values.strides == {"y": 2}
+    np.testing.assert_array_equal(values.expected["y"], ANSWER["y"].ravel()[::2])
+    with load(bundle.path) as model:
+        (row,) = model.selftest()
+    assert (row.passed, row.max_abs, row.to_reference) == (True, 0, 0)
+    with load(sampled_bundle(linear_bundle("c"), tmp_path / "d", 1.0).path) as model:
+        (row,) = model.selftest()
+    assert (row.passed, row.max_abs) == (False, pytest.approx(1))
+
+
+@pytest.mark.parametrize(
+    "told", ["no", "[1]", '{"y": 1}', '{"y": true}', '{"y": "2"}', '{"y": 4294967296}', '{"z": 2}']
+)
+def test_sample_that_is_none(tmp_path: Path, told: str) -> None:
+    """Strides that say nothing, or are of an answer that stands there whole, are BundleCorrupt."""
+    arrays = {"expected.y": np.zeros(3, np.float32), "expected.z": np.zeros((1, 3), np.float32)}
+    save_file(arrays, tmp_path / "g.safetensors", metadata={"sampled": told})
+    with pytest.raises(BundleCorrupt, match=r"sample"):
+        golden.read(tmp_path / "g.safetensors")

@@ -113,3 +113,26 @@ def test_dtype_that_numpy_lacks() -> None:
     """bfloat16 inputs cannot be made with numpy: said when the bundle is loaded."""
     with pytest.raises(EngineUnavailable, match="bfloat16"):
         InputCheck((TensorSpec("x", "bfloat16", (1,)),))
+
+
+def test_scalar_of_numpy_is_an_array_without_axes() -> None:
+    """So numpy answers where a 0-d array is summed up or taken out of another one."""
+    check = InputCheck((TensorSpec("rate", "int64", ()), X))
+    x = np.zeros((2, 3), np.float32)
+    found = check({"rate": np.int64(16_000), "x": x})
+    assert isinstance(found["rate"], np.ndarray)
+    assert found["rate"].shape == ()
+    assert found["x"] is x
+
+
+@pytest.mark.parametrize("scalar", [np.int32(1), np.float64(1)])
+def test_scalar_of_another_type_is_refused(scalar: np.generic) -> None:
+    """As an array of it is."""
+    with pytest.raises(InputMismatch, match=r"'rate' should be rate int64\[\]"):
+        InputCheck((TensorSpec("rate", "int64", ()),))({"rate": scalar})  # type: ignore[dict-item]
+
+
+def test_scalar_for_an_input_with_axes_is_refused() -> None:
+    """It has none."""
+    with pytest.raises(InputMismatch, match="should be a numpy array"):
+        InputCheck((TensorSpec("x", "float32", (1,)),))({"x": np.float32(1)})  # type: ignore[dict-item]

@@ -10,6 +10,7 @@ from edgekit.sources.tasks import (
     canonical_task,
     infer_task,
     loadable_task,
+    narrower_task,
     refuse_other_head,
 )
 
@@ -127,3 +128,18 @@ def test_task_of_another_kind_is_not_loadable() -> None:
     """A custom task is for modules."""
     with pytest.raises(SourceError, match="task custom"):
         loadable_task("custom")
+
+
+@pytest.mark.parametrize(
+    ("name", "narrower"),
+    [
+        ("translation_en_to_de", "translation_en_to_de"),
+        ("Translation", "translation"),
+        ("summarization", "summarization"),
+        ("text2text-generation", None),
+    ],
+)
+def test_names_of_what_a_text_becomes(name: str, narrower: str | None) -> None:
+    """All of them are one task; what they say beyond it is kept."""
+    assert canonical_task(name) == "text2text-generation"
+    assert narrower_task(name) == narrower

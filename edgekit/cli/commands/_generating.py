@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Generator, Mapping
-from contextlib import closing
+from contextlib import closing, suppress
 from typing import TypeVar, cast
 
 import click
@@ -31,6 +32,8 @@ NAMES: Mapping[str, str] = {
     "language": "language",
     "task": "task",
     "timestamps": "return_timestamps",
+    "no_speech_threshold": "no_speech_threshold",
+    "logprob_threshold": "logprob_threshold",
 }
 
 
@@ -40,7 +43,8 @@ def generation(function: F) -> F:
         [
             click.option(
                 "--prompt", metavar="TEXT",
-                help="Answer this prompt, told as it comes; a chat model gets it as a message.",
+                help="Answer this prompt, told as it comes; a chat model gets it as a message, or a"
+                " conversation as JSON: [{\"role\": …, \"content\": …}].",
             ),
             click.option(
                 "--raw", is_flag=True, help="Give --prompt to a chat model without its template."
@@ -72,6 +76,14 @@ def generation(function: F) -> F:
             click.option(
                 "--timestamps", is_flag=True, default=None, help="Also tell when speech was said."
             ),
+            click.option(
+                "--no-speech-threshold", type=float, metavar="CHANCE",
+                help="Skip a window that is likelier silent than this (0.6), where …",
+            ),
+            click.option(
+                "--logprob-threshold", type=float, metavar="LOG",
+                help="… its tokens are less likely than this on average (-1.0).",
+            ),
         ]
     ):  # fmt: skip
         function = option(function)
@@ -91,13 +103,25 @@ def check_generative(model: Model, prompt: str | None, options: Mapping[str, obj
     """Raise ConfigError for options of generative models where the model is none."""
     if model.manifest.generation is not None or not (options or prompt is not None):
         return
-    named = {name: key for key, name in NAMES.items()}
-    given = "prompt" if prompt is not None else named[next(iter(options))]
+    given: str | None = "--prompt"
+    if prompt is None:
+        name, value = next(iter(options.items()))
+        given = on_shell(name, value if isinstance(value, bool) else None)
     raise ConfigError(
-        f"--{given.replace('_', '-')} is for models that generate; this bundle's task is"
-        f" {model.task}.",
+        f"{given} is for models that generate; this bundle's task is {model.task}.",
         hint=f"Leave it out, or load a bundle of {', '.join(sorted(GENERATIVE))}.",
     )
+
+
+def on_shell(name: str, value: object = None) -> str | None:
+    """How the command writes an option of a model's; None for one that it has not."""
+    if name == "do_sample":
+        return "--greedy" if value is False else "--sample"
+    key = next((key for key, own in NAMES.items() if own == name), None)
+    if key is None:
+        return None
+    word = f"--{key.replace('_', '-')}"
+    return word if value is None or isinstance(value, bool) else f"{word} {value}"
 
 
 def answer_prompt(
@@ -113,8 +137,7 @@ def answer_prompt(
             f"--prompt is a text; this bundle's task {model.task} reads sounds.",
             hint="Give the path of a sound: edgekit run BUNDLE clip.wav",
         )
-    chat = (model.manifest.generation or {}).get("chat") is not None and not raw
-    asked: object = [{"role": "user", "content": prompt}] if chat else prompt
+    asked = _asked(model, prompt, raw=raw)
     try:
         if console.json_output:
             answers = model([asked], **options)  # type: ignore[arg-type]
@@ -135,3 +158,18 @@ def answer_prompt(
             if begun:
                 sys.stdout.write("\n")
                 sys.stdout.flush()
+
+
+def _asked(model: Model, prompt: str, *, raw: bool) -> object:
+    """What a prompt asks: a conversation, as it stands in JSON or of one message, or a text."""
+    if raw:
+        return prompt
+    if prompt.lstrip()[:1] == "[":
+        # A text may begin with a bracket; thousands of brackets or digits are too many to parse.
+        with suppress(ValueError, RecursionError):
+            found = json.loads(prompt)
+            if found and all(isinstance(one, dict) and "role" in one for one in found):
+                return found
+    if (model.manifest.generation or {}).get("chat") is None:
+        return prompt
+    return [{"role": "user", "content": prompt}]

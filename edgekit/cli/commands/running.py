@@ -18,6 +18,7 @@ from edgekit.cli.commands._generating import (
     check_generative,
     chosen,
     generation,
+    on_shell,
 )
 from edgekit.cli.commands._pictures import KINDS, Saver, answer_files, answer_mixed
 from edgekit.cli.console import Console
@@ -27,6 +28,7 @@ from edgekit.core.results import to_json
 from edgekit.runtime import load
 from edgekit.runtime.arrays import read_arrays
 from edgekit.runtime.model import Model
+from edgekit.runtime.options import spelled
 
 # Lines of standard input that are predicted together.
 _BATCH = 32
@@ -96,7 +98,7 @@ def command(
             hint="Give --prompt TEXT, or leave --raw out: arguments and lines of standard input"
             " get no template.",
         )
-    with load(bundle, engine=engine, threads=threads) as model:
+    with load(bundle, engine=engine, threads=threads) as model, spelled(on_shell):
         options = chosen(generating)
         check_generative(model, prompt, options)
         if prompt is not None:

@@ -26,7 +26,8 @@ def command(console: Console, bundle: Path, engine: str | None, threads: int | N
 
     The verdict rests on "max |Δ|", the largest difference from what the bundle answered where it
     was written, and on what the precision allows there. "from the original" is the largest
-    difference from the original model's answers: told, not judged.
+    difference from the original model's answers: told, not judged. So is what a decoder of few bits
+    keeps between two tokens, whose answers are judged.
     """
     from edgekit.pipeline.verifying import verify
 
@@ -48,7 +49,7 @@ def command(console: Console, bundle: Path, engine: str | None, threads: int | N
                 f"{row.max_abs:.2e}",
                 row.tolerance,
                 None if row.to_reference is None else f"{row.to_reference:.2e}",
-                "ok" if row.passed else "off",
+                ("ok" if row.judged else "told") if row.passed else "off",
             )
             for row in result.golden
         ],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Sequence
 from typing import Any
 
 from edgekit.core.errors import EdgekitError, ExportError
@@ -33,8 +35,8 @@ def build_rules(source: LoadedSource) -> GenerationRules:
     tokenizer = source.tokenizer
     seq2seq = bool(source.parts)
     config: Any = model.generation_config
-    eos = _ids(_first(config.eos_token_id, getattr(tokenizer, "eos_token_id", None)))
-    pad = _first(
+    eos = ids_of(first_of(config.eos_token_id, getattr(tokenizer, "eos_token_id", None)))
+    pad = first_of(
         config.pad_token_id,
         getattr(tokenizer, "pad_token_id", None),
         eos[0] if eos else None,
@@ -45,7 +47,7 @@ def build_rules(source: LoadedSource) -> GenerationRules:
             f"{source.id} names neither a padding token nor one that ends a text.",
             hint="Set eos_token_id in its generation_config.json.",
         )
-    start = _ids(_first(config.decoder_start_token_id, config.bos_token_id)) if seq2seq else ()
+    start = ids_of(first_of(config.decoder_start_token_id, config.bos_token_id)) if seq2seq else ()
     if seq2seq and not start:
         raise ExportError(
             f"{source.id} does not say which token its answers begin with.",
@@ -58,17 +60,17 @@ def build_rules(source: LoadedSource) -> GenerationRules:
         encoder_context=_positions(model.config) if seq2seq else None,
         eos=eos,
         pad=int(pad),
-        bos=_first(config.bos_token_id, getattr(tokenizer, "bos_token_id", None)),
+        bos=first_of(config.bos_token_id, getattr(tokenizer, "bos_token_id", None)),
         start=start,
         forced_bos=config.forced_bos_token_id,
-        forced_eos=_first(*_ids(config.forced_eos_token_id)),
-        suppress=_ids(config.suppress_tokens),
-        begin_suppress=_ids(config.begin_suppress_tokens),
+        forced_eos=first_of(*ids_of(config.forced_eos_token_id)),
+        suppress=ids_of(config.suppress_tokens),
+        begin_suppress=ids_of(config.begin_suppress_tokens),
         bad_words=tuple(tuple(words) for words in config.bad_words_ids or ()),
-        defaults=usable_defaults(config)[0],
+        defaults=usable_defaults(_of_task(source))[0],
         chat=_chat(source),
         task=_task(source) if seq2seq else "text2text",
-        prefix=getattr(model.config, "prefix", None) or None,
+        prefix=_said_of_task(source).get("prefix") or getattr(model.config, "prefix", None) or None,
         cleanup=takes_spaces_out(tokenizer),
     )
 
@@ -76,7 +78,7 @@ def build_rules(source: LoadedSource) -> GenerationRules:
 def ignored_options(source: LoadedSource) -> tuple[str, ...]:
     """Sentences about what the checkpoint sets and the runtime does not do."""
     model: Any = source.module.model
-    unusable = usable_defaults(model.generation_config)[1]
+    unusable = (*usable_defaults(_of_task(source))[1], *_unwritten_prefixes(source))
     said = model.generation_config.to_diff_dict()
     ignored = [name for name in _UNSUPPORTED if said.get(name) not in (None, False, 0, 0.0)]
     if not ignored:
@@ -91,9 +93,51 @@ def ignored_options(source: LoadedSource) -> tuple[str, ...]:
 def _task(source: LoadedSource) -> str:
     """What the answers are called: as was asked for, else by the family."""
     if source.asked is not None:
-        return source.asked
+        return source.asked.partition("_")[0]
     model: Any = source.module.model
     return "translation" if model.config.model_type in _TRANSLATORS else "text2text"
+
+
+def _said_of_task(source: LoadedSource) -> dict[str, Any]:
+    """What the checkpoint says of the task that was asked for by name.
+
+    The pipelines that answered with summary_text and translation_text put the prefix of it before
+    each text and generated with its options; transformers 5 has neither them nor that.
+    """
+    return _task_params(source).get(source.asked or "", {})
+
+
+def _task_params(source: LoadedSource) -> dict[str, dict[str, Any]]:
+    """What the checkpoint says of tasks, by their names."""
+    model: Any = source.module.model
+    said = getattr(model.config, "task_specific_params", None) or {}
+    made = {str(task): dict(own) for task, own in said.items() if isinstance(own, dict)}
+    for own in made.values():
+        if not isinstance(own.get("prefix"), str) or not own["prefix"]:
+            own.pop("prefix", None)
+    return made
+
+
+def _of_task(source: LoadedSource) -> Any:
+    """The generation_config, with what is said of the task over it."""
+    model: Any = source.module.model
+    config = copy.deepcopy(model.generation_config)
+    for name, value in _said_of_task(source).items():
+        if name in DEFAULTS:
+            setattr(config, name, value)
+    return config
+
+
+def _unwritten_prefixes(source: LoadedSource) -> tuple[str, ...]:
+    """That the checkpoint wants texts to begin in a way that nobody asked for."""
+    found = {task: own["prefix"] for task, own in _task_params(source).items() if "prefix" in own}
+    if not found or "prefix" in _said_of_task(source):
+        return ()
+    told = ", ".join(f"{prefix!r} for {task}" for task, prefix in found.items())
+    return (
+        f"It was trained on texts that begin with their task ({told}), and none is put before a"
+        " text: write it yourself, or export with one of these names as --task.",
+    )
 
 
 def _decoder(source: LoadedSource) -> Any:
@@ -166,11 +210,13 @@ def _chat(source: LoadedSource) -> Chat | None:
     return Chat(template, {name: str(token) for name, token in tokens.items() if token})
 
 
-def _ids(value: int | list[int] | None) -> tuple[int, ...]:
+def ids_of(value: int | Sequence[int] | None) -> tuple[int, ...]:
+    """Token ids, of which a config names none, one or several."""
     if value is None:
         return ()
-    return tuple(int(one) for one in value) if isinstance(value, list | tuple) else (int(value),)
+    return (value,) if isinstance(value, int) else tuple(int(one) for one in value)
 
 
-def _first(*values: Any) -> Any:
+def first_of(*values: Any) -> Any:
+    """The first of some values that anybody has set."""
     return next((value for value in values if value is not None), None)

@@ -5,15 +5,20 @@ Both are compared with transformers' before anything is written.
 
 from __future__ import annotations
 
-import random
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from edgekit.core.errors import ExportError
-from edgekit.exporters.generative.rules import usable_defaults
-from edgekit.exporters.processor_parity import silent_truncation
+from edgekit.exporters.generative.rules import first_of, ids_of, usable_defaults
+from edgekit.exporters.generative.texts import (
+    FILES,
+    Facts,
+    check_spelling,
+    described,
+    random_answers,
+)
 from edgekit.exporters.processors import TOKENIZER_FILE, write_tokenizer
 from edgekit.exporters.sound_parity import check_sound_processor
 from edgekit.exporters.sounds import describe_sounds
@@ -26,11 +31,8 @@ from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.quiet import quiet
 from edgekit.sources.sounds import compose, extract
 
-_ANSWERS = 64
 # In units of features that are of the order of one.
 _APART = 1e-4
-
-Facts = dict[str, str | int | float | bool]
 
 
 def build_speech_processor(
@@ -43,18 +45,11 @@ def build_speech_processor(
     tokenizer: Any = source.tokenizer
     write_tokenizer(tokenizer, directory / TOKENIZER_FILE)
     features = describe_sounds(source, [FEATURES])
-    with silent_truncation():
-        sounds = check_sound_processor(source, features) + _check_long(source, features)
-    answers = _check_spelling(tokenizer, directory / TOKENIZER_FILE)
-    processor: dict[str, object] = {
-        "kind": "generation",
-        "input": "audio",
-        "tokenizer": TOKENIZER_FILE,
-        "features": features,
-    }
+    sounds = check_sound_processor(source, features) + _check_long(source, features)
+    answers = _check_answers(tokenizer, directory / TOKENIZER_FILE)
     return (
-        processor,
-        ((TOKENIZER_FILE, "processor"),),
+        described("audio", features=features),
+        FILES,
         {"processor_sounds_compared": sounds, "processor_texts_compared": answers},
     )
 
@@ -64,24 +59,24 @@ def build_speech_rules(source: LoadedSource) -> GenerationRules:
     model: Any = source.module.model
     said: Any = model.generation_config
     config: Any = model.config
-    start = _first(said.decoder_start_token_id, config.decoder_start_token_id)
-    eos = _first(said.eos_token_id, config.eos_token_id)
+    start = first_of(said.decoder_start_token_id, config.decoder_start_token_id)
+    eos = first_of(said.eos_token_id, config.eos_token_id)
     if start is None or eos is None:
         raise ExportError(
             f"{source.id} does not say which tokens its answers begin and end with.",
             hint="Set decoder_start_token_id and eos_token_id in its generation_config.json.",
         )
-    ends = tuple(int(one) for one in (eos if isinstance(eos, list | tuple) else [eos]))
+    ends = ids_of(eos)
     return GenerationRules(
         mode="speech",
         layers=int(config.decoder_layers),
         context=int(config.max_target_positions),
         eos=ends,
-        pad=int(_first(said.pad_token_id, ends[0])),
+        pad=int(first_of(said.pad_token_id, ends[0])),
         bos=said.bos_token_id,
         start=(int(start),),
-        suppress=tuple(said.suppress_tokens or ()),
-        begin_suppress=tuple(said.begin_suppress_tokens or ()),
+        suppress=ids_of(said.suppress_tokens),
+        begin_suppress=ids_of(said.begin_suppress_tokens),
         defaults=usable_defaults(said)[0],
         cleanup=False,
         speech=_speech(source, said, int(start)).document(),
@@ -163,27 +158,13 @@ def _check_long(source: LoadedSource, features: dict[str, object]) -> int:
     return len(lengths)
 
 
-def _check_spelling(tokenizer: Any, path: Path) -> int:
-    """Compare texts of random tokens with transformers; how many there were."""
+def _check_answers(tokenizer: Any, path: Path) -> int:
+    """Compare texts of random tokens, none of them a mark of time, with transformers."""
     from tokenizers import Tokenizer
 
-    ours = Tokenizer.from_file(str(path))
     special = set(tokenizer.all_special_ids)
     marks = tokenizer.convert_tokens_to_ids("<|notimestamps|>")
     most = len(tokenizer) if marks is None else int(marks)
     words = [number for number in range(most) if number not in special]
-    generator = random.Random(20261123)
-    for _ in range(_ANSWERS):
-        ids = generator.choices(words, k=generator.randint(1, 24))
-        said, spelt = tokenizer.decode(ids), ours.decode(ids, skip_special_tokens=False)
-        if said != spelt:
-            raise ExportError(
-                f"tokenizers alone spells the tokens {ids[:12]}… as {spelt[:80]!r}; transformers as"
-                f" {said[:80]!r}.",
-                hint="Save a fast tokenizer into the model's folder.",
-            )
-    return _ANSWERS
-
-
-def _first(*values: Any) -> Any:
-    return next((value for value in values if value is not None), None)
+    answers = random_answers(words)
+    return check_spelling(tokenizer, Tokenizer.from_file(str(path)), answers, special=True)

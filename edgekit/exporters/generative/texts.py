@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgekit.core.errors import ExportError
 from edgekit.exporters.processor_parity import silent_truncation, texts_to_compare
@@ -12,6 +13,9 @@ from edgekit.exporters.processors import TOKENIZER_FILE, write_tokenizer
 from edgekit.runtime.generation.pieces import clean
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.quiet import quiet
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 _LONGEST = 512
 _ANSWERS = 64
@@ -23,6 +27,8 @@ _HINT = (
 _FORCED = "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"
 
 Facts = dict[str, str | int | float | bool]
+#: What such a processor consists of.
+FILES = ((TOKENIZER_FILE, "processor"),)
 
 
 def build_text_processor(
@@ -31,15 +37,13 @@ def build_text_processor(
     """The processor, its files, and how many texts were compared. Raises ExportError."""
     tokenizer: Any = source.tokenizer
     write_tokenizer(tokenizer, directory / TOKENIZER_FILE)
-    processor: dict[str, object] = {
-        "kind": "generation", "input": "text", "tokenizer": TOKENIZER_FILE,
-    }  # fmt: skip
     compared = check_tokenizer(tokenizer, directory / TOKENIZER_FILE)
-    return (
-        processor,
-        ((TOKENIZER_FILE, "processor"),),
-        {"processor_texts_compared": compared},
-    )
+    return described("text"), FILES, {"processor_texts_compared": compared}
+
+
+def described(reads: str, **more: object) -> dict[str, object]:
+    """The processor of a model that generates from what it `reads`, as a manifest holds it."""
+    return {"kind": "generation", "input": reads, "tokenizer": TOKENIZER_FILE, **more}
 
 
 def check_tokenizer(tokenizer: Any, path: Path) -> int:
@@ -50,7 +54,6 @@ def check_tokenizer(tokenizer: Any, path: Path) -> int:
     from tokenizers import Tokenizer
 
     ours = Tokenizer.from_file(str(path))
-    cleans = takes_spaces_out(tokenizer)
     texts = texts_to_compare(tokenizer, min(int(tokenizer.model_max_length), _LONGEST))
     with quiet(), silent_truncation():
         for text in texts:
@@ -62,19 +65,37 @@ def check_tokenizer(tokenizer: Any, path: Path) -> int:
                     " tokens).",
                     hint=_HINT,
                 )
-        answers = [ours.encode(text).ids for text in texts] + _random_answers(len(tokenizer))
+    answers = [ours.encode(text).ids for text in texts] + random_answers(range(len(tokenizer)))
+    cleans = takes_spaces_out(tokenizer)
+    return len(texts) + check_spelling(tokenizer, ours, answers, cleans=cleans)
+
+
+def check_spelling(
+    tokenizer: Any,
+    ours: Tokenizer,
+    answers: Sequence[Sequence[int]],
+    *,
+    special: bool = False,
+    cleans: bool = False,
+) -> int:
+    """Compare ids to texts with transformers; how many there were.
+
+    `special`: special tokens are spelled out, too. `cleans`: the runtime takes spaces out. Raises
+    ExportError with the first that differs.
+    """
+    with quiet():
         for ids in answers:
-            said = tokenizer.decode(ids, skip_special_tokens=True)
-            spelt = ours.decode(ids, skip_special_tokens=True)
+            said = tokenizer.decode(ids, skip_special_tokens=not special)
+            spelt = ours.decode(ids, skip_special_tokens=not special)
             if cleans:
                 spelt = clean(spelt)
             if said != spelt:
                 raise ExportError(
-                    f"tokenizers alone spells the tokens {ids[:12]}… as {spelt[:80]!r};"
+                    f"tokenizers alone spells the tokens {list(ids[:12])}… as {spelt[:80]!r};"
                     f" transformers as {said[:80]!r}.",
                     hint=_HINT,
                 )
-    return len(texts) + len(answers)
+    return len(answers)
 
 
 def takes_spaces_out(tokenizer: Any) -> bool:
@@ -90,9 +111,7 @@ def takes_spaces_out(tokenizer: Any) -> bool:
     return bool(getattr(tokenizer, _FORCED, False))
 
 
-def _random_answers(vocabulary: int) -> list[list[int]]:
+def random_answers(words: Sequence[int]) -> list[list[int]]:
+    """Answers of some of the tokens, always the same ones."""
     generator = random.Random(20261123)
-    return [
-        [generator.randrange(vocabulary) for _ in range(generator.randint(1, 24))]
-        for _ in range(_ANSWERS)
-    ]
+    return [generator.choices(words, k=generator.randint(1, 24)) for _ in range(_ANSWERS)]

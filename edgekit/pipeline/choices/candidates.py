@@ -25,13 +25,15 @@ from edgekit.core.errors import (
 from edgekit.core.hashing import canonical_json
 from edgekit.core.manifest import Golden, Manifest, Requires, RuntimeChoice, Step
 from edgekit.core.profiles import Profile
-from edgekit.core.tolerance import Tolerance, tolerance_for
+from edgekit.core.tolerance import Tolerance
+from edgekit.core.versions import version_key
+from edgekit.pipeline.fitting import merged_options
 from edgekit.pipeline.progress import Progress
 from edgekit.pipeline.provenance import created_by, versions
 from edgekit.quantization.emulating import PROCESSOR, emulated_answers, find_emulator
 from edgekit.quantization.recipes import Feeds, Prepared, QuantizedComponent, Recipe
 from edgekit.runtime import load
-from edgekit.runtime.golden import GOLDEN_NAME, distance, read, row_length, write
+from edgekit.runtime.golden import GOLDEN_NAME, bar_for, coarsest, distance, read, write
 from edgekit.runtime.model import Model
 from edgekit.runtime.session import Array
 from edgekit.runtime.worker import not_finite
@@ -53,6 +55,11 @@ class Candidate:
     def bytes(self) -> int:
         """Of the bundle's component and weights files."""
         return self.bundle.bytes()
+
+    @property
+    def precision(self) -> str:
+        """The row of the tolerance table: of several components the coarsest's."""
+        return coarsest(*(part.precision for part in self.parts.values()))
 
 
 class Workshop:
@@ -82,8 +89,8 @@ class Workshop:
         self._options = options
         self._began = began
         self._held_to = held_to
-        #: Why speed measured here would not be the target's; None where it is.
-        self.elsewhere = elsewhere(profile)
+        #: Why no speed is measured here that is the target's; None where one is.
+        self.elsewhere = elsewhere(profile) or untimed_parts(source)
         self._made = 0
         self._awaited: set[bytes] = set()
         self._kept: dict[bytes, Candidate] = {}
@@ -210,7 +217,7 @@ class Workshop:
         values = read(candidate.bundle.file(stored.file))
         progress(f"Answering the golden inputs without VNNI ({PROCESSOR}, by QEMU)")
         try:
-            found = emulated_answers(candidate.bundle.path, emulator, self.folder)
+            found = values.recorded(emulated_answers(candidate.bundle.path, emulator, self.folder))
         except MeasurementError as error:
             return f"{where} the golden inputs were not answered: {error.message}.", True
         far = _beyond(candidate, self.profile.tolerance, found, values.expected)
@@ -223,9 +230,8 @@ class Workshop:
         return f"{told} {cosine:.5f}), {rest}.", far is None
 
     def _manifest(self, recipe: Recipe, parts: Mapping[str, QuantizedComponent]) -> Manifest:
-        first = next(iter(parts.values()))
         facts: dict[str, object] = {
-            "precision": first.precision,
+            "precision": coarsest(*(part.precision for part in parts.values())),
             "recipe": describe(recipe),
             "held_to": self._held_to,
             "components": {
@@ -241,7 +247,9 @@ class Workshop:
             "quantize", self._options, self.source.id, versions(_LIBRARIES), 0.0, facts, self._rows
         )
         manifest = self.source.manifest
-        options = {"device": self.profile.device, **first.options}
+        options: dict[str, object] = {"device": self.profile.device}
+        for part in parts.values():
+            options = merged_options(options, part.options)
         return replace(
             manifest,
             created_by=created_by(),
@@ -262,6 +270,7 @@ class Workshop:
     def _requires(self, parts: Mapping[str, QuantizedComponent]) -> Requires:
         """What all parts need, and what the runtime needs besides an engine."""
         first = next(iter(parts.values())).requires
+        oldest = (part.requires.engine_min_version for part in parts.values())
         features = {name for part in parts.values() for name in part.requires.cpu_features}
         others = {
             name
@@ -270,6 +279,7 @@ class Workshop:
         }
         return replace(
             first,
+            engine_min_version=max(filter(None, oldest), key=version_key, default=None),
             cpu_features=tuple(sorted(features)),
             extras=tuple(sorted({*first.extras, *others})),
         )
@@ -288,21 +298,33 @@ class Workshop:
             with self.open(staged) as model:
                 if values is None:
                     return manifest
-                answers = values.recorded(model.run(values.inputs))
+                made = model.run(values.inputs)
         except (SessionError, BundleError) as error:
             raise QuantizeError(
                 f"{self.profile.engine} does not run the quantized model: {error.message}",
                 hint="Try another --method.",
             ) from error
-        wrong = not_finite(answers)
+        answers = values.recorded(made)
+        wrong = not_finite({name: made[name] for name in answers})
         if wrong is not None:
             raise QuantizeError(
                 f"The quantized model answers the golden inputs with NaN or infinity in {wrong}.",
                 hint="Try another --method, or keep the operators at fault with --exclude.",
             )
         with disk_errors(QuantizeError, f"writing the golden answers of {writer.output}"):
-            write(writer.add(GOLDEN_NAME, "golden"), values.inputs, values.reference, answers)
+            write(
+                writer.add(GOLDEN_NAME, "golden"), values.inputs, values.reference, answers,
+                strides=values.strides,
+            )  # fmt: skip
         return replace(manifest, golden=Golden(GOLDEN_NAME, self.profile.tolerance))
+
+
+def untimed_parts(source: Bundle) -> str | None:
+    """Why nothing of a bundle can be timed anywhere; None where it can."""
+    parts = source.manifest.components
+    if source.manifest.generation is None or set(parts) == {"model"}:
+        return None
+    return f"what is timed is one run, and {' and '.join(parts)} are run one after the other"
 
 
 def elsewhere(profile: Profile) -> str | None:
@@ -349,18 +371,15 @@ def _beyond(
     reference: Mapping[str, Array],
 ) -> str | None:
     """Why answers are too far from others for a candidate's precision; None if they are not."""
-    precision = next(iter(candidate.parts.values())).precision
-    rule = tolerance_for(precision, overrides)
+    bar = bar_for(candidate.bundle.manifest.components, candidate.precision, overrides)
     for name, wanted in reference.items():
         answer = answers.get(name)
         if answer is None or answer.shape != wanted.shape:
             return f"{name} is not answered in the shape of the original's answer"
-        max_abs, cosine = distance(answer, wanted)
-        scale = float(abs(wanted).max()) if wanted.size else 0.0
-        row = row_length(wanted)
-        if not rule.accepts(max_abs=max_abs, max_reference=scale, cosine=cosine, row=row):
+        found = bar.compare(name, answer, wanted)
+        if not found.passed:
             return (
-                f"{name} is off by {max_abs:.3g} (cosine {cosine:.5f}) on the golden inputs,"
-                f" allowed for {precision}: {rule.describe(row)}"
+                f"{name} is off by {found.max_abs:.3g} (cosine {found.cosine:.5f}) on the golden"
+                f" inputs, allowed for {bar.precision}: {found.allowed}"
             )
     return None

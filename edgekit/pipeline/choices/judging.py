@@ -166,7 +166,10 @@ class Judge:
         if self._exact:
             return
         with self.workshop.open(self.input_on_engine(), threads=self._threads) as model:
-            if self._loaded is not None:
+            if self.workshop.source.manifest.generation is not None:
+                # A row of texts is no single call of a graph with a cache.
+                self._feeds = (self.workshop.golden_inputs(),)
+            elif self._loaded is not None:
                 samples = self.search_rows
                 self._feeds = tuple(sample_feeds(model, _spread(samples), _ERROR_ROWS))
                 self._problem = problem_of(model, self._loaded, samples)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from edgekit.core.errors import ConfigError, InputMismatch
 from edgekit.runtime.fields import short
 from edgekit.runtime.generation.rules import DEFAULTS, GenerationRules
-from edgekit.runtime.options import refuse_options
+from edgekit.runtime.options import option, refuse_options
 
 #: The tokens of an answer where neither the caller nor the checkpoint says how many.
 MAX_NEW_TOKENS = 256
@@ -91,9 +91,10 @@ def read_options(
     )
     if options.do_sample and options.num_beams > 1:
         raise ConfigError(
-            f"num_beams={options.num_beams} searches for the likeliest answer and do_sample draws"
-            " one.",
-            hint="Set num_beams=1 to draw, or do_sample=False to search.",
+            f"{option('num_beams', options.num_beams)} searches for the likeliest answer and"
+            f" {option('do_sample')} draws one.",
+            hint=f"Set {option('num_beams', 1)} to draw, or {option('do_sample', False)} to"
+            " search.",
         )
     return options
 
@@ -116,18 +117,18 @@ def room(options: Options, rules: GenerationRules, prompt: int) -> int:
         asked = options.max_length - prompt
         if asked < 1:
             raise InputMismatch(
-                f"The prompt has {prompt:,} tokens; max_length={options.max_length:,} counts it in"
-                " and leaves none for an answer.",
-                hint="Set max_new_tokens, which counts the answer alone.",
+                f"The prompt has {prompt:,} tokens; {option('max_length', options.max_length)}"
+                " counts it in and leaves none for an answer.",
+                hint=f"Set {option('max_new_tokens')}, which counts the answer alone.",
             )
         return asked if left is None else min(asked, left)
     if asked is None:
         return MAX_NEW_TOKENS if left is None else min(MAX_NEW_TOKENS, left)
     if left is not None and asked > left and options.exactly:
         raise InputMismatch(
-            f"The prompt has {prompt:,} tokens and max_new_tokens is {asked:,}: together more than"
-            f" the {context:,} of the model's context.",
-            hint=f"Set max_new_tokens to at most {left:,}, or shorten the prompt.",
+            f"The prompt has {prompt:,} tokens and {option('max_new_tokens')} is {asked:,}:"
+            f" together more than the {context:,} of the model's context.",
+            hint=f"Set {option('max_new_tokens')} to at most {left:,}, or shorten the prompt.",
         )
     return asked if left is None else min(asked, left)
 
@@ -141,22 +142,26 @@ def _whole(
     if isinstance(found, bool) or not isinstance(found, int) or not low <= found <= high:
         bounds = f"of at least {low}" if high == 1 << 53 else f"from {low} to {high}"
         raise ConfigError(
-            f"{key} is a whole number {bounds}, got {short(found)}.",
-            hint=_HINTS.get(key, "Leave it out for the model's own."),
+            f"{option(key)} is a whole number {bounds}, got {short(found)}.", hint=_hint(key)
         )
     return found
 
 
-_HINTS = {
-    "max_new_tokens": "Ask for at least one token, or leave it out for the model's own.",
-    "max_length": "It counts the prompt in; set max_new_tokens to count the answer alone.",
-}
+def _hint(key: str) -> str:
+    if key == "max_new_tokens":
+        return "Ask for at least one token, or leave it out for the model's own."
+    if key == "max_length":
+        told = option("max_new_tokens")
+        return f"It counts the prompt in; set {told} to count the answer alone."
+    if key == "temperature":
+        return f"Set {option('do_sample', False)} for the likeliest answer."
+    return "Leave it out for the model's own."
 
 
 def _flag(values: Mapping[str, object], key: str) -> bool:
     found = values.get(key, False)
     if not isinstance(found, bool):
-        raise ConfigError(f"{key} is True or False, got {short(found)}.")
+        raise ConfigError(f"{option(key)} is True or False, got {short(found)}.")
     return found
 
 
@@ -182,10 +187,7 @@ def _number(
         bounds += f" of at least {least:g}" if math.isfinite(least) else ""
         bounds += f" and at most {most:g}" if math.isfinite(most) else ""
         raise ConfigError(
-            f"{key} is a number{bounds}, got {short(found)}.",
-            hint="Set do_sample=False for the likeliest answer."
-            if key == "temperature"
-            else "Leave it out for the model's own.",
+            f"{option(key)} is a number{bounds}, got {short(found)}.", hint=_hint(key)
         )
     assert isinstance(found, int | float)
     return float(found)
@@ -205,6 +207,7 @@ def _stops(values: Mapping[str, object]) -> tuple[str, ...]:
     listed = [found] if isinstance(found, str) else found
     if not isinstance(listed, Sequence) or not all(isinstance(one, str) and one for one in listed):
         raise ConfigError(
-            f"stop_strings is a text or a list of texts that are not empty, got {short(found)}."
+            f"{option('stop_strings')} is a text or a list of texts that are not empty, got"
+            f" {short(found)}."
         )
     return tuple(listed)

@@ -10,7 +10,20 @@ from dataclasses import dataclass, field, fields
 from typing import TypeAlias
 
 from edgekit.core.errors import BundleCorrupt, BundleVersion
-from edgekit.runtime.fields import UPGRADE, flag, number, only, short, whole, word_of
+from edgekit.runtime.fields import (
+    UPGRADE,
+    document_of,
+    flag,
+    listed,
+    number,
+    numbers,
+    only,
+    optional,
+    section,
+    short,
+    whole,
+    word_of,
+)
 
 #: One decoder with its prompt · an encoder and a decoder of texts · an encoder of sounds.
 MODES = ("decoder", "seq2seq", "speech")
@@ -47,10 +60,6 @@ class Chat:
 
     template: str
     tokens: Mapping[str, str] = field(default_factory=dict)
-
-    def document(self) -> dict[str, object]:
-        """The JSON form."""
-        return {"template": self.template, "tokens": dict(self.tokens)}
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,7 @@ class GenerationRules:
         start = _ids(value, "start")
         if mode == "seq2seq" and not start:
             raise BundleCorrupt(f"{_WHERE}.start names no token that an answer begins with.")
-        speech = _section(value, "speech")
+        speech = section(value, "speech", _WHERE)
         if (speech is not None) != (mode == "speech"):
             raise BundleCorrupt(f"{_WHERE}.speech belongs to the mode speech, not to {mode}.")
         return cls(
@@ -126,49 +135,26 @@ class GenerationRules:
 
     def document(self) -> dict[str, object]:
         """The JSON form, which `read` reads; what is left out is what `read` takes it for."""
-        made: dict[str, object] = {}
-        for item in fields(self):
-            found = getattr(self, item.name)
-            if isinstance(found, Chat):
-                found = found.document()
-            elif isinstance(found, tuple):
-                found = [list(one) if isinstance(one, tuple) else one for one in found]
-            elif isinstance(found, Mapping):
-                found = dict(found)
-            if item.name in _ALWAYS or found not in (None, [], {}, False, TASKS[0]):
-                made[item.name] = found
-        return made
-
-
-_ALWAYS = frozenset({"mode", "layers", "context", "eos", "pad"})
+        return document_of(self)
 
 
 def _optional(value: Section, key: str, low: int = 0) -> int | None:
-    return None if value.get(key) is None else whole(value, key, _WHERE, low, _MOST_TOKENS)
+    return optional(value, key, _WHERE, low, _MOST_TOKENS)
 
 
-def _ids(value: Section, key: str, where: str = _WHERE) -> tuple[int, ...]:
-    found = value.get(key)
-    if found is None:
-        return ()
-    if not isinstance(found, list | tuple) or len(found) > _MOST_LISTED:
-        raise BundleCorrupt(f"{where}.{key} should be a list of token ids, got {short(found)}.")
-    return tuple(whole({key: item}, key, where, 0, _MOST_TOKENS) for item in found)
+def _ids(value: Section, key: str) -> tuple[int, ...]:
+    return numbers(value, key, _WHERE, _MOST_TOKENS, _MOST_LISTED)
 
 
 def _bad_words(value: Section) -> tuple[tuple[int, ...], ...]:
-    found = value.get("bad_words")
-    if found is None:
-        return ()
-    if not isinstance(found, list | tuple) or len(found) > _MOST_LISTED or not all(found):
-        raise BundleCorrupt(
-            f"{_WHERE}.bad_words should be a list of lists of token ids, got {short(found)}."
-        )
+    found = listed(value, "bad_words", _WHERE, _MOST_LISTED)
+    if not all(found):
+        raise BundleCorrupt(f"{_WHERE}.bad_words should be lists of token ids, got {short(found)}.")
     return tuple(_ids({"bad_words": item}, "bad_words") for item in found)
 
 
 def _defaults(value: Section) -> dict[str, Default]:
-    found = _section(value, "defaults") or {}
+    found = section(value, "defaults", _WHERE) or {}
     where = f"{_WHERE}.defaults"
     only(found, where, DEFAULTS)
     made: dict[str, Default] = {}
@@ -198,7 +184,7 @@ def _stopping(value: Section, where: str) -> bool | str:
 
 
 def _chat(value: Section) -> Chat | None:
-    found = _section(value, "chat")
+    found = section(value, "chat", _WHERE)
     if found is None:
         return None
     where = f"{_WHERE}.chat"
@@ -214,13 +200,6 @@ def _chat(value: Section) -> Chat | None:
         raise BundleCorrupt(f"{where}.tokens should be an object of texts, got {short(tokens)}.")
     only(tokens, f"{where}.tokens", CHAT_TOKENS)
     return Chat(str(found["template"]), {str(key): str(text) for key, text in tokens.items()})
-
-
-def _section(value: Section, key: str) -> Section | None:
-    found = value.get(key)
-    if found is not None and not isinstance(found, Mapping):
-        raise BundleCorrupt(f"{_WHERE}.{key} should be an object, got {short(found)}.")
-    return found
 
 
 def _text(value: Section, key: str) -> str | None:

@@ -18,15 +18,9 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from edgekit.core.errors import SourceError
 from edgekit.sources.generation.attending import packed_attention
+from edgekit.sources.generation.crossing import CROSS, OWN, caches, layer_names, own_past
 from edgekit.sources.generation.decoding import PAST, PRESENT, cached, names_of
-from edgekit.sources.generation.feeding import (
-    Sizes,
-    Tensors,
-    computed_length,
-    mask_of,
-    random_ids,
-    stretched,
-)
+from edgekit.sources.generation.feeding import Sizes, Tensors, mask_of, random_ids
 from edgekit.sources.generation.masks import causal, keys_only
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.towers import join
@@ -34,7 +28,6 @@ from edgekit.sources.towers import join
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-OWN, CROSS = "decoder", "encoder"
 _MASK = "encoder_attention_mask"
 # M2M100 and NLLB: the first token of an answer is the language that the caller wants.
 _MANY_LANGUAGES = frozenset({"m2m_100"})
@@ -91,15 +84,7 @@ class TextDecoder(_Side):
     ) -> dict[str, Tensor]:
         """``logits [batch, sequence, vocabulary]`` and ``present.N.decoder.key`` and ``.value``."""
         model: Any = self.model
-        own, cross = (
-            DynamicCache(
-                [
-                    tuple(past[name] for name in names_of(PAST, layer, side))
-                    for layer in range(self.layers)
-                ]
-            )
-            for side in (OWN, CROSS)
-        )
+        own, cross = caches(past, self.layers)
         batch, length = input_ids.shape
         total = past[names_of(PAST, 0, OWN)[0]].shape[2] + length
         masks: dict[str, Tensor | None] = {"attention_mask": encoder_attention_mask}
@@ -184,32 +169,11 @@ class TextDecoderFeeder:
             read = self._encoder(**text)
         cross = {name.replace(PRESENT, PAST): held.clone() for name, held in read.items()}
         ids = random_ids(sizes.batch, sizes.sequence, self._vocabulary, seed=seed + 2)
-        return {"input_ids": ids, _MASK: mask, **self._past(sizes, mask, cross, seed), **cross}
-
-    def _past(self, sizes: Sizes, mask: Tensor, cross: Tensors, seed: int) -> Tensors:
-        names = own_names(PAST, self._decoder.layers)
-        some = cross[names_of(PAST, 0, CROSS)[0]]
-        empty = some.new_zeros(sizes.batch, some.shape[1], 0, some.shape[3])
-        if not sizes.past:
-            return dict.fromkeys(names, empty)
-        length = computed_length(sizes.past)
-        ids = random_ids(sizes.batch, length, self._vocabulary, seed=seed + 1)
-        with torch.inference_mode():
-            found = self._decoder(
-                input_ids=ids,
-                encoder_attention_mask=mask,
-                **dict.fromkeys(names, empty),
-                **cross,
-            )
-        return {
-            name: stretched(found[name.replace(PAST, PRESENT)], sizes.past).clone()
-            for name in names
-        }
-
-
-def own_names(prefix: str, layers: int, part: str = OWN) -> list[str]:
-    """The names of all layers' keys and values."""
-    return [name for layer in range(layers) for name in names_of(prefix, layer, part)]
+        past = own_past(
+            self._decoder, self._decoder.layers, self._vocabulary, sizes, {_MASK: mask, **cross},
+            seed=seed,
+        )  # fmt: skip
+        return {"input_ids": ids, _MASK: mask, **past, **cross}
 
 
 def seq2seq_source(whole: LoadedSource, model: PreTrainedModel) -> LoadedSource:
@@ -227,7 +191,7 @@ def seq2seq_source(whole: LoadedSource, model: PreTrainedModel) -> LoadedSource:
     encoder, decoder = TextEncoder(model, layers).eval(), TextDecoder(model, layers).eval()
     read = EncoderFeeder(encoder, whole.max_length)
     written = TextDecoderFeeder(decoder, encoder, read, whole.max_length)
-    own, cross = own_names(PAST, layers), own_names(PAST, layers, CROSS)
+    own, cross = layer_names(PAST, layers), layer_names(PAST, layers, CROSS)
     rows = {0: "batch", 1: "encoder_sequence"}
     parts = {
         "encoder": replace(
@@ -236,7 +200,7 @@ def seq2seq_source(whole: LoadedSource, model: PreTrainedModel) -> LoadedSource:
             sample_inputs=read(read.traced, seed=1),
             dynamic_axes={"input_ids": rows, "attention_mask": rows},
             output_axes=dict.fromkeys(
-                own_names(PRESENT, layers, CROSS), ("batch", "", "encoder_sequence")
+                layer_names(PRESENT, layers, CROSS), ("batch", "", "encoder_sequence")
             ),
             feeder=read,
         ),
@@ -252,7 +216,7 @@ def seq2seq_source(whole: LoadedSource, model: PreTrainedModel) -> LoadedSource:
             },
             output_axes={
                 "logits": ("batch", "sequence"),
-                **dict.fromkeys(own_names(PRESENT, layers), ("batch", "", "total")),
+                **dict.fromkeys(layer_names(PRESENT, layers), ("batch", "", "total")),
             },
             feeder=written,
         ),

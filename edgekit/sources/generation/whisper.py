@@ -13,16 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from transformers.cache_utils import DynamicCache, EncoderDecoderCache
+from transformers.cache_utils import EncoderDecoderCache
 
+from edgekit.sources.generation.crossing import CROSS, OWN, caches, layer_names, own_past
 from edgekit.sources.generation.decoding import PAST, PRESENT, cached, names_of
-from edgekit.sources.generation.feeding import (
-    Sizes,
-    Tensors,
-    computed_length,
-    random_ids,
-    stretched,
-)
+from edgekit.sources.generation.feeding import Sizes, Tensors, random_ids
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.sounds import compose, extract
 from edgekit.sources.towers import join
@@ -32,7 +27,6 @@ if TYPE_CHECKING:
 
 ARCHITECTURE = "WhisperForConditionalGeneration"
 FEATURES = "input_features"
-_OWN, _CROSS = "decoder", "encoder"
 
 
 class SpeechEncoder(nn.Module):
@@ -55,7 +49,7 @@ class SpeechEncoder(nn.Module):
         made: dict[str, Tensor] = {}
         for number, layer in enumerate(core.decoder.layers):
             attention = layer.encoder_attn
-            key, value = names_of(PRESENT, number, _CROSS)
+            key, value = names_of(PRESENT, number, CROSS)
             made[key] = _heads(attention.k_proj(states), attention)
             made[value] = _heads(attention.v_proj(states), attention)
         return made
@@ -88,17 +82,9 @@ class SpeechDecoder(nn.Module):
         if self._written_out:
             return self._traced(input_ids, past)
         model: Any = self.model
-        own, cross = (
-            DynamicCache(
-                [
-                    tuple(past[name] for name in names_of(PAST, layer, side))
-                    for layer in range(self.layers)
-                ]
-            )
-            for side in (_OWN, _CROSS)
-        )
+        own, cross = caches(past, self.layers)
         # Only asked whether it is there: what would be made of it is in the cache.
-        states = past[names_of(PAST, 0, _CROSS)[0]].new_zeros(1, 1, model.config.d_model)
+        states = past[names_of(PAST, 0, CROSS)[0]].new_zeros(1, 1, model.config.d_model)
         found = model.model.decoder(
             input_ids=input_ids,
             encoder_hidden_states=states,
@@ -106,12 +92,12 @@ class SpeechDecoder(nn.Module):
             use_cache=True,
         )
         logits = model.proj_out(found.last_hidden_state)
-        return {"logits": logits, **cached(PRESENT, own, _OWN)}
+        return {"logits": logits, **cached(PRESENT, own, OWN)}
 
     def _traced(self, input_ids: Tensor, past: Mapping[str, Tensor]) -> dict[str, Tensor]:
         model: Any = self.model
         core = model.model.decoder
-        held = past[names_of(PAST, 0, _OWN)[0]].shape[2]
+        held = past[names_of(PAST, 0, OWN)[0]].shape[2]
         steps = input_ids.shape[1]
         places = torch.arange(steps, device=input_ids.device) + held
         states = core.embed_tokens(input_ids) + core.embed_positions(input_ids, position_ids=places)
@@ -127,13 +113,13 @@ class SpeechDecoder(nn.Module):
             keys, values = (
                 torch.cat([past[name], _heads(project(normed), own)], dim=2)
                 for name, project in zip(
-                    names_of(PAST, number, _OWN), (own.k_proj, own.v_proj), strict=True
+                    names_of(PAST, number, OWN), (own.k_proj, own.v_proj), strict=True
                 )
             )
             states = states + _attend(own, normed, keys, values, mask)
-            made |= dict(zip(names_of(PRESENT, number, _OWN), (keys, values), strict=True))
+            made |= dict(zip(names_of(PRESENT, number, OWN), (keys, values), strict=True))
             normed = layer.encoder_attn_layer_norm(states)
-            keys, values = (past[name] for name in names_of(PAST, number, _CROSS))
+            keys, values = (past[name] for name in names_of(PAST, number, CROSS))
             states = states + _attend(layer.encoder_attn, normed, keys, values, None)
             normed = layer.final_layer_norm(states)
             states = states + layer.fc2(layer.activation_fn(layer.fc1(normed)))
@@ -166,7 +152,11 @@ class DecoderFeeder:
     """Batches for a `SpeechDecoder`, their past and what was heard computed by the model itself."""
 
     traced = Sizes(batch=2, sequence=3, past=5)
-    golden = (Sizes(batch=1, sequence=2, past=2), Sizes(batch=1, sequence=1))
+    # The keys and values of half a minute would fill several golden files.
+    golden = (
+        Sizes(batch=1, sequence=2, past=2, encoder=16),
+        Sizes(batch=1, sequence=1, past=1, encoder=4),
+    )
 
     def __init__(self, decoder: SpeechDecoder, encoder: SpeechEncoder, heard: EncoderFeeder):
         self._decoder = decoder
@@ -178,7 +168,7 @@ class DecoderFeeder:
             "prompt, one row": Sizes(batch=1, sequence=1),
             "next token": Sizes(batch=1, sequence=1, past=9),
             "next token, four rows": Sizes(batch=4, sequence=1, past=11),
-            "several tokens": Sizes(batch=2, sequence=4, past=6),
+            "several tokens": Sizes(batch=2, sequence=4, past=6, encoder=13),
             "the last token": Sizes(batch=1, sequence=1, past=most - 1),
         }
         self.compared: Mapping[str, Sizes] = {
@@ -189,26 +179,16 @@ class DecoderFeeder:
         """See `Feeder`."""
         with torch.inference_mode():
             heard = self._encoder(**self._heard(Sizes(sizes.batch, 1), seed=seed))
-        cross = {name.replace(PRESENT, PAST): held.clone() for name, held in heard.items()}
+        # Of fewer frames where some are asked for.
+        cross = {
+            name.replace(PRESENT, PAST): held[:, :, : sizes.encoder or None].clone()
+            for name, held in heard.items()
+        }
         vocabulary = int(self._decoder.model.config.vocab_size)
         ids = random_ids(sizes.batch, sizes.sequence, vocabulary, seed=seed)
-        return {"input_ids": ids, **self._past(sizes, cross, vocabulary, seed), **cross}
-
-    def _past(self, sizes: Sizes, cross: Tensors, vocabulary: int, seed: int) -> Tensors:
-        names = [
-            name for layer in range(self._decoder.layers) for name in names_of(PAST, layer, _OWN)
-        ]
-        any_of = cross[names_of(PAST, 0, _CROSS)[0]]
-        empty = any_of.new_zeros(sizes.batch, any_of.shape[1], 0, any_of.shape[3])
-        if not sizes.past:
-            return dict.fromkeys(names, empty)
-        ids = random_ids(sizes.batch, computed_length(sizes.past), vocabulary, seed=seed + 1)
-        with torch.inference_mode():
-            found = self._decoder(input_ids=ids, **dict.fromkeys(names, empty), **cross)
-        return {
-            name: stretched(found[name.replace(PAST, PRESENT)], sizes.past).clone()
-            for name in names
-        }
+        layers = self._decoder.layers
+        past = own_past(self._decoder, layers, vocabulary, sizes, cross, seed=seed)
+        return {"input_ids": ids, **past, **cross}
 
 
 def speech_source(whole: LoadedSource, model: PreTrainedModel) -> LoadedSource:
@@ -216,11 +196,7 @@ def speech_source(whole: LoadedSource, model: PreTrainedModel) -> LoadedSource:
     assert whole.feature_extractor is not None
     encoder, decoder = SpeechEncoder(model).eval(), SpeechDecoder(model).eval()
     heard = EncoderFeeder(whole.feature_extractor, model.dtype)
-    layers = range(decoder.layers)
-    own, cross = (
-        [name for layer in layers for name in names_of(PAST, layer, side)]
-        for side in (_OWN, _CROSS)
-    )
+    own, cross = (layer_names(PAST, decoder.layers, part) for part in (OWN, CROSS))
     tokens = DecoderFeeder(decoder, encoder, heard)
     parts = {
         "encoder": replace(
@@ -240,7 +216,7 @@ def speech_source(whole: LoadedSource, model: PreTrainedModel) -> LoadedSource:
             dynamic_axes={
                 "input_ids": {0: "batch", 1: "sequence"},
                 **{name: {0: "batch", 2: "past"} for name in own},
-                **{name: {0: "batch"} for name in cross},
+                **{name: {0: "batch", 2: "encoder_sequence"} for name in cross},
             },
             output_axes={
                 "logits": ("batch", "sequence"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from edgekit.core.errors import BundleCorrupt, BundleVersion
@@ -72,3 +74,16 @@ def test_wrong_values_are_corrupt(changes: dict[str, object]) -> None:
     """A value of another kind is refused with its name."""
     with pytest.raises(BundleCorrupt, match="generation"):
         GenerationRules.read({**SMALL, **changes})
+
+
+def test_token_0_is_one_like_any_other() -> None:
+    """It begins and ends texts of some vocabularies, and is no answer to "none"."""
+    rules = replace(FULL, bos=0, forced_bos=0, forced_eos=0, start=(0,))
+    written = rules.document()
+    assert (written["bos"], written["forced_bos"], written["forced_eos"]) == (0, 0, 0)
+    assert GenerationRules.read(written) == rules
+
+
+def test_what_is_as_usual_is_not_written() -> None:
+    """A decoder's document says what must be said."""
+    assert GenerationRules.read(SMALL).document() == SMALL

@@ -12,6 +12,7 @@ from edgekit.runtime.fields import short
 from edgekit.runtime.generation.options import Options, read_options
 from edgekit.runtime.generation.rules import GenerationRules
 from edgekit.runtime.generation.speech.rules import TASKS, SpeechRules
+from edgekit.runtime.options import option
 
 #: Options of a call that only speech has.
 SPEECH_OPTIONS = (
@@ -61,21 +62,23 @@ def read_asked(
         raise ConfigError(
             "The model has no marks of time (its generation_config names no"
             " no_timestamps_token_id).",
-            hint="Leave return_timestamps out.",
+            hint=f"Leave {option('return_timestamps')} out.",
         )
     silence = _number(given, "no_speech_threshold", 0.0, 1.0)
     least = _number(given, "logprob_threshold", -math.inf, 0.0)
     if (silence is None) != (least is None):
         raise ConfigError(
-            "no_speech_threshold and logprob_threshold go together: a window is silent where both"
-            " say so.",
-            hint="Give no_speech_threshold=0.6 and logprob_threshold=-1.0, for example.",
+            f"{option('no_speech_threshold')} and {option('logprob_threshold')} go together: a"
+            " window is silent where both say so.",
+            hint=f"Give {option('no_speech_threshold', 0.6)} and"
+            f" {option('logprob_threshold', -1.0)}, for example.",
         )
     if silence is not None and (options.num_beams > 1 or options.do_sample):
         raise ConfigError(
-            "no_speech_threshold is asked of the likeliest answer, neither of beams nor of drawn"
-            " ones.",
-            hint="Leave num_beams, do_sample and temperature out.",
+            f"{option('no_speech_threshold')} is asked of the likeliest answer, neither of beams"
+            " nor of drawn ones.",
+            hint=f"Leave {option('num_beams')}, {option('do_sample')} and {option('temperature')}"
+            " out.",
         )
     if silence is not None and speech.without_times is None:
         raise ConfigError("The model has no token for no speech.", hint="Leave both options out.")
@@ -95,8 +98,9 @@ def _prompt(given: Mapping[str, object], speech: SpeechRules) -> tuple[int | Non
     if speech.english_only and (language is not None or task is not None):
         key = "language" if language is not None else "task"
         raise ConfigError(
-            f"The model knows English alone, so that {key}={short(given[key])} says nothing to it.",
-            hint=f"Leave {key} out, or export a multilingual checkpoint.",
+            f"The model knows English alone, so that {option(key)} says nothing to it, got"
+            f" {short(given[key])}.",
+            hint=f"Leave {option(key)} out, or export a multilingual checkpoint.",
         )
     code = speech.language if language is None else _language(language, speech)
     wish = speech.task if task is None else _task(task, speech)
@@ -115,12 +119,13 @@ def _prompt(given: Mapping[str, object], speech: SpeechRules) -> tuple[int | Non
 def _language(asked: object, speech: SpeechRules) -> str:
     if not isinstance(asked, str):
         raise ConfigError(
-            f"language is a code or a name, such as 'en' or 'english', got {short(asked)}."
+            f"{option('language')} is a code or a name, such as 'en' or 'english', got"
+            f" {short(asked)}."
         )
     if not speech.languages:
         raise ConfigError(
             "The model names no languages (its generation_config has no lang_to_id).",
-            hint="Leave language out.",
+            hint=f"Leave {option('language')} out.",
         )
     word = asked.strip().lower().removeprefix("<|").removesuffix("|>")
     code = speech.names.get(word, word)
@@ -140,9 +145,9 @@ def _task(asked: object, speech: SpeechRules) -> str:
         return asked
     near = difflib.get_close_matches(str(asked), known, n=1)
     raise ConfigError(
-        f"task is {' or '.join(map(repr, known)) or 'not known to this model'}, got"
+        f"{option('task')} is {' or '.join(map(repr, known)) or 'not known to this model'}, got"
         f" {short(asked)}.",
-        hint=f"Did you mean {near[0]!r}?" if near else "Leave task out.",
+        hint=f"Did you mean {near[0]!r}?" if near else f"Leave {option('task')} out.",
     )
 
 
@@ -152,7 +157,7 @@ def _flag(given: Mapping[str, object], key: str, default: bool) -> bool:
         return default
     if not isinstance(found, bool):
         raise ConfigError(
-            f"{key} is True or False for this model, got {short(found)}.",
+            f"{option(key)} is True or False for this model, got {short(found)}.",
             hint="Words and characters are marked by models with a CTC head only."
             if key == "return_timestamps"
             else None,
@@ -166,5 +171,5 @@ def _number(given: Mapping[str, object], key: str, low: float, high: float) -> f
         return None
     if isinstance(found, bool) or not isinstance(found, int | float) or not low <= found <= high:
         bounds = f"from {low:g} to {high:g}" if math.isfinite(low) else f"of at most {high:g}"
-        raise ConfigError(f"{key} is a number {bounds}, got {short(found)}.")
+        raise ConfigError(f"{option(key)} is a number {bounds}, got {short(found)}.")
     return float(found)

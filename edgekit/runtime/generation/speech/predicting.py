@@ -23,8 +23,9 @@ from edgekit.runtime.generation.rules import GenerationRules
 from edgekit.runtime.generation.speech.features import Features, long_features, window_of
 from edgekit.runtime.generation.speech.options import Asked, read_asked
 from edgekit.runtime.generation.speech.rules import SpeechRules
-from edgekit.runtime.generation.speech.times import Chunk, Clock, chunks_of, settled
+from edgekit.runtime.generation.speech.times import Clock, Cutting, chunks_of, settled
 from edgekit.runtime.joined import parts_of
+from edgekit.runtime.options import option
 from edgekit.runtime.session import Array, Session
 from edgekit.runtime.sound.decoding import opened_sound
 from edgekit.runtime.sound.predicting import SOUNDS
@@ -114,14 +115,15 @@ class SpeechPredictor:
         return self._pieces(self._hear(item, 0, asked), asked)
 
     def _pieces(self, sound: _Sound, asked: Asked) -> Iterator[str]:
-        told = 0
+        cutting, read = Cutting(self._speech, self._spell), 0
         while not sound.over:
             self._decode([sound], asked)
-            chunks = self._chunks(sound)
-            text = "".join(chunk.text for chunk in chunks if sound.over or chunk.end is not None)
-            if len(text) > told:
-                yield text[told:]
-                told = len(text)
+            chunks = cutting.add(sound.tokens[read:])
+            read = len(sound.tokens)
+            chunks += cutting.rest() if sound.over else []
+            text = "".join(chunk.text for chunk in chunks)
+            if text:
+                yield text
 
     def _heard(self, items: Sequence[object], asked: Asked, limit: int) -> Iterator[_Sound]:
         """Every sound after each of its windows; no more than `limit` of them are held."""
@@ -242,10 +244,10 @@ class SpeechPredictor:
         if options.max_new_tokens is not None:
             if prompt + options.max_new_tokens > context:
                 raise InputMismatch(
-                    f"max_new_tokens is {options.max_new_tokens:,}; behind the {prompt} tokens that"
-                    f" a window begins with the model's context of {context:,} holds"
+                    f"{option('max_new_tokens')} is {options.max_new_tokens:,}; behind the {prompt}"
+                    f" tokens that a window begins with the model's context of {context:,} holds"
                     f" {context - prompt:,}.",
-                    hint=f"Set max_new_tokens to at most {context - prompt:,}.",
+                    hint=f"Set {option('max_new_tokens')} to at most {context - prompt:,}.",
                 )
             return prompt + options.max_new_tokens
         if options.max_length is None:
@@ -268,15 +270,12 @@ class SpeechPredictor:
             own = {name: array[place : place + 1] for name, array in given.items()}
             search(self._decoder, row, own, asked.options, self._rules, stops)
 
-    def _chunks(self, sound: _Sound) -> list[Chunk]:
-        return chunks_of(sound.tokens, self._speech, self._spell)
-
     def _spell(self, ids: Sequence[int]) -> str:
         text: str = self._tokenizer.decode(list(ids), skip_special_tokens=False) if ids else ""
         return text
 
     def _answer(self, sound: _Sound, asked: Asked) -> dict[str, object]:
-        chunks = self._chunks(sound)
+        chunks = chunks_of(sound.tokens, self._speech, self._spell)
         answer: dict[str, object] = {"text": "".join(chunk.text for chunk in chunks)}
         if asked.times or asked.languages:
             codes = {token: code for code, token in self._speech.languages.items()}

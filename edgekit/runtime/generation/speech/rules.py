@@ -6,7 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 from edgekit.core.errors import BundleCorrupt
-from edgekit.runtime.fields import flag, number, only, short, whole, word_of
+from edgekit.runtime.fields import (
+    document_of,
+    flag,
+    listed,
+    number,
+    numbers,
+    only,
+    optional,
+    section,
+    short,
+    whole,
+    word_of,
+)
 
 TASKS = ("transcribe", "translate")
 
@@ -80,12 +92,9 @@ class SpeechRules:
             english_only=flag(value, "english_only", _WHERE),
             forced=tuple(
                 None if item is None else whole({"forced": item}, "forced", _WHERE, 0, _MOST)
-                for item in _list(value, "forced")
+                for item in listed(value, "forced", _WHERE, _MOST_LISTED)
             ),
-            special=frozenset(
-                whole({"special": item}, "special", _WHERE, 0, _MOST)
-                for item in _list(value, "special")
-            ),
+            special=frozenset(numbers(value, "special", _WHERE, _MOST, _MOST_LISTED)),
             language=None if language is None else str(language),
             task=None
             if value.get("task") is None
@@ -95,23 +104,7 @@ class SpeechRules:
 
     def document(self) -> dict[str, object]:
         """The JSON form, which `read` reads."""
-        made: dict[str, object] = {}
-        for item in fields(self):
-            found = getattr(self, item.name)
-            if isinstance(found, frozenset):
-                found = sorted(found)
-            elif isinstance(found, tuple):
-                found = list(found)
-            elif isinstance(found, Mapping):
-                found = dict(found)
-            if found not in (None, [], {}, False):
-                made[item.name] = found
-        # What is falsy and counts all the same.
-        return (
-            made
-            | {"start": self.start}
-            | ({} if self.first_time is None else {"first_time": self.first_time})
-        )
+        return document_of(self)
 
     @property
     def first_mark(self) -> int | None:
@@ -124,7 +117,7 @@ class SpeechRules:
 
 
 def _optional(value: Mapping[str, object], key: str) -> int | None:
-    return None if value.get(key) is None else whole(value, key, _WHERE, 0, _MOST)
+    return optional(value, key, _WHERE, 0, _MOST)
 
 
 def _tokens(value: Mapping[str, object], key: str) -> dict[str, int]:
@@ -133,18 +126,7 @@ def _tokens(value: Mapping[str, object], key: str) -> dict[str, int]:
 
 
 def _section(value: Mapping[str, object], key: str) -> Mapping[str, object]:
-    found = value.get(key)
-    if found is None:
-        return {}
-    if not isinstance(found, Mapping) or len(found) > _MOST_LISTED:
-        raise BundleCorrupt(f"{_WHERE}.{key} should be an object, got {short(found)}.")
+    found = section(value, key, _WHERE) or {}
+    if len(found) > _MOST_LISTED:
+        raise BundleCorrupt(f"{_WHERE}.{key} has {len(found):,} entries, at most {_MOST_LISTED:,}.")
     return found
-
-
-def _list(value: Mapping[str, object], key: str) -> list[object]:
-    found = value.get(key)
-    if found is None:
-        return []
-    if not isinstance(found, list | tuple) or len(found) > _MOST_LISTED:
-        raise BundleCorrupt(f"{_WHERE}.{key} should be a list of token ids, got {short(found)}.")
-    return list(found)

@@ -81,41 +81,60 @@ class Chunk:
     end: float | None
 
 
-def chunks_of(
-    tokens: Sequence[int], rules: SpeechRules, spell: Callable[[Sequence[int]], str]
-) -> list[Chunk]:
-    """The tokens of all windows of a sound as chunks between marks of time.
+class Cutting:
+    """The tokens of a sound's windows cut into chunks between marks of time, as they come.
 
     A mark that is earlier than the one before belongs to the next window, which begins where the
     one before was left: at its end, or at the last mark but one where it ended with a pair.
     """
-    first = rules.first_mark
-    whole = rules.precision * (rules.window // rules.stride)
-    chunks: list[Chunk] = []
-    some: list[int] = []
-    start: float | None = None
-    gone = highest = lately = 0.0
-    for place, token in enumerate(tokens):
-        if token in rules.special:
-            continue
-        if first is None or token < first:
-            some.append(token)
-            continue
-        here = (token - first) * rules.precision
-        if here < highest:
-            pair = place >= 2 and tokens[place - 1] >= first and tokens[place - 2] >= first
-            if place >= 2 and not pair:
-                gone += whole
-            else:
-                highest = lately
-                gone += lately
-        lately, highest = highest, here
-        time = round(here + gone, 2)
-        if start is None:
-            start = time
-        elif time != start:
-            chunks.append(Chunk(spell(some), start, time))
-            some, start = [], None
-    if some:
-        chunks.append(Chunk(spell(some), start, None))
-    return chunks
+
+    def __init__(self, rules: SpeechRules, spell: Callable[[Sequence[int]], str]) -> None:
+        self._rules = rules
+        self._spell = spell
+        self._whole = rules.precision * (rules.window // rules.stride)
+        self._some: list[int] = []
+        self._start: float | None = None
+        self._gone = self._highest = self._lately = 0.0
+        # The two tokens before, as far as there were any.
+        self._before: tuple[int, ...] = ()
+
+    def add(self, tokens: Sequence[int]) -> list[Chunk]:
+        """The chunks that end with one of some more tokens; no later one changes them."""
+        first = self._rules.first_mark
+        chunks: list[Chunk] = []
+        for token in tokens:
+            before, self._before = self._before, (*self._before[-1:], token)
+            if token in self._rules.special:
+                continue
+            if first is None or token < first:
+                self._some.append(token)
+                continue
+            here = (token - first) * self._rules.precision
+            if here < self._highest:
+                if len(before) == 2 and min(before) < first:
+                    self._gone += self._whole
+                else:
+                    self._highest = self._lately
+                    self._gone += self._lately
+            self._lately, self._highest = self._highest, here
+            time = round(here + self._gone, 2)
+            if self._start is None:
+                self._start = time
+            elif time != self._start:
+                chunks.append(Chunk(self._spell(self._some), self._start, time))
+                self._some, self._start = [], None
+        return chunks
+
+    def rest(self) -> list[Chunk]:
+        """What no mark has ended: one chunk, or none."""
+        if not self._some:
+            return []
+        return [Chunk(self._spell(self._some), self._start, None)]
+
+
+def chunks_of(
+    tokens: Sequence[int], rules: SpeechRules, spell: Callable[[Sequence[int]], str]
+) -> list[Chunk]:
+    """The tokens of all windows of a sound as chunks; see `Cutting`."""
+    cutting = Cutting(rules, spell)
+    return [*cutting.add(tokens), *cutting.rest()]

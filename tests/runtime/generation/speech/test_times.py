@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from transformers.models.whisper.generation_whisper import WhisperGenerationMixi
 from transformers.models.whisper.tokenization_whisper import _decode_asr
 
 from edgekit.runtime.generation.speech.rules import SpeechRules
-from edgekit.runtime.generation.speech.times import Clock, chunks_of, settled
+from edgekit.runtime.generation.speech.times import Clock, Cutting, chunks_of, settled
 
 VOCABULARY, EOS, WITHOUT, MARKS = 40, 20, 28, 11
 FIRST = WITHOUT + 1
@@ -105,3 +106,26 @@ def test_chunks_are_theirs(times: bool) -> None:
             assert [
                 {"timestamp": (chunk.start, chunk.end), "text": chunk.text} for chunk in chunks
             ] == more["chunks"]
+
+
+def test_chunks_of_windows_as_they_come_are_those_of_all() -> None:
+    """Cut after any token, also between two marks; each token is spelled once."""
+    random = np.random.default_rng(8)
+    spelling: Any = Spelling()
+    for length in (0, 1, 2, 5, 12, 40) * 40:
+        tokens = said(random, length)
+        spelled: list[int] = []
+
+        def spell(ids: Sequence[int], into: list[int] = spelled) -> str:
+            into += ids
+            return str(spelling.decode(ids))
+
+        cutting = Cutting(RULES, spell)
+        cuts = sorted(random.integers(0, length + 1, 3).tolist())
+        chunks = [
+            chunk
+            for begin, end in zip([0, *cuts], [*cuts, length], strict=True)
+            for chunk in cutting.add(tokens[begin:end])
+        ]
+        assert chunks + cutting.rest() == chunks_of(tokens, RULES, spelling.decode)
+        assert spelled == [token for token in tokens if token < EOS]
