@@ -69,6 +69,7 @@ def plan_timing(
         seed=seed,
         data=data if from_data else None,
         columns=columns if from_data else None,
+        requests=False,
     )
     measuring.check()
     name = bundle.manifest.name
@@ -120,6 +121,7 @@ def time_pair(
         budget=_PAIR_SECONDS,
         processes=_PAIR_PROCESSES,
         seed=seed,
+        requests=False,
     )
     result = timing.bench([before.path, after.path], None, measuring)
     for row in result.contenders:

@@ -8,8 +8,8 @@ from edgekit.core.measurements import Stages
 from edgekit.core.tolerance import TOLERANCES
 from edgekit.runtime.conversation import ChildFailed
 from edgekit.runtime.drift import Drift
-from edgekit.runtime.records import Record, plan_turns
-from edgekit.runtime.scenarios import Scenario, make_scenario
+from edgekit.runtime.records import Record
+from edgekit.runtime.scenarios import Scenario, make_scenario, plan_turns
 from edgekit.runtime.workloads import Workload
 
 
