@@ -139,7 +139,7 @@ def plan_workloads(artifacts: Sequence[Artifact], measuring: Measuring) -> tuple
     Raises ConfigError for a batch or length that the first contender does not take.
     """
     first = next((one.bundle for one in artifacts if one.bundle is not None), None)
-    if first is not None and generates(first.manifest) and measuring.requests:
+    if first is not None and generates(first.manifest):
         return _kept(plan_requests(artifacts, first, measuring), measuring)
     if first is None and measuring.new_tokens is not None:
         raise ConfigError(

@@ -114,7 +114,7 @@ def bench(
         )
     attached = tuple(read_attached(path) for path in attach)
     artifacts = open_artifacts(contenders)
-    _check_requests(artifacts, asked, reference, also)
+    _check_requests(artifacts, reference, also)
     workloads = plan_workloads(artifacts, asked)
     threads = asked.threads or cpu.available_threads()
     modes: list[Mode] = []
@@ -205,14 +205,11 @@ def latency_of(result: BenchResult) -> Latency | None:
 
 
 def _check_requests(
-    artifacts: Sequence[Artifact],
-    asked: Measuring,
-    reference: ReferenceSource | None,
-    also: Sequence[Mode],
+    artifacts: Sequence[Artifact], reference: ReferenceSource | None, also: Sequence[Mode]
 ) -> None:
     """Raise ConfigError for a reference that cannot be asked for whole answers."""
     first = next((one.bundle for one in artifacts if one.bundle is not None), None)
-    if first is None or not generates(first.manifest) or not asked.requests:
+    if first is None or not generates(first.manifest):
         return
     if reference is not None and reference.mode == "imported":
         raise ConfigError(

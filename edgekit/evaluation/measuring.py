@@ -28,9 +28,8 @@ class Measuring:
     seconds of timed turns over all contenders, start-up and warm-up excluded; ``processes`` are
     fresh ones of each contender. A run of more than five processes ends before its budget, after
     the fifth round or later, when every ratio is known to ± ``precision`` (0: never). Of models
-    that generate requests are measured, each answered by ``new_tokens`` tokens (32 by default);
-    without ``requests`` single runs of a decoder's graph are. ``timeout`` are the seconds after
-    which a process that does not answer is given up.
+    that generate requests are measured, each answered by ``new_tokens`` tokens (32 by default).
+    ``timeout`` are the seconds after which a process that does not answer is given up.
     """
 
     batches: tuple[int, ...] = (1,)
@@ -45,7 +44,6 @@ class Measuring:
     columns: str | None = None
     only: frozenset[tuple[int, Length | None]] | None = None
     new_tokens: int | None = None
-    requests: bool = True
     warm_seconds: float = WARM_SECONDS
     timeout: float = OPEN_TIMEOUT
 

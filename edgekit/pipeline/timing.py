@@ -15,6 +15,7 @@ from edgekit.evaluation import latency as timing
 from edgekit.evaluation.contenders import Artifact, ReferenceSource, plan_workloads
 from edgekit.evaluation.measuring import Measuring
 from edgekit.pipeline.progress import Progress
+from edgekit.runtime.generation.requests import generates
 from edgekit.runtime.timing import come_to_rest, take_turn
 from edgekit.runtime.workloads import fit_workload
 
@@ -45,7 +46,8 @@ def plan_timing(
     Raises ConfigError, before anything runs, for what the bundle cannot be measured with.
     """
     parts = bundle.manifest.components
-    if set(parts) != {"model"}:
+    # Of an encoder and a decoder whole answers are measured, as of every model that generates.
+    if set(parts) != {"model"} and not generates(bundle.manifest):
         raise ConfigError(
             f"{bundle.path} has the components {', '.join(parts)}; validate measures bundles of one"
             " component.",
@@ -69,11 +71,11 @@ def plan_timing(
         seed=seed,
         data=data if from_data else None,
         columns=columns if from_data else None,
-        requests=False,
     )
     measuring.check()
     name = bundle.manifest.name
-    own = Artifact(name, bundle.path, parts["model"].inputs, bundle.bytes(), bundle)
+    inputs = parts["model"].inputs if "model" in parts else ()
+    own = Artifact(name, bundle.path, inputs, bundle.bytes(), bundle)
     plan_workloads([own], measuring)
     return measuring
 
@@ -121,7 +123,6 @@ def time_pair(
         budget=_PAIR_SECONDS,
         processes=_PAIR_PROCESSES,
         seed=seed,
-        requests=False,
     )
     result = timing.bench([before.path, after.path], None, measuring)
     for row in result.contenders:
