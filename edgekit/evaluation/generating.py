@@ -89,12 +89,14 @@ class GeneratingReference:
         import torch
         import transformers
 
+        # Whisper's own does more: that belongs to sounds of many windows. Its stubs know no kind of
+        # feeds beside the options.
+        generate: Any = transformers.GenerationMixin.generate
         said = _Said(came)
         apart = _Apart()
         self._own.first = None
         with torch.inference_mode():
-            # What Whisper's own `generate` does besides belongs to sounds of many windows.
-            transformers.GenerationMixin.generate(
+            generate(
                 self._model,
                 **feeds,
                 max_new_tokens=count,

@@ -213,8 +213,8 @@ def _check_requests(
         return
     if reference is not None and reference.mode == "imported":
         raise ConfigError(
-            f"{first.path} is asked for whole answers, and {reference.spec} is ONNX, which answers"
-            " none by itself.",
+            f"{first.path} is asked for whole answers, and {reference.spec} is no PyTorch"
+            " model that could be asked for the same.",
             hint="Give the PyTorch model that the bundle was made of.",
         )
     if "compile" in also:

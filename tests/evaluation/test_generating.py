@@ -133,7 +133,7 @@ def test_what_cannot_be_asked_for_is_refused(tmp_path: Path) -> None:
         ([made], None, replace(SHORT, lengths=(95,)), (), "tokens; the context"),
         ([made], None, replace(SHORT, new_tokens=96), (), "--max-new-tokens is 96"),
         ([made], source, SHORT, ("compile",), "single inferences"),
-        ([made], ReferenceSource("model.onnx"), SHORT, (), "is ONNX"),
+        ([made], ReferenceSource("model.onnx"), SHORT, (), "no PyTorch model"),
     ):
         with pytest.raises(ConfigError, match=fact):
             bench(paths, reference, asked, also=also)  # type: ignore[arg-type]

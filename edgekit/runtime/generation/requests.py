@@ -9,7 +9,6 @@ there: neither tokenizing nor preparing a sound is part of it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
@@ -274,13 +273,15 @@ class SoundRequests:
                 hint="Give more of them, or a smaller --batch.",
             )
         begun = np.tile(np.array(self._begun, dtype=np.int64), (batch, 1))
-        variants = tuple(
+        variants: tuple[dict[str, Array], ...] = tuple(
             {rules.inputs[0]: np.stack([one.values for one in group]), BEGUN: begun}
             for group in groups
         )
         used = [one.samples for group in groups for one in group]
-        made = Workload(batch, None, variants[0], variants, new_tokens=self.new_tokens)
-        return replace(made, seconds=float(np.mean(used)) / rules.sampling_rate)
+        seconds = float(np.mean(used)) / rules.sampling_rate
+        return Workload(
+            batch, None, variants[0], variants, seconds=seconds, new_tokens=self.new_tokens
+        )
 
 
 def _fit(rules: GenerationRules, begun: int, asked: int | None) -> int:
