@@ -209,10 +209,7 @@ class _Server:
         ready = time.perf_counter()
         self._opened = self._contender.open()
         loaded = time.perf_counter()
-        asked = self._workloads[index].new_tokens is not None
-        self._peak = timing.peak_bytes() or 0
-        # What loading took for a moment is no part of what a context takes.
-        alone = asked and timing.forget_peak()
+        alone = self._workloads[index].new_tokens is not None and self._forget_loading()
         run = self._opened.start(self._workloads[index])
         begun = time.perf_counter()
         outputs = run()
@@ -233,6 +230,11 @@ class _Server:
             "wrong": wrong,
             "facts": dict(self._opened.facts()),
         }
+
+    def _forget_loading(self) -> bool:
+        """Begin the peak anew: what loading took for a moment is no part of a context."""
+        self._peak = timing.peak_bytes() or 0
+        return timing.forget_peak()
 
     def _write_outputs(self, index: int, outputs: Mapping[str, Array], path: Path) -> str | None:
         """Run the other workloads once and write all outputs; the name of one that is not finite.
