@@ -270,7 +270,11 @@ def stage_generation(
     assert streamed["predictions"] == [[{"generated_text": "the ferry" + told["streamed"]}]]
     answered = json.loads(run(python, "-I", "-m", "edgekit", *words).stdout)
     assert answered["predictions"] == [[{"generated_text": told["answer"]}]], answered
-    print(f"ort,text,chat: streams, chats, translates {len(texts)} texts as PyTorch does")
+    asked = ("--length", "8", "--max-new-tokens", "4", "--budget", "0.5", "--processes", "1")
+    program = ("-m", "edgekit.runtime.bench", translator, *asked, "--json")
+    (row,) = json.loads(run(python, "-I", *program).stdout)["contenders"]
+    assert row["first_token_ms"]["p50"] > 0 < row["tokens_per_second"], row
+    print(f"ort,text,chat: streams, chats, translates {len(texts)} texts as PyTorch does, benches")
 
 
 def stage_speech(python: Path, wheel: Path, made: tuple[Path, Path, str]) -> None:

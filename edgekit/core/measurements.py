@@ -166,6 +166,14 @@ class Stages:
 
 
 @dataclass(frozen=True)
+class Percentiles:
+    """Milliseconds of something that was timed: the median, and the p90 where samples allow it."""
+
+    p50: float
+    p90: float | None = None
+
+
+@dataclass(frozen=True)
 class Ecdf:
     """The distribution of single times: ``share[i]`` of them took at most ``ms[i]``."""
 
@@ -216,6 +224,15 @@ class Contender:
     #: second of sound: below 1 it keeps up with what is said.
     audio_seconds: float | None = None
     real_time_factor: float | None = None
+    #: Of models that generate: the tokens of every answer, the time up to the first and between two
+    #: of them, and how many a second come after the first, all rows of the batch together.
+    new_tokens: int | None = None
+    first_token_ms: Percentiles | None = None
+    token_ms: Percentiles | None = None
+    tokens_per_second: float | None = None
+    #: The peak of memory above the imports while requests of this length alone were answered, in
+    #: the processes that began with it; None where none did, or the system does not tell.
+    context_rss_bytes: int | None = None
 
 
 @dataclass(frozen=True)
@@ -226,6 +243,8 @@ class Ratio:
     both cancels, so the value may differ from the ratio of the medians over the whole run.
     ``resolvable`` is the least ratio that would have been told apart from 1. In the offline
     scenario it is throughput(b) / throughput(a), which reads the same way.
+    ``measure`` is what was compared: whole requests, or of models that generate the wait for the
+    first token or the time of each one after it.
     """
 
     a: str
@@ -237,6 +256,7 @@ class Ratio:
     high: float
     resolvable: float
     verdict: Comparison
+    measure: Literal["request", "first_token", "token"] = "request"
 
 
 @dataclass(frozen=True)
@@ -286,6 +306,8 @@ class BenchResult:
     notes: tuple[str, ...] = field(default=())
     probes: tuple[Probe, ...] = ()
     attached: tuple[Attached, ...] = ()
+    #: Of models that generate: the ratios of ``first_token`` and ``token``, beside ``ratios``.
+    token_ratios: tuple[Ratio, ...] = ()
     #: The command that makes this result again.
     command: str | None = None
 

@@ -10,8 +10,10 @@ from edgekit.evaluation.contenders import IMPORTED, REFERENCE, REFERENCE_NAMES, 
 from edgekit.evaluation.ratios import RatioEstimate, mean_ratio, quantile_interval, turn_ratio
 from edgekit.evaluation.rounds import LEAST_ROUNDS, Plan
 from edgekit.runtime import machine
+from edgekit.runtime.generation.requests import described
 from edgekit.runtime.records import Record
 from edgekit.runtime.timing import MOST_SAMPLES
+from edgekit.runtime.tokens import TOKEN_MEASURES
 from edgekit.runtime.workloads import Workload
 
 # Below this share of its budget a run tells where the rest is.
@@ -85,19 +87,38 @@ def artifact_bytes(record: Record, sizes: Mapping[str, int]) -> int | None:
 def make_ratios(records: Sequence[Record], workloads: Sequence[Workload], seed: int) -> list[Ratio]:
     """Every other contender against the first, workload by workload."""
     base = records[0]
+    return [
+        _ratio(base, other, workload, speed_ratio(base, other, index, seed=seed))
+        for index, workload in enumerate(workloads)
+        for other in records[1:]
+        if base.error is None and other.error is None
+    ]
+
+
+def make_token_ratios(
+    records: Sequence[Record], workloads: Sequence[Workload], seed: int
+) -> list[Ratio]:
+    """The same for first tokens and for those after them; of models that generate alone."""
+    base = records[0]
     found: list[Ratio] = []
     for index, workload in enumerate(workloads):
         for other in records[1:]:
-            if base.error is not None or other.error is not None:
+            if base.error is not None or other.error is not None or workload.new_tokens is None:
                 continue
-            made = speed_ratio(base, other, index, seed=seed)
-            found.append(
-                Ratio(
-                    base.name, other.name, workload.batch, workload.length,
-                    made.value, made.low, made.high, made.resolvable, made.verdict,
-                )
-            )  # fmt: skip
+            for measure in TOKEN_MEASURES:
+                if measure == "token" and workload.new_tokens == 1:
+                    continue
+                a, b = (one.token_times(index, measure) for one in (base, other))
+                made = turn_ratio(a, b, seed=seed)
+                found.append(replace(_ratio(base, other, workload, made), measure=measure))
     return found
+
+
+def _ratio(a: Record, b: Record, workload: Workload, made: RatioEstimate) -> Ratio:
+    return Ratio(
+        a.name, b.name, workload.batch, workload.length,
+        made.value, made.low, made.high, made.resolvable, made.verdict,
+    )  # fmt: skip
 
 
 def precise(
@@ -167,10 +188,7 @@ def describe_protocol(
         **{key: value for key, value in scenario.items() if key != "name"},
         "order": "rounds of fresh processes, interleaved turns in random order",
         "clock": "perf_counter_ns around one inference; of a server, from when it was due",
-        "workloads": [
-            {"batch": one.batch, "length": one.length, "variants": len(one.variants)}
-            for one in workloads
-        ],
+        "workloads": [{**described(one), "variants": len(one.variants)} for one in workloads],
         "threads": threads,
         "processes": plan.processes,
         "rounds": rounds,

@@ -15,11 +15,17 @@ from edgekit.core.manifest import TensorSpec
 from edgekit.core.onnx_file import names_onnx
 from edgekit.evaluation.imported_child import imported_command
 from edgekit.evaluation.measuring import Measuring
-from edgekit.evaluation.natural import data_workloads
+from edgekit.evaluation.natural import data_requests, data_workloads
 from edgekit.evaluation.reference import Mode, declared_inputs, source_task
 from edgekit.evaluation.rounds import Entrant
 from edgekit.runtime.contenders import worker_command
 from edgekit.runtime.conversation import child_environment, python_command
+from edgekit.runtime.generation.requests import (
+    check_new_tokens,
+    generates,
+    mode_of,
+    request_workloads,
+)
 from edgekit.runtime.raw import is_raw, raw_bytes, raw_inputs, raw_workloads
 from edgekit.runtime.session import Array
 from edgekit.runtime.workloads import (
@@ -133,6 +139,15 @@ def plan_workloads(artifacts: Sequence[Artifact], measuring: Measuring) -> tuple
     Raises ConfigError for a batch or length that the first contender does not take.
     """
     first = next((one.bundle for one in artifacts if one.bundle is not None), None)
+    if first is not None and generates(first.manifest):
+        return _kept(plan_requests(artifacts, first, measuring), measuring)
+    if first is None and measuring.new_tokens is not None:
+        raise ConfigError(
+            "--max-new-tokens needs bundles that generate, and there are bare graphs only.",
+            hint="Leave --max-new-tokens out.",
+        )
+    if first is not None:
+        check_new_tokens(first, measuring.new_tokens)
     lengths = measuring.token_lengths
     made: list[Workload] = []
     if lengths is None or lengths:
@@ -152,9 +167,45 @@ def plan_workloads(artifacts: Sequence[Artifact], measuring: Measuring) -> tuple
                 hint="Give the bundle beside them.",
             )
         made += data_workloads(first, measuring)
-    return tuple(
-        one for one in made if measuring.only is None or (one.batch, one.length) in measuring.only
-    )
+    return _kept(made, measuring)
+
+
+def plan_requests(
+    artifacts: Sequence[Artifact], first: Bundle, measuring: Measuring
+) -> list[Workload]:
+    """Requests for models that generate, made by the first of them.
+
+    Raises ConfigError for contenders that do not generate, or from other inputs, and for lengths
+    that the first one does not take.
+    """
+    mode = mode_of(first.manifest)
+    for artifact in artifacts:
+        bundle = artifact.bundle
+        if bundle is None or not generates(bundle.manifest) or mode_of(bundle.manifest) != mode:
+            raise ConfigError(
+                f"{first.path} is asked for whole answers, and {artifact.path} gives none of that"
+                " kind: they cannot be asked for the same.",
+                hint="Compare bundles of one model that generates.",
+            )
+    made: list[Workload] = []
+    lengths = measuring.token_lengths
+    if lengths is None or lengths:
+        made += request_workloads(
+            first,
+            batches=measuring.batches,
+            lengths=lengths,
+            new_tokens=measuring.new_tokens,
+            seed=measuring.seed,
+        )
+    if measuring.data is not None:
+        made += data_requests(first, measuring)
+    return made
+
+
+def _kept(made: Sequence[Workload], measuring: Measuring) -> tuple[Workload, ...]:
+    """Those of the pairs of a batch and a length that are asked for."""
+    only = measuring.only
+    return tuple(one for one in made if only is None or (one.batch, one.length) in only)
 
 
 def write_inputs(
@@ -186,6 +237,9 @@ def artifact_entrant(
 
 def _fitted(artifact: Artifact, first: Sequence[TensorSpec], workload: Workload) -> Workload:
     """The workload with the integer and float widths that this contender takes."""
+    if workload.new_tokens is not None:
+        # What the loop gives to a graph it gives in the types of its inputs.
+        return workload
     specs = artifact.inputs
     if {spec.name for spec in specs} != {spec.name for spec in first}:
         raise ConfigError(

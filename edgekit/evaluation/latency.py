@@ -35,6 +35,7 @@ from edgekit.evaluation.reference import Mode
 from edgekit.evaluation.rounds import Entrant, Plan, Records, run_rounds
 from edgekit.runtime import machine
 from edgekit.runtime.bench import versions
+from edgekit.runtime.generation.requests import generates
 from edgekit.runtime.records import Record
 from edgekit.runtime.workloads import Workload
 
@@ -113,6 +114,7 @@ def bench(
         )
     attached = tuple(read_attached(path) for path in attach)
     artifacts = open_artifacts(contenders)
+    _check_requests(artifacts, reference, also)
     workloads = plan_workloads(artifacts, asked)
     threads = asked.threads or cpu.available_threads()
     modes: list[Mode] = []
@@ -129,6 +131,7 @@ def bench(
         plan = Plan(
             len(workloads), asked.processes, asked.budget, asked.seed, asked.warm_seconds,
             asked.timeout, asked.scenario,
+            generating=any(one.new_tokens is not None for one in workloads),
         )  # fmt: skip
         listed_names = _listed(entrants, field)
         known = {name: Known() for name in listed_names} | field.known()
@@ -180,6 +183,7 @@ def bench(
         ),
         probes=tried,
         attached=attached,
+        token_ratios=tuple(comparison.make_token_ratios(listed, workloads, asked.seed)),
     )  # fmt: skip
 
 
@@ -198,6 +202,26 @@ def latency_of(result: BenchResult) -> Latency | None:
         return None
     speedup = Interval(found.value, found.low, found.high)
     return Latency(before.p50_ms, after.p50_ms, speedup, after.p50_low_ms, after.p50_high_ms)
+
+
+def _check_requests(
+    artifacts: Sequence[Artifact], reference: ReferenceSource | None, also: Sequence[Mode]
+) -> None:
+    """Raise ConfigError for a reference that cannot be asked for whole answers."""
+    first = next((one.bundle for one in artifacts if one.bundle is not None), None)
+    if first is None or not generates(first.manifest):
+        return
+    if reference is not None and reference.mode == "imported":
+        raise ConfigError(
+            f"{first.path} is asked for whole answers, and {reference.spec} is no PyTorch"
+            " model that could be asked for the same.",
+            hint="Give the PyTorch model that the bundle was made of.",
+        )
+    if "compile" in also:
+        raise ConfigError(
+            f"--also compile is for single inferences; {first.path} is asked for whole answers.",
+            hint="Leave it out; --also bfloat16 works.",
+        )
 
 
 def _known(artifact: Artifact) -> Known:

@@ -22,13 +22,14 @@ _LEAST_PROCESSES = 2
 class Measuring:
     """The options of a bench; every batch is measured with every length.
 
-    ``lengths`` are tokens (16 and 128 by default, "data" with data) or "data": the natural lengths
-    of the texts of ``data``, a DATA as `edgekit.sources.data.read_samples` reads it with
-    ``columns``. Of all pairs of a batch and a length ``only`` keeps some. ``budget`` is in seconds
-    of timed turns over all contenders, start-up and warm-up excluded; ``processes`` are fresh ones
-    of each contender. A run of more than five processes ends before its budget, after the fifth
-    round or later, when every ratio is known to ± ``precision`` (0: never). ``timeout`` are the
-    seconds after which a process that does not answer is given up.
+    ``lengths`` are tokens (16 and 128 by default, 128 of prompts, "data" with data) or "data": the
+    natural lengths of the texts of ``data``, a DATA as `edgekit.sources.data.read_samples` reads it
+    with ``columns``. Of all pairs of a batch and a length ``only`` keeps some. ``budget`` is in
+    seconds of timed turns over all contenders, start-up and warm-up excluded; ``processes`` are
+    fresh ones of each contender. A run of more than five processes ends before its budget, after
+    the fifth round or later, when every ratio is known to ± ``precision`` (0: never). Of models
+    that generate requests are measured, each answered by ``new_tokens`` tokens (32 by default).
+    ``timeout`` are the seconds after which a process that does not answer is given up.
     """
 
     batches: tuple[int, ...] = (1,)
@@ -42,6 +43,7 @@ class Measuring:
     data: str | None = None
     columns: str | None = None
     only: frozenset[tuple[int, Length | None]] | None = None
+    new_tokens: int | None = None
     warm_seconds: float = WARM_SECONDS
     timeout: float = OPEN_TIMEOUT
 

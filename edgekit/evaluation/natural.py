@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.core.bundle import Bundle
-from edgekit.core.errors import ConfigError
+from edgekit.core.errors import ConfigError, InputMismatch
 from edgekit.core.manifest import TensorSpec
 from edgekit.evaluation.answers import read_units
 from edgekit.evaluation.measuring import Measuring
 from edgekit.evaluation.media import prepared_batches
+from edgekit.runtime.generation.requests import SoundRequests, TextRequests, mode_of
 from edgekit.runtime.session import Array
 from edgekit.runtime.tasks import Context, make_text_task
 from edgekit.runtime.text import Text, TextProcessor
@@ -46,13 +47,67 @@ def data_workloads(bundle: Bundle, measuring: Measuring) -> tuple[Workload, ...]
             hint="Leave --data out: both are measured together on the golden inputs.",
         )
     pictures = reads_files(manifest)
+    inputs = [spec.name for spec in manifest.components["model"].inputs]
+    samples = _read(bundle, measuring, inputs, pictures=pictures)
+    batches = tuple(dict.fromkeys(measuring.batches))
+    processor = manifest.processor
+    if processor is None or processor.get("kind") != "text":
+        _refuse_length(bundle, measuring)
+        make = _picture_workload if pictures else _array_workload
+        return tuple(make(bundle, samples, batch) for batch in batches)
+    texts = _texts(bundle, processor, samples)
+    return tuple(text_workload(bundle, texts, batch=batch) for batch in batches)
+
+
+def data_requests(bundle: Bundle, measuring: Measuring) -> tuple[Workload, ...]:
+    """The same for a bundle that generates: requests of its prompts, sources or sounds.
+
+    Raises ConfigError as `data_workloads` does, and for a sound that cannot be read.
+    """
+    speech = mode_of(bundle.manifest) == "speech"
+    batches = tuple(dict.fromkeys(measuring.batches))
+    samples = _read(bundle, measuring, (), pictures=speech)
+    if not speech:
+        prompts = TextRequests(bundle, measuring.new_tokens)
+        texts = [_text(row) for row in samples.inputs]
+        return tuple(prompts.of_texts(batch, texts) for batch in batches)
+    _refuse_length(bundle, measuring)
+    heard = SoundRequests(bundle, measuring.new_tokens)
+    sounds = [row["audio"] for row in samples.inputs]
+    try:
+        return tuple(heard.of_sounds(batch, sounds) for batch in batches)
+    except InputMismatch as error:
+        raise ConfigError(
+            f"A sound of {measuring.data} cannot be heard: {error.message}", hint=error.hint
+        ) from error
+
+
+def _text(row: Mapping[str, object]) -> str:
+    """What a row gives a model to read: its text, or the source of a translation."""
+    return str(row["source"] if "source" in row else row["text"])
+
+
+def _refuse_length(bundle: Bundle, measuring: Measuring) -> None:
+    if "data" in (measuring.lengths or ()):
+        raise ConfigError(
+            f"{bundle.path} takes no text, so --length has no meaning for it.",
+            hint="Leave --length out; --data alone gives its inputs.",
+        )
+
+
+def _read(
+    bundle: Bundle, measuring: Measuring, inputs: Sequence[str], *, pictures: bool
+) -> Samples:
+    """The rows of the data, enough for the largest batch. Raises ConfigError."""
+    manifest = bundle.manifest
+    most = max(measuring.batches)
     samples = read_samples(
         measuring.data or "",
         manifest.task,
         columns=parse_columns(measuring.columns),
         labels=manifest.labels,
-        inputs=[spec.name for spec in manifest.components["model"].inputs],
-        limit=max(LEAST_ROWS, _LEAST_VARIANTS * max(measuring.batches)),
+        inputs=inputs,
+        limit=max(LEAST_ROWS, _LEAST_VARIANTS * most),
         seed=measuring.seed,
         pictures=pictures,
     )
@@ -62,23 +117,12 @@ def data_workloads(bundle: Bundle, measuring: Measuring) -> tuple[Workload, ...]
             f" {LEAST_ROWS}.",
             hint="Give more rows, or measure at fixed lengths with --length N.",
         )
-    batches = tuple(dict.fromkeys(measuring.batches))
-    if len(samples) < max(batches):
+    if len(samples) < most:
         raise ConfigError(
-            f"{measuring.data} has {len(samples)} rows, fewer than a batch of {max(batches)}.",
+            f"{measuring.data} has {len(samples)} rows, fewer than a batch of {most}.",
             hint="Give more rows, or a smaller --batch.",
         )
-    processor = manifest.processor
-    if processor is None or processor.get("kind") != "text":
-        if "data" in (measuring.lengths or ()):
-            raise ConfigError(
-                f"{bundle.path} takes no text, so --length has no meaning for it.",
-                hint="Leave --length out; --data alone gives its inputs.",
-            )
-        make = _picture_workload if pictures else _array_workload
-        return tuple(make(bundle, samples, batch) for batch in batches)
-    texts = _texts(bundle, processor, samples)
-    return tuple(text_workload(bundle, texts, batch=batch) for batch in batches)
+    return samples
 
 
 def _texts(bundle: Bundle, processor: Mapping[str, object], samples: Samples) -> list[Text]:

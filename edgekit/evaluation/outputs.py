@@ -1,8 +1,9 @@
 """Whether contenders answer alike, checked while they are measured: a fast wrong answer is none.
 
 In the first round every contender's first outputs are compared with those of the base, which is
-the reference, or else the first contender. From then on each of them must keep answering what it
-answered at first.
+the reference, or else the first contender; of models that generate the scores of the first token
+and, in float32, all tokens. From then on each of them must keep answering what it answered at
+first.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from edgekit.core.manifest import Component
 from edgekit.core.tolerance import Tolerance, tolerance_for
 from edgekit.evaluation.numerics import Distance, add_outputs
+from edgekit.evaluation.said import Said, compare_said, without_tokens
 from edgekit.runtime.golden import bar_for, coarsest
 from edgekit.runtime.records import Record
 from edgekit.runtime.session import Array
@@ -63,7 +65,8 @@ class OutputCheck:
                     " compared."
                 )
                 continue
-            found = self._distances(expected, load_outputs(outputs[name]))
+            given = load_outputs(outputs[name])
+            found = self._distances(without_tokens(expected), without_tokens(given))
             if not found:
                 self.notes.append(
                     f"{name} and {base} have no output of one name: they were not compared."
@@ -71,6 +74,9 @@ class OutputCheck:
                 continue
             precision = self._precision(records[base], records[name])
             rule = self._rule(precision, name, base)
+            said = compare_said(expected, given, rule)
+            if said is not None and (told := self._told_tokens(said, base, name, precision)):
+                reasons[name] = told
             for output, distance in found.items():
                 if output in self._only_told(precision, name, base) or distance.within(rule):
                     continue
@@ -86,6 +92,27 @@ class OutputCheck:
                     reasons[name] = f"disqualified, for {reason}"
                 break
         return reasons
+
+    def _told_tokens(self, said: Said, base: str, name: str, precision: str) -> str | None:
+        """Why a contender is disqualified for its tokens; what is no fault of it is a note."""
+        worst = said.worst
+        if worst is not None and not worst.excused:
+            return (
+                f"disqualified, for token {worst.place} of its answer is {worst.token} where {base}"
+                f" says {worst.wanted}: the two best scores lie {worst.gap:.3g} apart there, and"
+                f" {precision} lets none go further than {worst.allowed:.3g}"
+            )
+        if said.same < said.count:
+            why = (
+                "two scores were as good as equal where they part"
+                if worst is not None
+                else f"{precision} is held to the scores of the first token alone"
+            )
+            self.notes.append(
+                f"{name} says {said.same:,} of {said.count:,} tokens as {base} does, up to the"
+                f" first other one: {why}."
+            )
+        return None
 
     def moved(self, record: Record, workload: int) -> str | None:
         """Why a contender that answers otherwise than at first is disqualified, else None."""

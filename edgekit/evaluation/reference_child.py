@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.core.lazy import require
+from edgekit.evaluation.generating import GeneratingReference
 from edgekit.evaluation.reference import Mode, Reference, Settings, compiled
 from edgekit.runtime.session import Array
 from edgekit.runtime.worker import Measurable, private_stdout, serve
@@ -83,6 +84,7 @@ class OpenReference:
     mode: Mode = "eager"
     varying: Reference | None = None
     chosen: Settings | None = None
+    _asked: GeneratingReference | None = None
 
     def facts(self) -> Mapping[str, object]:
         """See `edgekit.runtime.worker.Measurable`."""
@@ -111,16 +113,38 @@ class OpenReference:
 
         chosen = self.chosen or Settings(self.threads)
         torch.set_num_threads(chosen.threads)
+        if workload.new_tokens is not None:
+            return self._generating().request(workload)
         # The module lies in memory as was chosen: other inputs would be converted in every call.
         return self._of(workload).bind(workload.feeds, channels_last=chosen.channels_last)
 
     def prepare(self, workload: Workload) -> Callable[[], Mapping[str, Array]]:
         """See `edgekit.runtime.worker.Measurable`: tries out threads and memory formats."""
+        if workload.new_tokens is not None:
+            asked = self._generating()
+            self.chosen = asked.choose(workload, threads=self.threads, apply=_use)
+            _use(self.chosen)
+            return asked.request(workload)
         self.chosen, call = self._of(workload).choose(workload.feeds, threads=self.threads)
         return call
 
+    def answer(self, workload: Workload) -> Mapping[str, Array]:
+        """See `edgekit.runtime.worker.Compared`: with the tokens, and how sure each of them was."""
+        return self._generating().answer(workload)
+
+    def _generating(self) -> GeneratingReference:
+        if self._asked is None:
+            self._asked = GeneratingReference(self.reference.source)
+        return self._asked
+
     def _of(self, workload: Workload) -> Reference:
         return self.varying or self.reference if workload.length == "data" else self.reference
+
+
+def _use(settings: Settings) -> None:
+    import torch
+
+    torch.set_num_threads(settings.threads)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,8 +24,8 @@ from edgekit.evaluation.counting import Counted
 from edgekit.evaluation.outputs import OutputCheck
 from edgekit.runtime.bench import OPEN_TIMEOUT, STAGE_SECONDS, WARM_SECONDS
 from edgekit.runtime.conversation import Child, ChildFailed
-from edgekit.runtime.records import Record, plan_turns
-from edgekit.runtime.scenarios import SINGLE_STREAM, Scenario
+from edgekit.runtime.records import Record
+from edgekit.runtime.scenarios import SINGLE_STREAM, Scenario, plan_turns
 
 Item = TypeVar("Item")
 Records = Mapping[str, Record]
@@ -47,7 +47,10 @@ class Entrant:
 
 @dataclass(frozen=True)
 class Plan:
-    """How much is measured. ``budget`` counts the seconds of timed turns, start-up excluded."""
+    """How much is measured. ``budget`` counts the seconds of timed turns, start-up excluded.
+
+    Inferences are requests of many tokens where models are ``generating``.
+    """
 
     workloads: int
     processes: int
@@ -56,6 +59,7 @@ class Plan:
     warm_seconds: float = WARM_SECONDS
     timeout: float = OPEN_TIMEOUT
     scenario: Scenario = SINGLE_STREAM
+    generating: bool = False
 
 
 def run_rounds(
@@ -171,7 +175,9 @@ class _Round:
         typical = [self._records[name].typical[workload] for name in self._children]
         if not typical:
             return
-        turns, seconds, least = plan_turns(share, max(typical), plan.scenario)
+        turns, seconds, least = plan_turns(
+            share, max(typical), plan.scenario, generating=plan.generating
+        )
 
         def take_turn(record: Record, child: Child) -> None:
             record.measure(

@@ -31,6 +31,7 @@ def bench(
     also: Sequence[Literal["compile", "bfloat16"]] = (),
     batch: int | Sequence[int] = 1,
     lengths: Sequence[Length] | None = None,
+    max_new_tokens: int | None = None,
     data: str | None = None,
     columns: str | None = None,
     scenario: str = "single-stream",
@@ -62,6 +63,8 @@ def bench(
         also: the reference once more, through ``torch.compile`` or in bfloat16.
         batch, lengths: the workloads, each with each; 1 × 16 and 1 × 128 tokens by default. The
             length "data" goes round texts of `data` (DATA, with `columns`).
+        max_new_tokens: of models that generate requests are measured, prompts of those lengths (128
+            by default) that are answered by exactly so many tokens, 32 by default.
         scenario: "single-stream", "offline" (with `streams` callers at a time, or the better of
             one and as many as threads), "server" (with `qps` requests per second), "sparse" (one
             request every `interval` seconds).
@@ -94,6 +97,7 @@ def bench(
         precision=precision,
         data=data,
         columns=columns,
+        new_tokens=max_new_tokens,
     )
     source = reference and ReferenceSource(
         reference,

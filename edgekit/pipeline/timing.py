@@ -14,6 +14,7 @@ from edgekit.evaluation import latency as timing
 from edgekit.evaluation.contenders import Artifact, ReferenceSource, plan_workloads
 from edgekit.evaluation.measuring import Measuring
 from edgekit.pipeline.progress import Progress
+from edgekit.runtime.generation.requests import generates
 from edgekit.runtime.timing import come_to_rest, heap_set_aside, take_turn
 from edgekit.runtime.workloads import fit_workload
 
@@ -44,7 +45,8 @@ def plan_timing(
     Raises ConfigError, before anything runs, for what the bundle cannot be measured with.
     """
     parts = bundle.manifest.components
-    if set(parts) != {"model"}:
+    # Of an encoder and a decoder whole answers are measured, as of every model that generates.
+    if set(parts) != {"model"} and not generates(bundle.manifest):
         raise ConfigError(
             f"{bundle.path} has the components {', '.join(parts)}; validate measures bundles of one"
             " component.",
@@ -71,7 +73,8 @@ def plan_timing(
     )
     measuring.check()
     name = bundle.manifest.name
-    own = Artifact(name, bundle.path, parts["model"].inputs, bundle.bytes(), bundle)
+    inputs = parts["model"].inputs if "model" in parts else ()
+    own = Artifact(name, bundle.path, inputs, bundle.bytes(), bundle)
     plan_workloads([own], measuring)
     return measuring
 

@@ -66,6 +66,7 @@ def _tables(result: Result) -> list[Table]:
         found += [*tables.gates(result), *tables.numerics(result.numerics)]
     if timing is not None:
         found += [*tables.ratios(timing), *tables.contenders(timing),
+                  *tables.tokens(timing), *tables.token_ratios(timing),
                   *tables.probes(timing.probes, noisy=noisy(timing.noise)),
                   *tables.attached(timing.attached), *tables.noise(timing.noise)]  # fmt: skip
     return [*found, *tables.device(result.device), *tables.versions(result.versions)]

@@ -197,6 +197,7 @@ def _speed(result: BenchResult, trade: Sequence[Chart]) -> list[Section]:
     memory = _present(speed_charts.memory(result.contenders, series))
     return [
         Section("speed", "Latency", latency, tables.contenders(result)),
+        Section("tokens", "Tokens", tables=[*tables.tokens(result), *tables.token_ratios(result)]),
         Section("trade-off", "Speed, quality and size", trades),
         Section("stages", "Stages", stages),
         Section("memory", "Memory", memory),

@@ -13,6 +13,7 @@ from edgekit.core.measurements import (
     Gate,
     Noise,
     Numerics,
+    Percentiles,
     Probe,
     ValidateResult,
 )
@@ -118,6 +119,46 @@ def contenders(result: BenchResult) -> list[Table]:
         for row in rows
     )
     return [Table("All contenders", header, table, words.about_times(rows))]
+
+
+def tokens(result: BenchResult) -> list[Table]:
+    """What the tokens of models that generate took; nothing for others."""
+    rows = tuple(
+        (
+            row.name,
+            words.of(row),
+            f"{row.new_tokens}",
+            *_percentiles(row.first_token_ms),
+            *_percentiles(row.token_ms),
+            words.digits(row.tokens_per_second),
+            words.size(row.context_rss_bytes),
+        )
+        for row in result.contenders
+        if row.new_tokens is not None
+    )
+    header = (
+        "contender", "workload", "new tokens", "first token", "p90", "each after it", "p90",
+        "tokens per second", "peak memory",
+    )  # fmt: skip
+    return [Table("Tokens", header, rows, (words.ABOUT_TOKENS,))] if rows else []
+
+
+def _percentiles(found: Percentiles | None) -> tuple[str, str]:
+    if found is None:
+        return words.NONE, words.NONE
+    return words.milliseconds(found.p50), words.milliseconds(found.p90)
+
+
+def token_ratios(result: BenchResult) -> list[Table]:
+    """The ratios of first tokens, and of those after them."""
+    noisy = is_noisy(result.noise)
+    rows = tuple(
+        (words.MEASURES[one.measure], one.b, one.a, words.of(one), words.times(one.value),
+         words.interval(one), words.comparison(one.verdict, noisy=noisy))
+        for one in result.token_ratios
+    )  # fmt: skip
+    header = ("measure", "compared", "against", "workload", "ratio", "95 % interval", "verdict")
+    return [Table("Ratios of tokens", header, rows)] if rows else []
 
 
 def ratios(result: BenchResult) -> list[Table]:

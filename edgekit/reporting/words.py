@@ -23,6 +23,15 @@ NONE = "–"
 OPEN_END = "no bound"
 #: What a run on a noisy machine says of a speed, whatever its interval.
 UNDECIDED = "not decided (noisy machine)"
+#: What a ratio of models that generate compares.
+MEASURES: Mapping[str, str] = {
+    "request": "request", "first_token": "first token", "token": "each token after it",
+}  # fmt: skip
+#: What stands under a table of tokens.
+ABOUT_TOKENS = (
+    "Prompts are tokens already, and all answers have as many of them, greedily; tokens/s: those"
+    " after the first, of all rows together; peak RSS: above the imports, with this length alone."
+)
 # Keeps a number and its unit on one line.
 _JOIN = "\N{NO-BREAK SPACE}"
 

@@ -21,7 +21,7 @@ import numpy as np
 from edgekit.core import cpu
 from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.errors import ConfigError, EdgekitError, MeasurementError, StepError
-from edgekit.core.measurements import BenchResult, Noise
+from edgekit.core.measurements import BenchResult, Contender, Noise
 from edgekit.core.results import to_json
 from edgekit.core.signals import Terminated, stops_raise
 from edgekit.core.tolerance import Tolerance, tolerance_for
@@ -29,11 +29,12 @@ from edgekit.core.version import __version__
 from edgekit.runtime import machine
 from edgekit.runtime.contenders import make_contender, read_options, worker_command
 from edgekit.runtime.conversation import Child, ChildFailed, child_environment
+from edgekit.runtime.generation.requests import asked_workloads, described
 from edgekit.runtime.golden import coarsest
-from edgekit.runtime.records import Record, plan_turns
-from edgekit.runtime.scenarios import SCENARIOS, SINGLE_STREAM, Scenario, make_scenario
+from edgekit.runtime.records import Record
+from edgekit.runtime.scenarios import SCENARIOS, SINGLE_STREAM, Scenario, make_scenario, plan_turns
 from edgekit.runtime.worker import private_stdout, serve
-from edgekit.runtime.workloads import Workload, save_workloads, sweep_workloads
+from edgekit.runtime.workloads import Workload, save_workloads
 
 WARM_SECONDS = 3.0
 OPEN_TIMEOUT = 300.0
@@ -48,13 +49,15 @@ def measure_alone(
     threads: int | None = None,
     budget: float = 20.0,
     processes: int = 5,
+    new_tokens: int | None = None,
     seed: int = 0,
     scenario: Scenario = SINGLE_STREAM,
     timeout: float = OPEN_TIMEOUT,
 ) -> BenchResult:
     """One bundle measured in `processes` fresh processes, `budget` seconds of measuring in all.
 
-    Every one of `batches` is measured with every one of `lengths`.
+    Every one of `batches` is measured with every one of `lengths`. Of a model that generates, whole
+    requests are: prompts of those lengths, each answered by `new_tokens` tokens.
 
     Raises:
         ConfigError, BundleError: the options or the bundle.
@@ -65,7 +68,9 @@ def measure_alone(
     if threads is not None and threads < 1:
         raise ConfigError(f"--threads should be at least 1, got {threads}.")
     opened = open_bundle(bundle)
-    workloads = sweep_workloads(opened, batches=batches, lengths=lengths, seed=seed)
+    workloads = asked_workloads(
+        opened, batches=batches, lengths=lengths, new_tokens=new_tokens, seed=seed
+    )
     count = threads or cpu.available_threads()
     record = Record(bundle.name or str(bundle))
     share = budget / (processes * len(workloads))
@@ -78,7 +83,7 @@ def measure_alone(
             errors = Path(folder) / f"{round_}.stderr"
             with Child(command, stderr=errors, environment=child_environment()) as child:
                 try:
-                    _one_process(record, child, round_, len(workloads), share, scenario, timeout)
+                    _one_process(record, child, round_, workloads, share, scenario, timeout)
                 except ChildFailed as failure:
                     # What is missing on this device is no fault of the measurement.
                     if failure.error is not None and not isinstance(failure.error, StepError):
@@ -98,9 +103,7 @@ def measure_alone(
             "scenario": scenario.name,
             **{key: value for key, value in scenario.to_json().items() if key != "name"},
             "order": "one process after the other",
-            "workloads": [
-                {"batch": workload.batch, "length": workload.length} for workload in workloads
-            ],
+            "workloads": [described(workload) for workload in workloads],
             "threads": count,
             "processes": processes,
             "budget_seconds": budget,
@@ -130,17 +133,22 @@ def _one_process(
     record: Record,
     child: Child,
     round_: int,
-    workloads: int,
+    workloads: Sequence[Workload],
     share: float,
     scenario: Scenario,
     timeout: float,
 ) -> None:
     # Every workload gets to be the first of some process: only that one's first call is cold.
-    order = [(round_ + step) % workloads for step in range(workloads)]
+    order = [(round_ + step) % len(workloads) for step in range(len(workloads))]
     record.open(child, order[0], timeout=timeout)
     for index in order:
         record.warm(child, index, seconds=WARM_SECONDS, timeout=timeout)
-        turns, seconds, least = plan_turns(share, record.typical[index], scenario)
+        turns, seconds, least = plan_turns(
+            share,
+            record.typical[index],
+            scenario,
+            generating=workloads[index].new_tokens is not None,
+        )
         for _ in range(turns):
             record.measure(
                 child,
@@ -227,18 +235,37 @@ def table(result: BenchResult) -> str:
         )
     for row in result.contenders:
         if row.stages is not None:
-            at = f"{row.batch}×{row.length}" if row.length else f"{row.batch}"
             decode = row.stages.decode_ms
             lines.append(
-                f"{at}: {'' if decode is None else f'{decode:.2f} ms to decode, '}"
+                f"{_place(row)}: {'' if decode is None else f'{decode:.2f} ms to decode, '}"
                 f"{row.stages.preprocess_ms:.2f} ms before the engine,"
                 f" {row.stages.engine_ms:.2f} in it, {row.stages.postprocess_ms:.2f} after it."
             )
+    lines += [told for row in result.contenders if (told := _tokens_line(row)) is not None]
     lines.append("peak MB: the peak of memory above the imports.")
     lines += [f"Note: {note}" for note in result.notes]
     causes = f" ({'; '.join(result.noise.causes)})" if result.noise.causes else ""
     lines.append(f"The machine was {result.noise.verdict}{causes}.")
     return "\n".join(lines)
+
+
+def _tokens_line(row: Contender) -> str | None:
+    """What the tokens of a model that generates took; None of another, or of one that failed."""
+    first, token, held = row.first_token_ms, row.token_ms, row.context_rss_bytes
+    if first is None:
+        return None
+    told = f"{_place(row)}, {row.new_tokens} new tokens: the first after {first.p50:.1f} ms"
+    if token is not None and row.tokens_per_second is not None:
+        told += f", {token.p50:.2f} ms for each after it, {row.tokens_per_second:.1f} per second"
+    if row.real_time_factor is not None:
+        told += f", real-time factor {row.real_time_factor:.3g}"
+    if held is not None:
+        told += f", {held / 1e6:.0f} MB at this length alone"
+    return f"{told}."
+
+
+def _place(row: Contender) -> str:
+    return f"{row.batch}×{row.length}" if row.length else f"{row.batch}"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -249,6 +276,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--batch", type=int, action="append", metavar="N", help="repeatable")
     parser.add_argument(
         "--length", type=int, action="append", metavar="N", help="tokens; repeatable"
+    )
+    parser.add_argument(
+        "--max-new-tokens", type=int, metavar="N", help="tokens of every answer that is generated"
     )
     parser.add_argument("--scenario", default="single-stream", help=", ".join(SCENARIOS))
     parser.add_argument("--qps", type=float, metavar="N", help="requests per second of server")
@@ -277,6 +307,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 given.bundle,
                 batches=given.batch or (1,),
                 lengths=given.length,
+                new_tokens=given.max_new_tokens,
                 threads=given.threads,
                 budget=given.budget,
                 processes=given.processes,

@@ -14,6 +14,7 @@ from edgekit.core.errors import ConfigError, EdgekitError
 from edgekit.core.manifest import RuntimeChoice
 from edgekit.runtime.conversation import python_command
 from edgekit.runtime.engines import find_engine
+from edgekit.runtime.generation.answering import Answering, answer
 from edgekit.runtime.model import Model
 from edgekit.runtime.opening import open_sessions
 from edgekit.runtime.pictures.drawn import camera_size, drawn_picture
@@ -21,6 +22,7 @@ from edgekit.runtime.pictures.processor import PictureProcessor
 from edgekit.runtime.raw import RawContender, is_raw
 from edgekit.runtime.session import Array
 from edgekit.runtime.stages import Stopwatch, measure_stages
+from edgekit.runtime.tokens import Request
 from edgekit.runtime.worker import Contender, Measurable
 from edgekit.runtime.workloads import Workload
 
@@ -51,7 +53,9 @@ class BundleContender:
         """See `edgekit.runtime.worker.Contender`."""
         manifest = open_bundle(self.path, check="quick").manifest
         find_engine(manifest.requires.engine).version()
-        for package in _PACKAGES.get(str((manifest.processor or {}).get("kind")), ()):
+        processor = manifest.processor or {}
+        heard = ("soundfile",) if processor.get("input") == "audio" else ()
+        for package in (*_PACKAGES.get(str(processor.get("kind")), ()), *heard):
             importlib.import_module(package)
 
     def open(self) -> Measurable:
@@ -64,7 +68,10 @@ class BundleContender:
 
 @dataclass(frozen=True)
 class OpenBundle:
-    """A loaded bundle under measurement: `Model.run`, input checks included."""
+    """A loaded bundle under measurement: `Model.run`, input checks included.
+
+    Requests of a model that generates go through its predictor's own loop.
+    """
 
     model: Model
     watch: Stopwatch
@@ -84,8 +91,17 @@ class OpenBundle:
 
     def start(self, workload: Workload) -> Callable[[], Mapping[str, Array]]:
         """See `edgekit.runtime.worker.Measurable`."""
+        if workload.new_tokens is not None:
+            predictor = self._answering()
+            # Coarser numbers may choose the other of two near tokens when threads add up otherwise.
+            exact = self.model.precision == "fp32"
+            return Request(lambda came: answer(predictor, workload, came, tokens=exact))
         feeds = dict(workload.feeds)
         return lambda: self.model.run(feeds)
+
+    def answer(self, workload: Workload) -> Mapping[str, Array]:
+        """See `edgekit.runtime.worker.Compared`: with the tokens, and how sure each of them was."""
+        return answer(self._answering(), workload, gaps=True)
 
     def prepare(self, workload: Workload) -> Callable[[], Mapping[str, Array]]:
         """See `edgekit.runtime.worker.Measurable`: a bundle's options are chosen already."""
@@ -113,6 +129,16 @@ class OpenBundle:
             for single in workload.singles()
         ]
         return measure_stages(self.watch, predictions, seconds=seconds)
+
+    def _answering(self) -> Answering:
+        predictor = self.model.predictor
+        if not isinstance(predictor, Answering):
+            raise ConfigError(
+                f"{self.model.bundle.path} ({self.model.task}) generates"
+                " nothing that could be asked for.",
+                hint="Compare bundles that generate, of one model.",
+            )
+        return predictor
 
     def _looks(self, workload: Workload, processor: PictureProcessor) -> list[Callable[[], object]]:
         """Predictions of the workload's pictures, or of one that is drawn for it."""

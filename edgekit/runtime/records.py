@@ -14,12 +14,9 @@ from edgekit.runtime import timing
 from edgekit.runtime.conversation import Child, ChildFailed
 from edgekit.runtime.drift import Drift
 from edgekit.runtime.scenarios import SINGLE_STREAM, Scenario
+from edgekit.runtime.tokens import TokenMeasure, TokenTurn, token_figures
 from edgekit.runtime.workloads import Workload
 
-_TURN_SECONDS = 0.05
-_MOST_TURNS = 80
-# A queue that is empty at the start of every turn needs some requests to be what it is.
-_TURN_REQUESTS = 50
 # Below this share of the offered rate, a device did not keep up.
 _KEPT_UP = 0.98
 
@@ -45,8 +42,9 @@ class Record:
 
     ``times[w][r]`` are the milliseconds of workload `w` in round `r`, ``turns[w][r]`` the sums of
     its turns; ``firsts`` holds, by workload, the first inferences of the processes that began with
-    it, in milliseconds. ``drifts[w]`` has one entry per turn, ``stages[w]`` one per process;
-    ``restless`` counts the turns after which the process went on computing.
+    it, in milliseconds, ``contexts`` the peaks of memory of their first requests. ``tokens`` are
+    those of ``turns`` that came one by one. ``drifts[w]`` has one entry per turn, ``stages[w]`` one
+    per process; ``restless`` counts the turns after which the process went on computing.
     """
 
     name: str
@@ -56,12 +54,14 @@ class Record:
     imports: list[float] = field(default_factory=list)
     loads: list[float] = field(default_factory=list)
     firsts: dict[int, list[float]] = field(default_factory=dict)
+    contexts: dict[int, list[int]] = field(default_factory=dict)
     peaks: list[int] = field(default_factory=list)
     pss_peaks: list[int] = field(default_factory=list)
     peak_reset: bool = True
     restless: int = 0
     scenario: Scenario = SINGLE_STREAM
     turns: dict[int, dict[int, list[TurnSums]]] = field(default_factory=dict)
+    tokens: dict[int, dict[int, list[TokenTurn]]] = field(default_factory=dict)
     stages: dict[int, list[Stages]] = field(default_factory=dict)
     drifts: dict[int, list[Drift]] = field(default_factory=dict)
     streams: dict[int, list[int]] = field(default_factory=dict)
@@ -85,6 +85,9 @@ class Record:
         self.imports.append(_number(reply["import_ms"]))
         self.loads.append(_number(reply["load_ms"]))
         self.firsts.setdefault(workload, []).append(_number(reply["first_ms"]))
+        if reply.get("context_rss_bytes") is not None:
+            held = int(_number(reply["context_rss_bytes"]))
+            self.contexts.setdefault(workload, []).append(held)
         self.peak_reset = self.peak_reset and reply.get("peak_reset") is not False
         self.facts = _facts(reply)
 
@@ -137,6 +140,9 @@ class Record:
             given_up=int(_number(reply.get("given_up", 0))),
         )
         sums.append(turn)
+        told = TokenTurn.of(reply)
+        if told is not None:
+            self.tokens.setdefault(workload, {}).setdefault(round_, []).append(told)
         self.restless += reply.get("at_rest") is False
         self.wall_seconds += turn.wall_seconds
         self.cpu_seconds += turn.cpu_seconds
@@ -221,6 +227,11 @@ class Record:
             found.append(np.split(times, np.cumsum([turn.samples for turn in sums])[:-1]))
         return found
 
+    def token_times(self, workload: int, measure: TokenMeasure) -> list[list[timing.Floats]]:
+        """What ratios of first tokens, or of those after them, are made of; see `turn_times`."""
+        found = self.tokens.get(workload, {})
+        return [[turn.of_measure(measure) for turn in found[round_]] for round_ in sorted(found)]
+
     def cpu_share(self) -> float | None:
         """CPU seconds per second in which there was something to answer; None before any turn."""
         return self.cpu_seconds / self.busy_seconds if self.busy_seconds else None
@@ -289,6 +300,7 @@ class Record:
             error=self.error,
             error_kind=self.error_kind,
             audio_seconds=workload.seconds,
+            new_tokens=workload.new_tokens,
         )
         if self.error is not None or not processes:
             return empty
@@ -301,6 +313,7 @@ class Record:
         tail = whole if self.kept_up(index) else []
         median = timing.percentile(processes, 0.5)
         heard = workload.batch * (workload.seconds or 0.0)
+        spoken = token_figures(list(self.tokens.get(index, {}).values()), workload.batch)
         return replace(
             empty,
             p50_ms=median,
@@ -321,6 +334,10 @@ class Record:
             ecdf=Ecdf(*timing.ecdf(processes)),
             offered_qps=self.scenario.qps,
             reached_qps=self.reached_qps(index),
+            first_token_ms=spoken.first,
+            token_ms=spoken.token,
+            tokens_per_second=spoken.per_second,
+            context_rss_bytes=max(self.contexts.get(index, []), default=None),
         )
 
     def _given_up(self, index: int) -> list[int]:
@@ -384,21 +401,3 @@ def _median(values: Sequence[float]) -> float | None:
 def _rarest(scenario: Scenario) -> float:
     """Seconds within which the next request has come, but for one time in 20,000."""
     return 10 / scenario.qps if scenario.qps is not None else scenario.interval or 0.0
-
-
-def plan_turns(
-    seconds: float, slowest_ms: float, scenario: Scenario = SINGLE_STREAM
-) -> tuple[int, float, int]:
-    """(turns, seconds of each, least inferences of each) for one process's share of the budget.
-
-    Turns are short, so that contenders that take turns see the same disturbances, and long enough
-    for five inferences of the slowest, for some requests of a server, for one that is sparse.
-    """
-    shortest = max(_TURN_SECONDS, 5 * slowest_ms / 1e3)
-    if scenario.qps is not None:
-        shortest = max(shortest, _TURN_REQUESTS / scenario.qps)
-    if scenario.interval is not None:
-        shortest = scenario.interval
-    turns = min(_MOST_TURNS, max(1, int(seconds / shortest)))
-    # Three sparse requests would take many times the budget.
-    return turns, seconds / turns, 3 if turns == 1 and scenario.interval is None else 1

@@ -21,6 +21,13 @@ ScenarioName: TypeAlias = Literal["single-stream", "offline", "server", "sparse"
 SCENARIOS: tuple[ScenarioName, ...] = get_args(ScenarioName)
 SPARSE_SECONDS = 2.0
 
+_TURN_SECONDS = 0.05
+_MOST_TURNS = 80
+# A queue that is empty at the start of every turn needs some requests to be what it is.
+_TURN_REQUESTS = 50
+# Enough of one inference for a turn; a request that is answered token by token is many of them.
+_TURN_INFERENCES = 5
+
 
 @dataclass(frozen=True)
 class Scenario:
@@ -112,3 +119,28 @@ def make_scenario(
     if name == "sparse" and interval is None:
         interval = SPARSE_SECONDS
     return Scenario(name, qps, interval, streams, seed)
+
+
+def plan_turns(
+    seconds: float,
+    slowest_ms: float,
+    scenario: Scenario = SINGLE_STREAM,
+    *,
+    generating: bool = False,
+) -> tuple[int, float, int]:
+    """(turns, seconds of each, least inferences of each) for one process's share of the budget.
+
+    Turns are short, so that contenders that take turns see the same disturbances, and long enough
+    for five inferences of the slowest (one request of models that are `generating`), for some
+    requests of a server, for one that is sparse.
+    """
+    each = 1 if generating else _TURN_INFERENCES
+    shortest = max(_TURN_SECONDS, each * slowest_ms / 1e3)
+    if scenario.qps is not None:
+        shortest = max(shortest, _TURN_REQUESTS / scenario.qps)
+    if scenario.interval is not None:
+        shortest = scenario.interval
+    turns = min(_MOST_TURNS, max(1, int(seconds / shortest)))
+    # Three sparse requests would take many times the budget, and so would three long answers.
+    alone = turns == 1 and scenario.interval is None
+    return turns, seconds / turns, (2 if generating else 3) if alone else 1

@@ -38,6 +38,8 @@ class Stopwatch:
         self.run: Callable[[Mapping[str, Array]], dict[str, Array]] = session.run
         #: The sessions of several components, which are timed together only.
         self.parts = parts_of(session)
+        # A decoder keeps its cache in the engine, which is not asked through `run` for it.
+        self.decoding = getattr(session, "decoding", None)
         self._spans: list[tuple[int, int]] = []
 
     def facts(self) -> dict[str, Fact]:

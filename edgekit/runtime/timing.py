@@ -22,7 +22,7 @@ Answer = TypeVar("Answer")
 
 _WINDOW = 20
 _FLAT = 0.05
-_FEWEST_RUNS = 5
+FEWEST_RUNS = 5
 # More of a model that takes microseconds would only fill the pipe.
 MOST_SAMPLES = 1000
 _ECDF_POINTS = 200
@@ -62,8 +62,8 @@ class Turn(Generic[Answer]):
     given_up: int = 0
 
 
-def warm_up(run: Callable[[], object], *, seconds: float) -> WarmUp:
-    """Run until the times have no slope any more, or for `seconds`.
+def warm_up(run: Callable[[], object], *, seconds: float, fewest: int = FEWEST_RUNS) -> WarmUp:
+    """Run until the times have no slope any more, or for `seconds`, `fewest` times at least.
 
     The slope is Theil and Sen's over the last 20 runs: the median over all pairs, which one
     interrupted run does not move. Flat means: less than 5 % over those runs, either way.
@@ -75,7 +75,7 @@ def warm_up(run: Callable[[], object], *, seconds: float) -> WarmUp:
         elapsed = time.perf_counter() - started
         recent = times[-_WINDOW:]
         flat = len(times) >= _WINDOW and is_flat(recent)
-        if flat or (elapsed >= seconds and len(times) >= _FEWEST_RUNS):
+        if flat or (elapsed >= seconds and len(times) >= fewest):
             typical = float(np.median(recent)) / 1e6
             return WarmUp(len(times), elapsed, flat or is_flat(recent), typical)
 

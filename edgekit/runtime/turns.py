@@ -19,18 +19,33 @@ _TRIALS = 2
 
 
 def take(
-    scenario: Scenario, run: Callable[[], Answer], *, seconds: float, least: int
+    scenario: Scenario,
+    run: Callable[[], Answer],
+    *,
+    seconds: float,
+    least: int,
+    discard: int = 2,
 ) -> Turn[Answer]:
-    """A turn of about `seconds` of a scenario, with at least `least` inferences."""
+    """A turn of about `seconds` of a scenario, with at least `least` inferences.
+
+    Before them `discard` others run untimed, but for sparse requests.
+    """
     if scenario.name == "server" and scenario.qps is not None:
         return take_server_turn(
-            run, seconds=seconds, least=least, qps=scenario.qps, seed=scenario.seed
+            run,
+            seconds=seconds,
+            least=least,
+            qps=scenario.qps,
+            seed=scenario.seed,
+            discard=discard,
         )
     if scenario.name == "sparse" and scenario.interval is not None:
         return take_sparse_turn(run, seconds=seconds, least=least, interval=scenario.interval)
     if scenario.name == "offline":
-        return take_offline_turn(run, seconds=seconds, least=least, streams=scenario.streams or 1)
-    return take_turn(run, seconds=seconds, least=least)
+        return take_offline_turn(
+            run, seconds=seconds, least=least, streams=scenario.streams or 1, discard=discard
+        )
+    return take_turn(run, seconds=seconds, least=least, discard=discard)
 
 
 def take_server_turn(

@@ -28,12 +28,17 @@ from edgekit.runtime import timing, turns
 from edgekit.runtime.drift import drift, sampled
 from edgekit.runtime.scenarios import SINGLE_STREAM, Scenario
 from edgekit.runtime.session import Array
+from edgekit.runtime.tokens import Request, last_requests
 from edgekit.runtime.workloads import Workload, load_workloads, save_outputs
 
 Call: TypeAlias = Callable[[], Mapping[str, Array]]
 
 _BLOCK = 1 << 20
 _STREAM_SECONDS = 0.2
+# A request of hundreds of steps warms up by itself, and needs no other before it.
+_FEWEST_REQUESTS = 2
+_LONG_MS = 500.0
+_DISCARDED = 2
 
 
 class Measurable(Protocol):
@@ -64,6 +69,15 @@ class Staged(Protocol):
 
     def stages(self, workload: Workload, *, seconds: float) -> Mapping[str, float]:
         """Median milliseconds as `edgekit.core.measurements.Stages` names them, or nothing."""
+        ...
+
+
+@runtime_checkable
+class Compared(Protocol):
+    """A measurable whose timed calls tell less than others can be compared by."""
+
+    def answer(self, workload: Workload) -> Mapping[str, Array]:
+        """What the workload's first inference comes to, and what it takes to judge that."""
         ...
 
 
@@ -127,11 +141,15 @@ def serve(
 
 @dataclass(frozen=True)
 class _Prepared:
-    """A workload ready to run: ``call`` goes round its variants, ``first`` runs the first one."""
+    """A workload ready to run: ``call`` goes round its variants, ``first`` runs the first one.
+
+    ``requests`` are those among the calls that tell when tokens came.
+    """
 
     call: Call
     first: Call
     variants: int
+    requests: tuple[Request, ...] = ()
 
 
 class _Server:
@@ -191,10 +209,12 @@ class _Server:
         ready = time.perf_counter()
         self._opened = self._contender.open()
         loaded = time.perf_counter()
+        alone = self._workloads[index].new_tokens is not None and self._forget_loading()
         run = self._opened.start(self._workloads[index])
         begun = time.perf_counter()
         outputs = run()
         first = (time.perf_counter() - begun) * 1e3
+        context = _above(timing.peak_bytes(), self._baseline) if alone else None
         wrong = self._remember(index, outputs)
         if path is not None:
             wrong = self._write_outputs(index, outputs, path) or wrong
@@ -206,9 +226,15 @@ class _Server:
             "load_ms": (loaded - ready) * 1e3,
             "first_ms": first,
             "peak_reset": peak_reset,
+            "context_rss_bytes": context,
             "wrong": wrong,
             "facts": dict(self._opened.facts()),
         }
+
+    def _forget_loading(self) -> bool:
+        """Begin the peak anew: what loading took for a moment is no part of a context."""
+        self._peak = timing.peak_bytes() or 0
+        return timing.forget_peak()
 
     def _write_outputs(self, index: int, outputs: Mapping[str, Array], path: Path) -> str | None:
         """Run the other workloads once and write all outputs; the name of one that is not finite.
@@ -219,10 +245,15 @@ class _Server:
         found: list[Mapping[str, Array]] = []
         wrong: str | None = None
         for other, workload in enumerate(self._workloads):
-            answer = outputs if other == index else opened.start(workload)()
-            wrong = self._remember(other, answer) or wrong
+            if workload.new_tokens is not None and isinstance(opened, Compared):
+                # Timed answers hold less, and are kept when they come.
+                answer = opened.answer(workload)
+                wrong = not_finite(answer) or wrong
+            else:
+                answer = outputs if other == index else opened.start(workload)()
+                wrong = self._remember(other, answer) or wrong
             found.append(answer)
-        self._peak = timing.peak_bytes() or 0
+        self._peak = max(self._peak, timing.peak_bytes() or 0)
         save_outputs(found, path)
         timing.forget_peak()
         return wrong
@@ -237,7 +268,8 @@ class _Server:
         opened = self._measurable()
         prepared = self._prepared[index] = _prepare(opened, self._workloads[index])
         wrong = self._remember(index, prepared.first())
-        result = timing.warm_up(prepared.call, seconds=seconds)
+        fewest = _FEWEST_REQUESTS if prepared.requests else timing.FEWEST_RUNS
+        result = timing.warm_up(prepared.call, seconds=seconds, fewest=fewest)
         self._typical[index] = result.typical_ms
         # What compiling left behind is not walked by the collections of every turn either.
         gc.collect()
@@ -259,7 +291,12 @@ class _Server:
         prepared = self._prepared[index]
         if scenario.name == "offline" and scenario.streams is None:
             scenario = Scenario("offline", streams=self._best_streams(index, prepared.call))
-        turn = turns.take(scenario, prepared.call, seconds=seconds, least=least)
+        long = bool(prepared.requests) and self._typical[index] >= _LONG_MS
+        last_requests(prepared.requests, 0)
+        turn = turns.take(
+            scenario, prepared.call, seconds=seconds, least=least, discard=0 if long else _DISCARDED
+        )
+        tokens = last_requests(prepared.requests, turn.inferences) if prepared.requests else {}
         self._pss = max(self._pss, timing.proportional_bytes() or 0)
         # The last of many variants is another one every time: the first is run again instead.
         last = turn.last if prepared.variants == 1 and turn.last is not None else prepared.first()
@@ -273,6 +310,7 @@ class _Server:
             "given_up": turn.given_up,
             "drift": None if moved is None else moved.to_json(),
             "wrong": not_finite(last),
+            **tokens,
             **({"streams": scenario.streams} if scenario.name == "offline" else {}),
         }
 
@@ -343,7 +381,8 @@ def _prepare(opened: Measurable, workload: Workload) -> _Prepared:
     # First, because the inputs of the others are laid out as the settings found here want them.
     found = opened.prepare(singles[middle])
     ordered = [found if at == middle else opened.start(single) for at, single in enumerate(singles)]
-    return _Prepared(_in_turn(ordered), ordered[0], len(ordered))
+    requests = tuple(call for call in ordered if isinstance(call, Request))
+    return _Prepared(_in_turn(ordered), ordered[0], len(ordered), requests)
 
 
 def _in_turn(calls: Sequence[Call]) -> Call:

@@ -15,7 +15,7 @@ from safetensors.numpy import save_file
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import TensorSpec
-from edgekit.runtime import golden
+from edgekit.runtime.array_feeds import array_feeds
 from edgekit.runtime.batching import batch_symbol
 from edgekit.runtime.joined import prefixed
 from edgekit.runtime.rows import passage_rows, text_rows
@@ -23,10 +23,6 @@ from edgekit.runtime.session import Array, contiguous
 from edgekit.runtime.text import Encoding, Text, TextProcessor, read_rules
 
 DEFAULT_LENGTHS = (16, 128)
-# The size of a dimension that nothing says anything about.
-_UNKNOWN = 16
-# How long a sound is that nothing says anything about: what somebody says in a breath.
-_SECONDS = 5
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,9 @@ class Workload:
     call by call, ``feeds`` being the first of them. ``texts`` are what tokenizes to their rows, in
     order, None where nothing does. ``pictures`` are the files that are prepared to them, likewise;
     none of them where rows are somebody's data and no files. ``seconds`` are those of a sound,
-    where rows are sounds, on average. ``kept`` lets go of temporary files when nobody holds it.
+    where rows are sounds, on average. With ``new_tokens`` an inference is a request to a model that
+    generates: its prompts, and so many tokens in answer. ``kept`` lets go of temporary files when
+    nobody holds it.
     """
 
     batch: int
@@ -47,6 +45,7 @@ class Workload:
     texts: tuple[Text, ...] | None = None
     pictures: tuple[str, ...] | None = None
     seconds: float | None = None
+    new_tokens: int | None = None
     kept: object = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -129,7 +128,7 @@ def make_workloads(
             f"{bundle.path} takes no text, so --length has no meaning for it.",
             hint="Leave --length out; --batch works for every model.",
         )
-    return (arrays_workload(bundle, batch, (_array_feeds(bundle, specs, batch, seed, known),)),)
+    return (arrays_workload(bundle, batch, (array_feeds(bundle, specs, batch, seed, known),)),)
 
 
 def arrays_workload(
@@ -272,64 +271,6 @@ def _collated(
     return {spec.name: made[spec.name].astype(spec.dtype, copy=False) for spec in specs}
 
 
-def _array_feeds(
-    bundle: Bundle,
-    specs: Sequence[TensorSpec],
-    batch: int,
-    seed: int,
-    known: Mapping[str, Array] | None,
-) -> dict[str, Array]:
-    """Golden inputs brought to the batch; random arrays where there are none."""
-    stored = bundle.manifest.golden
-    if known is None:
-        known = golden.read(bundle.file(stored.file)).inputs if stored is not None else {}
-    symbol = batch_symbol(specs)
-    if symbol is None and batch != 1:
-        raise ConfigError(
-            f"The bundle {bundle.path} has no axis for a batch, got --batch {batch}.",
-            hint="Leave --batch out, or export with a varying first dimension.",
-        )
-    generator = np.random.default_rng(seed)
-    processor = bundle.manifest.processor or {}
-    sounds = processor.get("kind") == "audio"
-    unknown = _unknown_samples(processor) if sounds else _UNKNOWN
-    # Each of two towers has a batch of its own.
-    batches = {size for spec in specs for size in spec.shape if str(size).endswith(".batch")}
-    if symbol is not None:
-        batches.add(symbol)
-    feeds: dict[str, Array] = {}
-    for spec in specs:
-        array = known.get(spec.name)
-        if array is None:
-            sizes = [
-                size if isinstance(size, int) else batch if size in batches else unknown
-                for size in spec.shape
-            ]
-            # A mask of a sound hides what lies behind it, never this and that of it.
-            mask = sounds and not np.issubdtype(np.dtype(spec.dtype), np.floating)
-            array = np.ones(sizes, spec.dtype) if mask else _random(generator, spec, sizes)
-        for axis, size in enumerate(spec.shape):
-            if size in batches:
-                array = np.take(array, np.arange(batch) % array.shape[axis], axis=axis)
-        feeds[spec.name] = contiguous(array)
-    return feeds
-
-
-def _unknown_samples(processor: Mapping[str, object]) -> int:
-    from edgekit.runtime.sound.rules import read_sound_rules
-
-    rules = read_sound_rules(processor)
-    return min(_SECONDS * rules.sampling_rate, rules.longest)
-
-
-def _random(generator: np.random.Generator, spec: TensorSpec, sizes: Sequence[int]) -> Array:
-    dtype = np.dtype(spec.dtype)
-    if np.issubdtype(dtype, np.floating):
-        return generator.standard_normal(tuple(sizes)).astype(dtype)
-    # 0 and 1 are valid ids of every embedding and valid masks.
-    return generator.integers(0, 2, size=tuple(sizes)).astype(dtype)
-
-
 def save_workloads(workloads: Sequence[Workload], path: Path) -> None:
     """Write workloads to one .safetensors file that every child of a bench reads."""
     tensors: dict[str, Array] = {}
@@ -343,6 +284,7 @@ def save_workloads(workloads: Sequence[Workload], path: Path) -> None:
                 "texts": workload.texts,
                 "pictures": workload.pictures,
                 "seconds": workload.seconds,
+                "new_tokens": workload.new_tokens,
             }
         )
         for variant, feeds in enumerate(workload.variants):
@@ -372,6 +314,7 @@ def load_workloads(path: Path) -> tuple[Workload, ...]:
                 _texts(head["texts"]),
                 None if head.get("pictures") is None else tuple(head["pictures"]),
                 head["seconds"],
+                head.get("new_tokens"),
             )
             for head, made in zip(heads, feeds, strict=True)
         )

@@ -114,6 +114,8 @@ def test_wrong_answers_are_told_with_the_figures_of_the_others(
         (["--attach", "nothing.json"], "cannot be read"),
         (["--precision", "-1"], "--precision"),
         (["--columns", "a=b"], "--data"),
+        (["--max-new-tokens", "3"], "generates nothing"),
+        (["--max-new-tokens", "0"], "--max-new-tokens"),
     ],
 )
 def test_options_that_mean_nothing_are_refused(bundle: Bundle, words: list[str], fact: str) -> None:

@@ -145,3 +145,56 @@ def test_the_cache_of_a_rounded_decoder_is_no_answer(tmp_path: Path, precision: 
     found = check.compare(records, {"a": base, "b": of("b", BASE, -BASE)})
     assert ("b" in found) is (precision == "fp32")
     assert "b" in check.compare(records, {"a": base, "b": of("c", -BASE, BASE)})
+
+
+def spoken(folder: Path, name: str, tokens: list[int], first: np.ndarray, gap: float) -> Path:
+    """A child's file of one answer."""
+    path = folder / f"{name}.safetensors"
+    answer = {
+        "tokens": np.array([tokens]),
+        "gaps": np.full((1, len(tokens)), gap, np.float32),
+        "first_logits": first[None],
+    }
+    save_outputs([answer], path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("precision", "tokens", "gap", "reason", "note"),
+    [
+        ("fp32", [1, 2, 3], 1.0, None, None),
+        ("fp32", [1, 9, 3], 1.0, "token 2 of its answer is 9 where a says 2", None),
+        ("fp32", [1, 9, 3], 1e-5, None, "1 of 3 tokens"),
+        ("int8", [1, 9, 3], 1.0, None, "held to the scores of the first token"),
+    ],
+)
+def test_the_tokens_of_an_answer_are_compared(
+    tmp_path: Path, precision: str, tokens: list[int], gap: float, reason: str | None,
+    note: str | None,
+) -> None:  # fmt: skip
+    """In float32 they are the same, but where two of them are as good as equal."""
+    check = OutputCheck("text-generation", {"a": Known(), "b": Known()})
+    records = {
+        "a": Record("a", facts={"effective_precision": "fp32"}),
+        "b": Record("b", facts={"effective_precision": precision}),
+    }
+    files = {
+        "a": spoken(tmp_path, "a", [1, 2, 3], BASE, 1.0),
+        "b": spoken(tmp_path, "b", tokens, BASE, gap),
+    }
+    found = check.compare(records, files)
+    assert (reason or "") in found.get("b", "")
+    assert ("b" in found) is (reason is not None)
+    assert (note or "") in " ".join(check.notes)
+    assert bool(check.notes) is (note is not None)
+
+
+def test_the_scores_of_the_first_token_are_within_tolerance(tmp_path: Path) -> None:
+    """Also where the same tokens came of them."""
+    check = OutputCheck("text-generation", {"a": Known(), "b": Known()})
+    records = {name: Record(name, facts={"effective_precision": "int4"}) for name in "ab"}
+    files = {
+        "a": spoken(tmp_path, "a", [1], BASE, 1.0),
+        "b": spoken(tmp_path, "b", [1], BASE[::-1].copy(), 1.0),
+    }
+    assert "output first_logits is off" in check.compare(records, files)["b"]

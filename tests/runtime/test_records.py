@@ -8,8 +8,8 @@ from edgekit.core.measurements import Stages
 from edgekit.core.tolerance import TOLERANCES
 from edgekit.runtime.conversation import ChildFailed
 from edgekit.runtime.drift import Drift
-from edgekit.runtime.records import Record, plan_turns
-from edgekit.runtime.scenarios import Scenario, make_scenario
+from edgekit.runtime.records import Record
+from edgekit.runtime.scenarios import Scenario, make_scenario, plan_turns
 from edgekit.runtime.workloads import Workload
 
 
@@ -23,6 +23,13 @@ def test_turns_are_short_but_hold_five_inferences(
 ) -> None:
     """At most eighty; a single turn takes at least three samples."""
     assert plan_turns(seconds, slowest_ms) == pytest.approx(expected)
+
+
+def test_long_answers_take_turns_one_by_one() -> None:
+    """A request of many tokens is enough for a turn; two of them where there is one turn only."""
+    assert plan_turns(4.0, 1900.0, generating=True) == (2, 2.0, 1)
+    assert plan_turns(1.0, 1900.0, generating=True) == (1, 1.0, 2)
+    assert plan_turns(1.0, 1.0, generating=True) == pytest.approx((20, 0.05, 1))
 
 
 def record(error: str | None = None) -> Record:

@@ -6,7 +6,15 @@ import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 
 from edgekit.cli.console import human_bytes, table
-from edgekit.core.measurements import Attached, BenchResult, Comparison, Contender, Stages
+from edgekit.core.measurements import (
+    Attached,
+    BenchResult,
+    Comparison,
+    Contender,
+    Percentiles,
+    Ratio,
+    Stages,
+)
 from edgekit.reporting import words
 from edgekit.reporting.headline import headline
 
@@ -20,6 +28,7 @@ def describe(result: BenchResult, *, verbose: bool = False) -> str:
     blocks = [
         *_asked(result.protocol),
         *_times(result.contenders),
+        *_tokens(result.contenders),
         "\n".join(map(_wrapped, words.about_times(result.contenders))),
         _contenders(result.contenders),
     ]
@@ -38,6 +47,7 @@ def describe(result: BenchResult, *, verbose: bool = False) -> str:
             )
             + f"\n{words.turn_by_turn(offline=result.protocol.get('scenario') == 'offline')}"
         )  # fmt: skip
+    blocks += _token_ratios(result.token_ratios, noisy=noisy)
     if result.probes:
         blocks.append(
             table(
@@ -92,6 +102,8 @@ def _times_at(rows: Sequence[Contender]) -> str:
     title = _title((first.batch, first.length))
     if heard:
         title += f", sounds of {first.audio_seconds:.1f} s"
+    if first.new_tokens is not None:
+        title += f", {words.counted(first.new_tokens, 'new token')} each"
     return f"{title}\n" + table(
         ("contender", "p50 ms", "95 %", *(("RTF",) if heard else ()), "p90 ms", "p99 ms",
          "per s", "CPU ms", "first ms", "n"),
@@ -102,6 +114,38 @@ def _times_at(rows: Sequence[Contender]) -> str:
             for row in rows
         ],
     )  # fmt: skip
+
+
+def _tokens(contenders: Sequence[Contender]) -> list[str]:
+    """What the tokens of models that generate took, and the memory of each length alone."""
+    told = [row for row in contenders if row.new_tokens is not None]
+    if not told:
+        return []
+    rows = [
+        (_workload(row.batch, row.length), _short(row.name),
+         *_percentiles(row.first_token_ms), *_percentiles(row.token_ms),
+         None if row.tokens_per_second is None else f"{row.tokens_per_second:.1f}",
+         human_bytes(row.context_rss_bytes))
+        for row in told
+    ]  # fmt: skip
+    header = ("workload", "contender", "first token ms", "p90", "token ms", "p90", "tokens/s",
+              "peak RSS")  # fmt: skip
+    return [f"{table(header, rows)}\n{_wrapped(words.ABOUT_TOKENS)}"]
+
+
+def _percentiles(found: Percentiles | None) -> tuple[str | None, str | None]:
+    return (None, None) if found is None else (_ms(found.p50), _ms(found.p90))
+
+
+def _token_ratios(ratios: Sequence[Ratio], *, noisy: bool) -> list[str]:
+    rows = [
+        (_workload(row.batch, row.length), words.MEASURES[row.measure], _short(row.b),
+         _short(row.a), f"{row.value:.2f}×", _range(row.low, row.high),
+         _verdict(row.verdict, noisy=noisy))
+        for row in ratios
+    ]  # fmt: skip
+    header = ("workload", "measure", "speed of", "over", "ratio", "95 %", "verdict")
+    return [table(header, rows)] if rows else []
 
 
 def _contenders(contenders: Sequence[Contender]) -> str:

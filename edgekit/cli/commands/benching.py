@@ -55,6 +55,12 @@ from edgekit.core.measurements import BenchResult
     help="Callers at a time in offline; the better of 1 and --threads by default.",
 )
 @timing(budget=60.0, sweep=True)
+@click.option(
+    "--max-new-tokens",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Tokens of every answer of a model that generates; 32 by default.",
+)
 @click.option("--data", metavar="DATA", help="Texts to take natural lengths from.")
 @click.option("--columns", metavar="MAP", help="Column names, e.g. text=review.")
 @click.option(
@@ -91,6 +97,7 @@ def command(
     streams: int | None,
     batches: tuple[int, ...],
     lengths: tuple[int | Literal["data"], ...],
+    max_new_tokens: int | None,
     data: str | None,
     columns: str | None,
     threads: int | None,
@@ -111,6 +118,9 @@ def command(
     BUNDLES may be bare .onnx and OpenVINO .xml files, too. With --reference every speed is a ratio
     to the original model; without it to the first bundle. Memory is the peak RSS above
     what the imports of a contender's process took.
+
+    A model that generates is asked for whole answers: prompts of --length tokens, each answered by
+    exactly --max-new-tokens, with the time to the first token and of each one after it.
     """
     from edgekit.cli.commands._telling import tell
     from edgekit.pipeline.benching import bench
@@ -130,6 +140,7 @@ def command(
                 streams=streams,
                 batch=batches,
                 lengths=lengths or None,
+                max_new_tokens=max_new_tokens,
                 data=data,
                 columns=columns,
                 threads=threads,

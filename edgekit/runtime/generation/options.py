@@ -99,6 +99,13 @@ def read_options(
     return options
 
 
+def exactly(count: int) -> dict[str, object]:
+    """The options of a greedy answer of so many tokens, for who measures."""
+    return {
+        "max_new_tokens": count, "min_new_tokens": count, "do_sample": False, "num_beams": 1,
+    }  # fmt: skip
+
+
 def room(options: Options, rules: GenerationRules, prompt: int) -> int:
     """The most new tokens behind a prompt of so many (of the decoder's tokens).
 

@@ -15,12 +15,13 @@ from edgekit.core.manifest import Manifest
 from edgekit.runtime.batching import plan_batches
 from edgekit.runtime.caches import past_name
 from edgekit.runtime.fields import short
+from edgekit.runtime.generation.answering import Growing, Watch, prompts_of
 from edgekit.runtime.generation.beams import search
 from edgekit.runtime.generation.chat import ChatTemplate, Message, is_conversation
 from edgekit.runtime.generation.decoder import Decoder
 from edgekit.runtime.generation.logits import Place, make_rules
 from edgekit.runtime.generation.loop import Row, steps
-from edgekit.runtime.generation.options import Options, read_options, room
+from edgekit.runtime.generation.options import Options, exactly, read_options, room
 from edgekit.runtime.generation.pieces import Pieces, Stops, clean
 from edgekit.runtime.generation.rules import GenerationRules
 from edgekit.runtime.joined import parts_of
@@ -129,6 +130,14 @@ class GenerationPredictor:
         (row,) = self._rows([self._ask(inputs)], read)
         self._answer([row], read)
         return row.new
+
+    def growing(self, feeds: Mapping[str, Array], count: int, watch: Watch) -> Growing:
+        """See `edgekit.runtime.generation.answering.Answering`."""
+        options = read_options(exactly(count), self.rules, task=self._task)
+        rows = self._rows([Asked("", tokens) for tokens in prompts_of(feeds)], options)
+        for row in rows:
+            row.rules = watch(row.place, row.rules)
+        return rows, self._steps(rows, options)
 
     @property
     def _seq2seq(self) -> bool:

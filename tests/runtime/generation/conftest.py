@@ -38,7 +38,11 @@ def byte_tokenizer() -> Tokenizer:
 
 
 def write_generator(
-    folder: Path, rules: GenerationRules = RULES, *, options: Mapping[str, object] | None = None
+    folder: Path,
+    rules: GenerationRules = RULES,
+    *,
+    options: Mapping[str, object] | None = None,
+    engine: str = "onnxruntime",
 ) -> Bundle:
     """A bundle of the tiny decoder that answers as the rules say."""
     graph = decoder(vocabulary=VOCABULARY, context=rules.context or CONTEXT)
@@ -54,7 +58,7 @@ def write_generator(
             task="text-generation",
             source=None,
             components={"model": Component("onnx", ("model.onnx",), inputs, outputs)},
-            requires=Requires("onnxruntime"),
+            requires=Requires(engine),
             processor={"kind": "generation", "input": "text", "tokenizer": "tokenizer.json"},
             generation=rules.document(),
             runtime=RuntimeChoice(options or {}),

@@ -92,6 +92,21 @@ def read_asked(
     )
 
 
+def plain_prompt(speech: SpeechRules) -> tuple[int, ...]:
+    """The tokens before an answer without marks of time, in a language that need not be found.
+
+    It is the one that the checkpoint wishes for, else English, else the first by its code.
+    """
+    made = _prompt({}, speech)
+    if None in made:
+        code = "en" if "en" in speech.languages else min(speech.languages, default=None)
+        made = _prompt({"language": code}, speech)
+    known = [token for token in made if token is not None]
+    if speech.without_times not in (None, known[-1]):
+        known.append(speech.without_times)
+    return tuple(known)
+
+
 def _prompt(given: Mapping[str, object], speech: SpeechRules) -> tuple[int | None, ...]:
     """The tokens of language and task behind the one that starts, as transformers chooses them."""
     language, task = given.get("language"), given.get("task")

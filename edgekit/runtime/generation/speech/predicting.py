@@ -12,12 +12,13 @@ import numpy as np
 from edgekit.core.errors import BundleCorrupt, InputMismatch
 from edgekit.core.manifest import Manifest
 from edgekit.runtime.caches import past_name
+from edgekit.runtime.generation.answering import BEGUN, Growing, Watch
 from edgekit.runtime.generation.beams import search
 from edgekit.runtime.generation.decoder import Decoder
 from edgekit.runtime.generation.logits import Place as Room
 from edgekit.runtime.generation.logits import Rule, Scores, log_chances, make_rules
 from edgekit.runtime.generation.loop import Row, steps
-from edgekit.runtime.generation.options import MAX_NEW_TOKENS
+from edgekit.runtime.generation.options import MAX_NEW_TOKENS, exactly, read_options
 from edgekit.runtime.generation.pieces import Stops
 from edgekit.runtime.generation.rules import GenerationRules
 from edgekit.runtime.generation.speech.features import Features, long_features, window_of
@@ -157,6 +158,20 @@ class SpeechPredictor:
                 return _Sound(place, long, long.shape[1], True, asked.prompt)
             made = self._sounds.prepare(Piece(np.concatenate(begun))).values
         return _Sound(place, made, made.shape[1], False, asked.prompt)
+
+    def growing(self, feeds: Mapping[str, Array], count: int, watch: Watch) -> Growing:
+        """See `edgekit.runtime.generation.answering.Answering`; one window, no marks of time."""
+        options = read_options(exactly(count), self._rules, task=self._name)
+        values = feeds[self._input.name].astype(self._input.dtype, copy=False)
+        made = self._encoder.run({self._input.name: values})
+        rows = []
+        for place, prompt in enumerate(feeds[BEGUN].tolist()):
+            most = len(prompt) + count
+            rules = make_rules(options, self._rules, Room(len(prompt), most))
+            rows.append(Row(prompt, most, watch(place, rules), place))
+        given = {past_name(name): array for name, array in made.items()}
+        stops = Stops(self._tokenizer, options.stop_strings)
+        return rows, steps(self._decoder, rows, given, options, self._rules, stops)
 
     def _refuse_untimed(self, name: str) -> None:
         if self._clock is None:
