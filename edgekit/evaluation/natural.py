@@ -45,6 +45,11 @@ def data_workloads(bundle: Bundle, measuring: Measuring) -> tuple[Workload, ...]
             " bundles of one.",
             hint="Leave --data out: both are measured together on the golden inputs.",
         )
+    if manifest.generation is not None:
+        raise ConfigError(
+            f"{bundle.path} generates, and no measurement takes its lengths from DATA.",
+            hint="Leave --data out: the golden inputs are measured.",
+        )
     pictures = reads_files(manifest)
     samples = read_samples(
         measuring.data or "",

@@ -77,6 +77,21 @@ def plan_timing(
     return measuring
 
 
+def untimed(bundle: Bundle) -> str | None:
+    """Why the speed of a bundle is not measured where nobody asks for it, as a note; else None.
+
+    Bundles that generate with two components have answers of any length: their verdict rests on
+    what they answer.
+    """
+    parts = bundle.manifest.components
+    if bundle.manifest.generation is None or set(parts) == {"model"}:
+        return None
+    return (
+        f"Speed is not measured: validate times bundles of one component, and this one has"
+        f" {' and '.join(parts)}."
+    )
+
+
 def time_against(
     bundle: Bundle, source: ReferenceSource, measuring: Measuring, progress: Progress
 ) -> BenchResult:

@@ -154,8 +154,11 @@ def _about_accuracy(accuracy: Accuracy) -> str:
         return f"has no drop in {accuracy.metric} that can be told ({bounds})"
     if round(accuracy.drop * 100, 2) == 0:
         return f"keeps its {accuracy.metric} (drop 0, {bounds})"
-    verb = "loses" if accuracy.drop > 0 else "gains"
-    return f"{verb} {words.hundredths(abs(accuracy.drop), unit)} of {accuracy.metric} ({bounds})"
+    by, worse = words.hundredths(abs(accuracy.drop), unit), accuracy.drop > 0
+    if worse == (accuracy.candidate > accuracy.reference):
+        # Less is better: nobody loses an error rate.
+        return f"{'raises' if worse else 'lowers'} its {accuracy.metric} by {by} ({bounds})"
+    return f"{'loses' if worse else 'gains'} {by} of {accuracy.metric} ({bounds})"
 
 
 def _samples(accuracy: Accuracy, result: ValidateResult) -> str:
