@@ -1,9 +1,9 @@
 """What bundles of models that generate lose of their accuracy: `smollm2`, `whisper-tiny-en`.
 
 ``python -m benchmarks.generation_accuracy [--limit N] [--clips N]``. The perplexity of `smollm2` on
-passages of the Brown corpus, in float32 and with weights of 8 and of 4 bits, and the word error
-rate of `whisper-tiny-en` on recorded sentences, each on both engines, beside PyTorch's own on the
-same rows, with the interval of the drop.
+passages of the Brown corpus, in float32 and with weights of 8 bits, and the word error rate of
+`whisper-tiny-en` on recorded sentences, each on both engines, beside PyTorch's own on the same
+rows, with the interval of the drop.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,23 +25,21 @@ from edgekit.sources.opening import open_reference
 THREADS = 2
 _TARGETS = {"ONNX Runtime": "host", "OpenVINO": "openvino-cpu"}
 _ENGINES = {"ONNX Runtime": "onnxruntime", "OpenVINO": "openvino"}
-_EXACT = "f32"
-_BITS = {"int8": 8, "int4": 4}
+_EXACT, _ROUNDED = "f32", "int8"
 
 
-def decoders(source: Path, folder: Path, precisions: Sequence[str]) -> dict[str, tuple[Path, str]]:
+def decoders(source: Path, folder: Path) -> dict[str, tuple[Path, str]]:
     """(bundle, engine) for each engine and precision."""
     exported = edgekit.export(str(source), folder / "exported").output
     made: dict[str, tuple[Path, str]] = {}
     for name, target in _TARGETS.items():
-        for precision in precisions:
+        for precision in (_EXACT, _ROUNDED):
             path = exported
-            if precision != _EXACT:
+            if precision == _ROUNDED:
                 path = folder / f"{target}-{precision}"
                 edgekit.quantize(
-                    exported, path, target=target, method="weight-only", bits=_BITS[precision],
-                    allow_slower=True,
-                )  # fmt: skip
+                    exported, path, target=target, method="weight-only", bits=8, allow_slower=True
+                )
             made[f"smollm2, {name} {precision}"] = (path, _ENGINES[name])
     return made
 
@@ -97,7 +95,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=int, default=150, help="passages of the Brown corpus")
     parser.add_argument("--clips", type=int, default=60, help="recorded sentences")
-    parser.add_argument("--precisions", default="f32,int8,int4")
     chosen = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     with tempfile.TemporaryDirectory(prefix="edgekit-accuracy-") as name:
@@ -106,7 +103,7 @@ def main() -> None:
         texts = read_samples(
             str(fetch("brown") / "brown.csv"), "text-generation", limit=chosen.limit
         )
-        made = decoders(source, folder, chosen.precisions.split(","))
+        made = decoders(source, folder)
         figures, lines = judged(made, source, texts, "text-generation")
         source, task = fetch("whisper-tiny-en"), "automatic-speech-recognition"
         clips = read_samples(str(fetch("speech") / "speech.csv"), task, limit=chosen.clips)

@@ -13,6 +13,7 @@ from edgekit.evaluation.generation.readers import BundleReader, OriginalReader, 
 from edgekit.evaluation.generation.windows import Window, surprises, texts_of, windows_of
 from edgekit.evaluation.numerics import add_outputs
 from edgekit.evaluation.pairs import Pairs
+from edgekit.evaluation.statistics import Floats
 from edgekit.runtime.batching import plan_batches
 from edgekit.runtime.caches import empty_cache
 from edgekit.runtime.model import Model
@@ -106,14 +107,12 @@ def compare(
     for indices in plan_batches([len(window.tokens) for window in windows], _ROWS):
         batch = [windows[index] for index in indices]
         rows = [window.tokens for window in batch]
-        most = candidate.places(len(rows))
+        width, most = max(map(len, rows)), candidate.places(len(rows))
         both = zip(reference.every(rows, most), candidate.every(rows, most), strict=True)
         for (places, expected), (_, found) in both:
             for row, window in enumerate(batch):
-                done += _add(
-                    pairs, sums, counts, window, len(max(rows, key=len)), places,
-                    (expected[row], found[row]),
-                )  # fmt: skip
+                own = expected[row], found[row]
+                done += _add(pairs, sums, counts, window, width, places, own)
             counted.tell(f"Read {done:,} of {total:,} tokens", done)
     for sample in range(samples):
         before, after = (np.array([-side[sample], counts[sample]]) for side in sums)
@@ -128,8 +127,8 @@ def compare(
 
 def _add(
     pairs: Pairs,
-    sums: Array,
-    counts: Array,
+    sums: Floats,
+    counts: Floats,
     window: Window,
     width: int,
     places: slice,

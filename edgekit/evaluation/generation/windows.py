@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edgekit.evaluation.statistics import Floats
 from edgekit.runtime.session import Array
 from edgekit.sources.data import Samples
 
@@ -53,7 +54,7 @@ def texts_of(samples: Samples) -> list[str]:
     return [str(row["text"]) for row in samples.inputs]
 
 
-def surprises(logits: Array, tokens: Sequence[int]) -> Array:
+def surprises(logits: Array, tokens: Sequence[int]) -> Floats:
     """The negative log-likelihood of each token under the logits ``[tokens, vocabulary]``."""
     scores = np.asarray(logits, dtype=np.float32)
     highest = scores.max(axis=-1, keepdims=True)
