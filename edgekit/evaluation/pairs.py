@@ -137,12 +137,9 @@ def _stacked(values: Sequence[object], spec: TensorSpec, axis: int | None) -> Ar
 def sample_feeds(model: Model, samples: Samples, count: int) -> list[dict[str, Array]]:
     """The graph's inputs for each of the first `count` texts (or arrays) of the samples."""
     # Not above: those modules need the pairs of this one.
-    from edgekit.evaluation.generation.likelihoods import decoder_feeds
     from edgekit.evaluation.media import prepared_feeds
     from edgekit.evaluation.texts import first_feeds
 
-    if model.manifest.generation is not None:
-        return decoder_feeds(model, samples, count)
     component = model.manifest.components["model"]
     if model.manifest.processor is None:
         symbol = batch_symbol(component.inputs)

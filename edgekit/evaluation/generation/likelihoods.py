@@ -15,7 +15,6 @@ from edgekit.evaluation.numerics import add_outputs
 from edgekit.evaluation.pairs import Pairs
 from edgekit.evaluation.statistics import Floats
 from edgekit.runtime.batching import plan_batches
-from edgekit.runtime.caches import empty_cache
 from edgekit.runtime.model import Model
 from edgekit.runtime.session import Array
 from edgekit.runtime.text import encode
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 _ROWS = 8
 # Of each so many tokens the whole distributions are compared, which takes as long as some layers.
 _EVERY = 8
-# Tokens of a text, and of its end with logits, where a graph's answers are looked at.
-_SHOWN, _KEPT = 32, 4
 
 
 def run_likelihoods(
@@ -185,26 +182,3 @@ def _otherwise(source: LoadedSource, samples: Samples, tokens: Sequence[Sequence
 
 def _counted(number: int) -> str:
     return "1 text is" if number == 1 else f"{number:,} texts are"
-
-
-def decoder_feeds(model: Model, samples: Samples, count: int) -> list[dict[str, Array]]:
-    """The graph's inputs for the beginnings of the first `count` texts, without a past."""
-    reader = BundleReader(model)
-    component = model.manifest.components["model"]
-    found: list[dict[str, Array]] = []
-    for row in _tokens(reader, samples.take(range(min(count, len(samples))))):
-        ids = np.array([row[:_SHOWN] or [reader.rules.pad]], dtype=np.int64)
-        size = ids.shape[1]
-        known: dict[str, Array] = {
-            "input_ids": ids,
-            "attention_mask": np.ones_like(ids),
-            "position_ids": np.arange(size, dtype=np.int64)[None],
-            "logits_to_keep": np.arange(max(0, size - _KEPT), size, dtype=np.int64),
-        }
-        found.append(
-            {
-                spec.name: known[spec.name] if spec.name in known else empty_cache(spec, 1)
-                for spec in component.inputs
-            }
-        )
-    return found

@@ -22,7 +22,6 @@ from edgekit.quantization.distances import Measure, OutputError
 from edgekit.quantization.recipes import Feeds, Recipe
 from edgekit.quantization.sensitivity import give_up
 from edgekit.quantization.trials import Measured
-from edgekit.runtime.model import Model
 from edgekit.runtime.session import Array
 from edgekit.runtime.workloads import make_workloads
 from edgekit.sources.data import Samples
@@ -167,7 +166,10 @@ class Judge:
         if self._exact:
             return
         with self.workshop.open(self.input_on_engine(), threads=self._threads) as model:
-            if self._loaded is not None:
+            if self.workshop.source.manifest.generation is not None:
+                # A row of texts is no single call of a graph with a cache.
+                self._feeds = (self.workshop.golden_inputs(),)
+            elif self._loaded is not None:
                 samples = self.search_rows
                 self._feeds = tuple(sample_feeds(model, _spread(samples), _ERROR_ROWS))
                 self._problem = problem_of(model, self._loaded, samples)
@@ -177,7 +179,7 @@ class Judge:
                 )
             else:
                 self._feeds = (self.workshop.golden_inputs(),)
-            self._exact = [_decisive(model, model.run(feeds)) for feeds in self._feeds]
+            self._exact = [dict(model.run(feeds)) for feeds in self._feeds]
 
     def input_on_engine(self) -> Bundle:
         """The input as the target's engine opens it: the same files, another manifest."""
@@ -211,14 +213,6 @@ class Judge:
         length = workload.get("length")
         lengths = None if length is None else [length]
         return make_workloads(bundle, batch=workload["batch"], lengths=lengths)[0].feeds
-
-
-def _decisive(model: Model, outputs: Mapping[str, Array]) -> Mapping[str, Array]:
-    """The outputs that errors are told of: of a decoder its logits, not what it keeps for later."""
-    if model.manifest.generation is None:
-        return dict(outputs)
-    first = model.manifest.components["model"].outputs[0].name
-    return {first: outputs[first]}
 
 
 def _spread(samples: Samples) -> Samples:

@@ -19,6 +19,7 @@ from edgekit.quantization.recipes import Feeds
 from edgekit.runtime import load
 from edgekit.runtime.golden import read
 from edgekit.runtime.worker import not_finite
+from edgekit.runtime.workloads import input_specs
 from edgekit.sources.data import Role, Samples, parse_columns, read_samples
 from edgekit.sources.data_pictures import reads_files
 
@@ -65,7 +66,7 @@ def read_rows(
     manifest = source.manifest
     used = used_rows(manifest)
     names = parse_columns(columns)
-    inputs = [spec.name for spec in manifest.components["model"].inputs]
+    inputs = [spec.name for spec in input_specs(source)]
     problem = None if loaded is None else loaded.problem_type
     pictures = reads_files(manifest)
     notes: list[str] = []
@@ -150,6 +151,9 @@ def _some(data: str, held: int, used: int) -> str:
 
 def _within_memory(source: Bundle, samples: Samples) -> Samples:
     """The samples that calibration can hold prepared, at least one, chosen by their content."""
+    if source.manifest.generation is not None:
+        # Nothing is prepared of them.
+        return samples
     # Neither by class nor by place in the file, which may be sorted.
     order = sorted(range(len(samples)), key=lambda place: samples.hashes[place])
     for before, total in enumerate(accumulate(_sizes(source, samples.take(order)))):

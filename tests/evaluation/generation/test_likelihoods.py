@@ -13,7 +13,7 @@ from scipy import special
 
 from edgekit.core.errors import ConfigError
 from edgekit.evaluation.accuracy import Evaluation, evaluate
-from edgekit.evaluation.generation.likelihoods import decoder_feeds, run_likelihoods
+from edgekit.evaluation.generation.likelihoods import run_likelihoods
 from edgekit.evaluation.generation.readers import BundleReader
 from edgekit.runtime import load
 from edgekit.runtime.caches import cache_pairs, empty_cache
@@ -201,14 +201,3 @@ def test_a_reference_that_does_not_generate_is_refused(decoder: Path) -> None:
     """A module of one's own has no checkpoint inside."""
     with pytest.raises(ConfigError, match="no checkpoint that generates"):
         judged(decoder, texts(3), feeder=None)
-
-
-@pytest.mark.parametrize("engine", ENGINES)
-def test_feeds_of_texts_are_what_the_graph_takes(engine: str, decoder: Path) -> None:
-    """A text's beginning without a past, also of an empty one."""
-    samples = samples_of("text-generation", "text", ["the ferry " * 9, "", "ab"])
-    with load(decoder, engine=engine, threads=1) as model:
-        found = decoder_feeds(model, samples, 2)
-        assert [feeds["input_ids"].shape for feeds in found] == [(1, 32), (1, 1)]
-        for feeds in found:
-            assert model.run(feeds)["logits"].shape[1] == feeds["input_ids"].shape[1]
