@@ -39,16 +39,16 @@ def data_workloads(bundle: Bundle, measuring: Measuring) -> tuple[Workload, ...]
     `read_samples` does.
     """
     manifest = bundle.manifest
+    if manifest.generation is not None:
+        raise ConfigError(
+            f"{bundle.path} generates, and nothing of it is measured at the lengths of DATA.",
+            hint="Leave --data out: the golden inputs are measured.",
+        )
     if "model" not in manifest.components:
         raise ConfigError(
             f"{bundle.path} has the components {' and '.join(manifest.components)}; --data is for"
             " bundles of one.",
             hint="Leave --data out: both are measured together on the golden inputs.",
-        )
-    if manifest.generation is not None:
-        raise ConfigError(
-            f"{bundle.path} generates, and no measurement takes its lengths from DATA.",
-            hint="Leave --data out: the golden inputs are measured.",
         )
     pictures = reads_files(manifest)
     samples = read_samples(
