@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks import generation, sound, vision
+from benchmarks import generation, generation_accuracy, sound, vision
 from benchmarks.measure import factor
 from benchmarks.measurement import table
 from edgekit.core.profiles import list_profiles
@@ -166,6 +166,15 @@ def main() -> None:
         told = "128 prompt tokens, 2 threads; made by `python -m benchmarks.generation`."
         text = between(
             text, "generation", f"{markdown(header, generation.rows(told_by))}\n\n{told}"
+        )
+    kept = figures("generation_accuracy")
+    if kept:
+        header = ("what", "on", "PyTorch", "bundle", "drop (95 % interval)")
+        told = "On 2 threads; made by `python -m benchmarks.generation_accuracy`."
+        text = between(
+            text,
+            "generation-accuracy",
+            f"{markdown(header, generation_accuracy.rows(kept))}\n\n{told}",
         )
     costs = cost_rows()
     if costs:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -39,6 +40,18 @@ def read_tar(archive: Path | bytes, member: str) -> bytes:
         if stream is None:
             raise ZooError(f"{member} in {name} is not a regular file. Check the package.")
         return stream.read()
+
+
+def match_tar(archive: Path, pattern: re.Pattern[str]) -> dict[str, bytes]:
+    """Return the regular members whose whole name fits a pattern, by its first group."""
+    found: dict[str, bytes] = {}
+    with tarfile.open(archive) as bag:
+        for info in bag:
+            match = pattern.fullmatch(info.name)
+            stream = bag.extractfile(info) if match and info.isreg() else None
+            if match and stream is not None:
+                found[match[1]] = stream.read()
+    return found
 
 
 def read_deb(archive: Path, prefix: str) -> dict[str, bytes]:

@@ -12,6 +12,8 @@ from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import Manifest
 from edgekit.core.measurements import Accuracy, Numerics, Verdict, WorstSample
 from edgekit.evaluation.binomial import mcnemar_of
+from edgekit.evaluation.generation.comparing import run_generated
+from edgekit.evaluation.generation.writers import readable
 from edgekit.evaluation.metrics import (
     IGNORED,
     FunctionMetric,
@@ -110,7 +112,8 @@ def evaluate(
         raise ConfigError(f"The samples are for {samples.task}, the bundle is for {model.task}.")
     if not len(samples):
         raise ConfigError("There are no samples to evaluate on.")
-    if "model" not in model.manifest.components:
+    generates = model.manifest.generation is not None
+    if "model" not in model.manifest.components and not generates:
         raise ConfigError(
             f"There is no metric for a bundle of {' and '.join(model.manifest.components)}.",
             hint="Leave --data out: the vectors of both are compared with the original's.",
@@ -121,6 +124,9 @@ def evaluate(
     problem = problem_of(model, source, samples)
     chosen = choose_metric(model.manifest, samples, problem, metric)
     check_truths(samples, model.labels or ())
+    if generates:
+        samples, left = readable(model, samples)
+        notes += [] if left is None else [left]
     notes += masks_notes(samples, model.manifest)
     pairs = _run(model, source, samples, chosen, problem, batch_size, texts, notes, progress)
     truths = _truths(samples, pairs, model.manifest)
@@ -250,6 +256,8 @@ def _run(
     notes: list[str],
     progress: Callable[[str], None],
 ) -> Pairs:
+    if model.manifest.generation is not None:
+        return run_generated(model, source, samples, notes=notes, progress=progress)
     if (model.manifest.processor or {}).get("kind") == "image":
         masks = None
         if samples.task == "image-segmentation" and isinstance(metric, Metric):

@@ -40,6 +40,11 @@ def data_workloads(bundle: Bundle, measuring: Measuring) -> tuple[Workload, ...]
     `read_samples` does.
     """
     manifest = bundle.manifest
+    if manifest.generation is not None:
+        raise ConfigError(
+            f"{bundle.path} generates, and nothing of it is measured at the lengths of DATA.",
+            hint="Leave --data out: the golden inputs are measured.",
+        )
     if "model" not in manifest.components:
         raise ConfigError(
             f"{bundle.path} has the components {' and '.join(manifest.components)}; --data is for"

@@ -71,7 +71,7 @@ class Reference:
             if self._threads is None:
                 # An engine decides by itself what is worth sharing.
                 alone = self.source.engine is not None
-                self._threads = available_threads() if alone else _better_threads(call)
+                self._threads = available_threads() if alone else better_threads(call)
             self._use_threads(self._threads)
             return dict(call())
         except (RuntimeError, TypeError, ValueError, IndexError) as error:
@@ -213,7 +213,7 @@ def fastest(
     return min(times, key=lambda setting: float(np.median(times[setting])))
 
 
-def _better_threads(call: Callable[[], object]) -> int:
+def better_threads(call: Callable[[], object]) -> int:
     """1 or all threads, whichever runs the call faster.
 
     Two OpenMP threads on a machine with one busy core have taken forty times as long as one.

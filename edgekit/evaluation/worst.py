@@ -107,6 +107,8 @@ def _kind_of(task: str, problem: str | None, metric: str) -> str:
         "token-classification": "tags",
         "question-answering": "answer",
         "automatic-speech-recognition": "answer",
+        "text-generation": "likelihood",
+        "text2text-generation": "answer",
         "fill-mask": "tokens",
         "object-detection": "boxes",
         "image-segmentation": "masks",
@@ -242,7 +244,14 @@ def _show_likelihood(
     words: _Words, inputs: Inputs, before: Prediction, after: Prediction
 ) -> tuple[str, str]:
     def told(prediction: Prediction) -> str:
-        return f"log-likelihood {float(np.asarray(prediction, dtype=np.float64)):.4f}"
+        found = np.ravel(np.asarray(prediction, dtype=np.float64))
+        if len(found) < 2:
+            return f"log-likelihood {found[0]:.4f}"
+        if not found[1]:
+            return "nothing to foretell"
+        with np.errstate(over="ignore"):
+            value = np.exp(-found[0] / found[1])
+        return f"perplexity {value:.4f}, {int(found[1])} tokens"
 
     return told(before), told(after)
 
@@ -266,8 +275,8 @@ _KINDS: Mapping[str, _Kind] = {
 
 def _shown_inputs(inputs: Inputs, spool: Spool | None) -> str:
     """The texts of a sample, or what its arrays are; of a picture in a table what it is called."""
-    if set(inputs) == {"text"}:
-        return str(inputs["text"])
+    if len(inputs) == 1 and (text := inputs.get("text", inputs.get("source"))) is not None:
+        return str(text)
     parts = []
     for name, value in inputs.items():
         if isinstance(value, np.ndarray):

@@ -20,7 +20,7 @@ from edgekit.reporting import words
 from edgekit.reporting.headline import DROP_GATE
 from edgekit.runtime.model import Model
 from edgekit.sources.data_paths import find_data
-from edgekit.sources.data_pictures import class_folders
+from edgekit.sources.data_pictures import class_folders, reads_files
 
 if TYPE_CHECKING:
     from edgekit.sources.data import Samples
@@ -54,14 +54,14 @@ def bundle_facts(model: Model) -> dict[str, object]:
     }
 
 
-def data_facts(data: str, samples: Samples) -> dict[str, object]:
-    """What it was judged on, as ``ValidateResult.data`` tells it."""
+def data_facts(data: str, samples: Samples, judged: int | None = None) -> dict[str, object]:
+    """What it was judged on, as ``ValidateResult.data`` tells it: all samples, or fewer."""
     return {
         "name": data_name(data),
         "rows": samples.read,
         "for_verdicts": samples.eligible,
         "used_before": samples.excluded,
-        "judged": len(samples),
+        "judged": len(samples) if judged is None else judged,
     }
 
 
@@ -225,7 +225,7 @@ def names_files(path: Path) -> bool:
 
 def reads_media(manifest: Manifest) -> bool:
     """Whether rows of DATA are pictures or sounds for a bundle."""
-    return (manifest.processor or {}).get("kind") in ("image", "image-text", "audio")
+    return reads_files(manifest) or (manifest.processor or {}).get("kind") == "image-text"
 
 
 def _timed(result: ValidateResult) -> tuple[dict[str, object], list[str]]:

@@ -20,6 +20,8 @@ from edgekit.sources.data_pictures import reads_files
 
 # Metrics that hold the bundle to the reference's own answers: no labels are missed.
 _WITHOUT_LABELS = frozenset().union(*UNLABELLED.values()) - frozenset().union(*LABELLED.values())
+# Tasks that take a bundle which knows how to generate.
+_WRITTEN = frozenset({"text-generation", "text2text-generation"})
 
 
 # Budgets that a person would choose, in per cent or points.
@@ -77,16 +79,23 @@ def check_rows(
     So for a bundle that reads none; and for one without a metric, where DATA is to judge it.
     """
     manifest = bundle.manifest
-    if "model" not in manifest.components:
+    generates = manifest.generation is not None
+    if "model" not in manifest.components and not generates:
         raise ConfigError(
             f"There is no metric for a bundle of {' and '.join(manifest.components)}.",
             hint="Leave --data out: the vectors of both are compared with the original's.",
         )
-    if judged and manifest.task not in {task for task, _ in (*LABELLED, *UNLABELLED)}:
+    known = {task for task, _ in (*LABELLED, *UNLABELLED)}
+    if judged and (manifest.task not in known or (manifest.task in _WRITTEN and not generates)):
         raise ConfigError(
             f"There is no metric for {manifest.task}, so DATA cannot judge {bundle.path}.",
             hint="Leave --data out: the outputs are compared with the original's on the golden"
             " inputs.",
+        )
+    if generates and not reads_files(manifest) and data.lower().endswith(".npz"):
+        raise ConfigError(
+            f"{data} holds arrays, and a model for {manifest.task} reads texts.",
+            hint="Give a CSV, JSONL or Parquet file.",
         )
     check_data(
         data,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from edgekit.core.bundle import open_bundle
+from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.errors import BudgetNotMet, ConfigError, EdgekitError
 from edgekit.core.lazy import imported_ahead
 from edgekit.core.measurements import (
@@ -167,6 +167,12 @@ def validate(
     if reference is not None:
         require_original(reference)
     original = find_original(opened, reference, data=data is not None, timed=limits.need_timing)
+    if data is None and opened.manifest.golden is None and not _feedable(opened):
+        raise ConfigError(
+            f"{opened.path} holds no golden answers, and inputs are made for bundles of one"
+            " component.",
+            hint="Pass --data DATA: what both answer is compared then.",
+        )
     latency = latency and original.spec is not None
     limits, notes = with_target(limits, opened.manifest.target, timed=latency)
     notes = (*original.notes, *notes)
@@ -258,7 +264,9 @@ def validate(
             versions=versions(),
             bundle=what,
             reference=against,
-            data={} if data is None or samples is None else data_facts(data, samples),
+            data={}
+            if data is None or samples is None or found.accuracy is None
+            else data_facts(data, samples, found.accuracy.samples),
             worst=shortened(found.worst[:WORST]),
             layers=ranked[:_LAYERS],
             timing=timed,
@@ -361,7 +369,7 @@ def _without_data(model: Model, source: LoadedSource, *, stored: bool = False) -
 def _own_feeds(model: Model, *, made: bool = True) -> list[Mapping[str, Array]]:
     """Benchmark inputs of a bundle, which are `made`, and its golden ones."""
     feeds: list[Mapping[str, Array]] = []
-    if made:
+    if made and _feedable(model.bundle):
         batch, _ = fit_workload(model.bundle, 1, DEFAULT_LENGTH)
         feeds += [workload.feeds for workload in make_workloads(model.bundle, batch=batch)]
     if model.manifest.golden is not None:
@@ -369,8 +377,13 @@ def _own_feeds(model: Model, *, made: bool = True) -> list[Mapping[str, Array]]:
     return feeds
 
 
+def _feedable(bundle: Bundle) -> bool:
+    """Whether inputs can be made for a bundle: not for an encoder and its decoder."""
+    return set(bundle.manifest.components) in ({"model"}, {"image", "text"})
+
+
 def _some_feeds(model: Model, samples: Samples | None) -> list[Mapping[str, Array]]:
     """The inputs on which the tensors inside two graphs are compared."""
-    if samples is None:
+    if samples is None or model.manifest.generation is not None:
         return _own_feeds(model)
     return [*sample_feeds(model, samples, SAMPLES)]

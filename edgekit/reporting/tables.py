@@ -59,6 +59,8 @@ def undisturbed(result: ValidateResult) -> str | None:
     if not result.worst:
         return f"No sample differs: the outputs for all of the {count} are the original's."
     decides = any(row.argmax_agreement is not None for row in result.numerics.values())
+    # How likely a text is decides nothing.
+    decides = decides and accuracy.metric != "perplexity"
     if not decides or any(one.changed for one in result.worst):
         return None
     most = max((one.distance for one in result.worst), default=math.nan)

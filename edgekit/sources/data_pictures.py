@@ -36,7 +36,9 @@ _SHOWN = 80
 
 def reads_files(manifest: Manifest) -> bool:
     """Whether a bundle prepares pictures or sounds itself, so that rows of DATA name files."""
-    return (manifest.processor or {}).get("kind") in ("image", "audio")
+    processor = manifest.processor or {}
+    hears = processor.get("kind") == "generation" and processor.get("input") == "audio"
+    return hears or processor.get("kind") in ("image", "audio")
 
 
 def file_columns(task: str, pictures: bool | None) -> tuple[str, ...]:

@@ -20,7 +20,9 @@ from edgekit.pipeline.rows import (
     used_rows,
     wants_labels,
 )
+from edgekit.pipeline.timing import untimed
 from tests.runtime.conftest import linear_graph, write_bundle
+from tests.runtime.generation.conftest import write_generator
 from tests.tiny_pictures import album, picture_bundle
 
 
@@ -155,3 +157,41 @@ def test_two_towers_are_not_judged_on_data(tmp_path: Path) -> None:
     towers = Bundle(made.path, replace(made.manifest, components=parts))
     with pytest.raises(ConfigError, match="bundle of image and text"):
         check_rows(towers, "d.csv", None)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("d.npz", "", "holds arrays, and a model for text-generation reads texts"),
+        ("d.csv", "sentence\nA dog.\n", "no column 'text'"),
+        ("d.csv", "text\n", "has no rows"),
+    ],
+)
+def test_what_generates_reads_texts(name: str, content: str, told: str, tmp_path: Path) -> None:
+    """Looked at before an original is loaded."""
+    bundle = write_generator(tmp_path / "b")
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ConfigError, match=told):
+        check_rows(bundle, str(tmp_path / name), None)
+    (tmp_path / "e.csv").write_text("text\nA dog.\n")
+    check_rows(bundle, str(tmp_path / "e.csv"), None)
+
+
+def test_a_graph_that_cannot_generate_has_no_metric(tmp_path: Path) -> None:
+    """An imported decoder has no tokenizer, and nobody knows how it is asked."""
+    made = write_generator(tmp_path / "b")
+    bare = Bundle(made.path, replace(made.manifest, generation=None, processor=None))
+    (tmp_path / "d.csv").write_text("text\nA dog.\n")
+    with pytest.raises(ConfigError, match="no metric for text-generation"):
+        check_rows(bare, str(tmp_path / "d.csv"), None)
+
+
+def test_an_encoder_and_its_decoder_are_judged_and_not_timed(tmp_path: Path) -> None:
+    """Two components that generate have a metric; their speed is left out, and told."""
+    made = write_generator(tmp_path / "b")
+    assert untimed(made) is None
+    parts = dict.fromkeys(("encoder", "decoder"), made.manifest.components["model"])
+    both = Bundle(made.path, replace(made.manifest, task="text2text-generation", components=parts))
+    (tmp_path / "d.csv").write_text("source\nA dog.\n")
+    check_rows(both, str(tmp_path / "d.csv"), None)
+    assert "this one has encoder and decoder" in str(untimed(both))

@@ -250,7 +250,8 @@ def _numerics(result: ValidateResult) -> str:
          None if row.kl is None else f"{row.kl:.2e}")
         for name, row in result.numerics.items()
     ]  # fmt: skip
-    return table(("output", "max |Δ|", "mean |Δ|", "cosine", "same decision", "KL, nats"), rows)
+    header = ("output", "max |Δ|", "mean |Δ|", "cosine", "same decision", "KL, nats")
+    return table(header, rows) if rows else ""
 
 
 def _gates(result: ValidateResult) -> str:

@@ -18,6 +18,12 @@ def exact(predictions: Sequence[Prediction], truths: Sequence[Truth]) -> Floats:
     return _answers(predictions, truths, lambda said, true: float(said == true))
 
 
+def same(predictions: Sequence[Prediction], truths: Sequence[Truth]) -> Floats:
+    """1 where two texts are the same, but for blanks around them."""
+    pairs = zip(predictions, truths, strict=True)
+    return np.array([[float(str(said).strip() == str(true).strip())] for said, true in pairs])
+
+
 def overlap(predictions: Sequence[Prediction], truths: Sequence[Truth]) -> Floats:
     """The F1 over the words of an answer and the nearest of those accepted."""
     return _answers(predictions, truths, _word_f1)

@@ -62,16 +62,17 @@ def root_mean(rows: Floats, weights: Floats) -> Floats:
     return np.sqrt(mean(rows, weights))
 
 
-def exp_mean(rows: Floats, weights: Floats) -> Floats:
-    """e to the weighted mean of the first column."""
-    return np.exp(mean(rows, weights))
-
-
 def share(rows: Floats, weights: Floats) -> Floats:
     """Weighted sum of the first column over that of the second: right tags of all tags."""
     sums = weights @ rows
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.asarray(sums[:, 0] / sums[:, 1])
+
+
+def exp_share(rows: Floats, weights: Floats) -> Floats:
+    """e to the share: the perplexity of negative log-likelihoods over so many tokens."""
+    with np.errstate(over="ignore"):
+        return np.exp(share(rows, weights))
 
 
 def first(rows: Floats) -> Floats:

@@ -85,8 +85,12 @@ def squared(predictions: Sequence[Prediction], truths: Sequence[Truth]) -> Float
 
 
 def surprise(predictions: Sequence[Prediction], truths: Sequence[Truth]) -> Floats:
-    """The negative log-likelihood that each prediction is; there is no truth beside it."""
-    return -np.array([[_number(prediction)] for prediction in predictions])
+    """The negative log-likelihood that each prediction is, and of how many tokens it is.
+
+    A number alone is that of one token; there is no truth beside it.
+    """
+    rows = [np.ravel(np.asarray(prediction, dtype=np.float64)) for prediction in predictions]
+    return np.array([(-row[0], row[1] if len(row) > 1 else 1.0) for row in rows])
 
 
 def rank_influence(before: Floats, after: Floats) -> float:

@@ -16,12 +16,13 @@ from edgekit.evaluation.metrics import (
     numbers,
     speech,
     tags,
+    translations,
     vectors,
 )
 from edgekit.evaluation.metrics.classes import top as _top
 from edgekit.evaluation.metrics.kinds import (
     Metric,
-    exp_mean,
+    exp_share,
     first,
     mean,
     root_mean,
@@ -73,7 +74,7 @@ METRICS: Mapping[str, Metric] = {
         Metric("exact-match", True, answers.exact, mean, first),
         Metric("answer-f1", True, answers.overlap, mean, first, graded=True),
         Metric(
-            "perplexity", False, numbers.surprise, exp_mean, influence=unbounded,
+            "perplexity", False, numbers.surprise, exp_share, influence=unbounded,
             hides_a_word=True,
         ),
         # Without labels: the reference's answer is the truth, and its own score is 1.
@@ -81,12 +82,26 @@ METRICS: Mapping[str, Metric] = {
         Metric("set-agreement", True, classes.same_set, mean, first),
         Metric("token-agreement", True, tags.tags, share, influence=tags.share_influence),
         Metric("answer-agreement", True, answers.exact, mean, first),
+        Metric("text-agreement", True, answers.same, mean, first),
         Metric("pixel-accuracy", True, masks.right, share, influence=tags.share_influence),
         Metric("pixel-agreement", True, masks.right, share, influence=tags.share_influence),
         _boxes("map", slice(None)),
         _boxes("map-50", slice(1)),
         _boxes("box-agreement", slice(None)),
         Metric("wer", False, speech.word_errors, share, influence=speech.error_influence),
+        Metric(
+            "chrf", True, translations.character_matches, translations.chrf,
+            influence=translations.match_influence(translations.chrf, slice(0, None, 3)),
+        ),
+        Metric(
+            "bleu", True, translations.word_matches, translations.bleu,
+            influence=translations.match_influence(
+                translations.bleu, slice(2, None, 2), slice(1)
+            ),
+        ),
+        Metric("rouge-1", True, translations.rouge(1), mean, first, graded=True),
+        Metric("rouge-2", True, translations.rouge(2), mean, first, graded=True),
+        Metric("rouge-l", True, translations.rouge_l, mean, first, graded=True),
         Metric("cer", False, speech.character_errors, share, influence=speech.error_influence),
         Metric("word-agreement", True, speech.words_kept, share, influence=tags.share_influence),
         Metric("cosine-agreement", True, vectors.cosines, mean, influence=vectors.of_cosines),
@@ -127,6 +142,9 @@ LABELLED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("audio-classification", "multi_label_classification"): ("f1-micro",),
     ("audio-classification", "regression"): ("spearman", "pearson", "mae", "rmse"),
     ("automatic-speech-recognition", ""): ("wer", "cer"),
+    ("text2text-generation", ""): (
+        "chrf", "bleu", "rouge-l", "rouge-1", "rouge-2", "exact-match",
+    ),
     ("custom", "single_label_classification"): (
         "accuracy", "f1-macro", "f1-binary", "matthews", "top-5-accuracy",
     ),
@@ -149,7 +167,9 @@ UNLABELLED: Mapping[tuple[str, str], tuple[str, ...]] = {
     ("audio-classification", "single_label_classification"): ("agreement", "cosine-agreement"),
     ("audio-classification", "multi_label_classification"): ("set-agreement", "cosine-agreement"),
     ("audio-classification", "regression"): ("spearman", "pearson"),
-    ("automatic-speech-recognition", ""): ("word-agreement",),
+    ("automatic-speech-recognition", ""): ("word-agreement", "text-agreement"),
+    ("text-generation", ""): ("perplexity",),
+    ("text2text-generation", ""): ("text-agreement", "word-agreement"),
     # One number per sample, and anything else.
     ("custom", "regression"): ("spearman", "pearson"),
     ("custom", ""): ("cosine-agreement", "agreement"),

@@ -11,7 +11,7 @@ from edgekit.core.measurements import BenchResult, Noise
 from edgekit.core.profiles import Profile
 from edgekit.evaluation.latency import bench
 from edgekit.evaluation.measuring import Measuring
-from edgekit.pipeline.choices.candidates import elsewhere, untimed_parts
+from edgekit.pipeline.choices.candidates import elsewhere
 from edgekit.pipeline.fitting import workload_for
 from edgekit.pipeline.progress import Progress
 from edgekit.reporting import words
@@ -93,7 +93,7 @@ def _elsewhere(rungs: Sequence[Rung], profile: Profile) -> str | None:
     Whether an accelerator is here is known from what has been run on it, not from its name.
     """
     if profile.device == "cpu":
-        return elsewhere(profile) or (untimed_parts(rungs[0].bundle) if rungs else None)
+        return elsewhere(profile)
     return next((why for rung in rungs if (why := why_not_run(rung.bundle)) is not None), None)
 
 

@@ -90,7 +90,7 @@ class Workshop:
         self._began = began
         self._held_to = held_to
         #: Why no speed is measured here that is the target's; None where one is.
-        self.elsewhere = elsewhere(profile) or untimed_parts(source)
+        self.elsewhere = elsewhere(profile)
         self._made = 0
         self._awaited: set[bytes] = set()
         self._kept: dict[bytes, Candidate] = {}
@@ -317,14 +317,6 @@ class Workshop:
                 strides=values.strides,
             )  # fmt: skip
         return replace(manifest, golden=Golden(GOLDEN_NAME, self.profile.tolerance))
-
-
-def untimed_parts(source: Bundle) -> str | None:
-    """Why nothing of a bundle can be timed anywhere; None where it can."""
-    parts = source.manifest.components
-    if source.manifest.generation is None or set(parts) == {"model"}:
-        return None
-    return f"what is timed is one run, and {' and '.join(parts)} are run one after the other"
 
 
 def elsewhere(profile: Profile) -> str | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
@@ -82,6 +82,19 @@ class Run:
         """The scores ``[rows, vocabulary]`` of the token behind each prompt."""
         return self._read(self._ids)
 
+    def every(self, most: int) -> Iterator[tuple[slice, Array]]:
+        """The scores behind every token of the prompts, `most` places of all rows at a time.
+
+        In the place of `first`. With each come the places, counted in prompts that are filled up on
+        the left; the scores ``[rows, places, vocabulary]`` are good until the next are asked for.
+        """
+        ids, places = self._ids, self._places
+        for start in range(0, ids.shape[1], most):
+            part = slice(start, min(start + most, ids.shape[1]))
+            self._places = np.ascontiguousarray(places[:, part])
+            some = np.ascontiguousarray(ids[:, part])
+            yield part, self._step(some, np.arange(some.shape[1], dtype=np.int64))
+
     def next(self, tokens: Sequence[int]) -> Scores:
         """The scores of the token behind one more of each row. They are the caller's to change."""
         ids: Ints = np.array(tokens, dtype=np.int64)[:, None]
@@ -102,6 +115,18 @@ class Run:
         self._decoding.close()
 
     def _read(self, ids: Ints) -> Scores:
+        logits = self._step(ids, np.array([ids.shape[1] - 1], dtype=np.int64))
+        # A copy: engines use their memory again, and rules change scores in place.
+        scores: Scores = np.array(logits[:, -1], dtype=np.float32)
+        if np.isnan(scores[:, 0]).any():
+            raise SessionError(
+                "The decoder answers NaN.",
+                hint="Run the bundle in a wider precision; edgekit verify compares its answers.",
+            )
+        return scores
+
+    def _step(self, ids: Ints, kept: Ints) -> Array:
+        """The logits behind the next tokens of every row, of those places that are `kept`."""
         self._total += ids.shape[1]
         feeds: dict[str, Array] = {_IDS: ids}
         if _MASK in self._inputs:
@@ -112,13 +137,5 @@ class Run:
         if _PLACES in self._inputs:
             feeds[_PLACES] = self._places
         if _KEPT in self._inputs:
-            feeds[_KEPT] = np.array([ids.shape[1] - 1], dtype=np.int64)
-        logits = self._decoding.step(feeds)
-        # A copy: engines use their memory again, and rules change scores in place.
-        scores: Scores = np.array(logits[:, -1], dtype=np.float32)
-        if np.isnan(scores[:, 0]).any():
-            raise SessionError(
-                "The decoder answers NaN.",
-                hint="Run the bundle in a wider precision; edgekit verify compares its answers.",
-            )
-        return scores
+            feeds[_KEPT] = kept
+        return self._decoding.step(feeds)

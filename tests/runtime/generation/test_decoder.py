@@ -67,3 +67,17 @@ def test_positions_end_with_the_context() -> None:
     assert [fed["position_ids"].tolist() for fed in session.fed] == [
         [[0, 1, 2], [0, 0, 0]], [[3], [1]], [[3], [2]], [[3], [3]]
     ]  # fmt: skip
+
+
+def test_every_place_is_scored_part_by_part() -> None:
+    """With the masks and positions of the whole prompts, filled up on the left."""
+    session = Recorder("attention_mask", "position_ids", "logits_to_keep")
+    run = Decoder(session).begin([[3, 4, 5], [3]], {}, PAD, 4)
+    found = [(places, logits.shape) for places, logits in run.every(2)]
+    assert found == [(slice(0, 2), (2, 2, SIZE)), (slice(2, 3), (2, 1, SIZE))]
+    told = [{name: array.tolist() for name, array in fed.items()} for fed in session.fed]
+    assert [fed["input_ids"] for fed in told] == [[[3, 4], [PAD, PAD]], [[5], [3]]]
+    assert [fed["attention_mask"] for fed in told] == [[[1, 1], [0, 0]], [[1, 1, 1], [0, 0, 1]]]
+    assert [fed["position_ids"] for fed in told] == [[[0, 1], [0, 0]], [[2], [0]]]
+    assert [fed["logits_to_keep"] for fed in told] == [[0, 1], [0]]
+    assert session.fed[1]["past_key_values.0.key"].shape[2] == 2

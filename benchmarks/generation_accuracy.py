@@ -1,0 +1,115 @@
+"""What bundles of models that generate lose of their accuracy: `smollm2`, `whisper-tiny-en`.
+
+``python -m benchmarks.generation_accuracy [--limit N] [--clips N]``. The perplexity of `smollm2` on
+passages of the Brown corpus, in float32 and with weights of 8 bits, and the word error rate of
+`whisper-tiny-en` on recorded sentences, each on both engines, beside PyTorch's own on the same
+rows, with the interval of the drop.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import edgekit
+from benchmarks.measure import report
+from benchmarks.zoo import fetch
+from edgekit.evaluation.accuracy import evaluate
+from edgekit.sources.data import Samples, read_samples
+from edgekit.sources.opening import open_reference
+
+THREADS = 2
+_TARGETS = {"ONNX Runtime": "host", "OpenVINO": "openvino-cpu"}
+_ENGINES = {"ONNX Runtime": "onnxruntime", "OpenVINO": "openvino"}
+_EXACT, _ROUNDED = "f32", "int8"
+
+
+def decoders(source: Path, folder: Path) -> dict[str, tuple[Path, str]]:
+    """(bundle, engine) for each engine and precision."""
+    exported = edgekit.export(str(source), folder / "exported").output
+    made: dict[str, tuple[Path, str]] = {}
+    for name, target in _TARGETS.items():
+        for precision in (_EXACT, _ROUNDED):
+            path = exported
+            if precision == _ROUNDED:
+                path = folder / f"{target}-{precision}"
+                edgekit.quantize(
+                    exported, path, target=target, method="weight-only", bits=8, allow_slower=True
+                )
+            made[f"smollm2, {name} {precision}"] = (path, _ENGINES[name])
+    return made
+
+
+def listeners(source: Path, folder: Path) -> dict[str, tuple[Path, str]]:
+    """The same of the model of speech, in float32."""
+    exported = edgekit.export(str(source), folder / "heard").output
+    return {f"whisper-tiny-en, {name} f32": (exported, _ENGINES[name]) for name in _TARGETS}
+
+
+def judged(
+    bundles: Mapping[str, tuple[Path, str]], source: Path, samples: Samples, task: str
+) -> tuple[dict[str, object], list[str]]:
+    """Each bundle beside the reference, on the same rows."""
+    reference = open_reference(str(source), task=task)
+    figures: dict[str, object] = {}
+    lines: list[str] = []
+    for name, (path, engine) in bundles.items():
+        with edgekit.load(path, engine=engine, threads=THREADS) as model:
+            found = evaluate(model, reference, samples).accuracy
+        figures[name] = {
+            "metric": found.metric,
+            "rows": found.samples,
+            "reference": found.reference,
+            "candidate": found.candidate,
+            "drop": [found.drop, found.drop_lower_95, found.drop_upper_95],
+        }
+        lines.append(
+            f"{name}: {found.metric} {found.candidate:.5g}, PyTorch {found.reference:.5g}, drop"
+            f" {found.drop:.3%} ({found.drop_lower_95:.3%} to {found.drop_upper_95:.3%}),"
+            f" {found.samples} rows"
+        )
+        print(lines[-1], flush=True)
+    return figures, lines
+
+
+def rows(found: Mapping[str, Any]) -> list[tuple[object, ...]]:
+    """(what, metric, PyTorch's, the bundle's, drop) for README's table."""
+    made: list[tuple[object, ...]] = []
+    for name, one in found.items():
+        drop, low, high = (f"{100 * value + 0.0:.2f}" for value in one["drop"])
+        made.append(
+            (
+                name, f"{one['metric']}, {one['rows']} rows", f"{one['reference']:.4f}",
+                f"{one['candidate']:.4f}", f"{drop} % ({low} to {high})",
+            )
+        )  # fmt: skip
+    return made
+
+
+def main() -> None:
+    """Judge and report."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--limit", type=int, default=150, help="passages of the Brown corpus")
+    parser.add_argument("--clips", type=int, default=60, help="recorded sentences")
+    chosen = parser.parse_args()
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    with tempfile.TemporaryDirectory(prefix="edgekit-accuracy-") as name:
+        folder = Path(name)
+        source = fetch("smollm2")
+        texts = read_samples(
+            str(fetch("brown") / "brown.csv"), "text-generation", limit=chosen.limit
+        )
+        made = decoders(source, folder)
+        figures, lines = judged(made, source, texts, "text-generation")
+        source, task = fetch("whisper-tiny-en"), "automatic-speech-recognition"
+        clips = read_samples(str(fetch("speech") / "speech.csv"), task, limit=chosen.clips)
+        heard, told = judged(listeners(source, folder), source, clips, task)
+    report("generation_accuracy", {**figures, **heard}, [*lines, *told])
+
+
+if __name__ == "__main__":
+    main()

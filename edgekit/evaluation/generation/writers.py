@@ -1,0 +1,162 @@
+"""Who answers texts with texts: the bundle as an app asks it, and its original in PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from edgekit.core.errors import ConfigError, InputMismatch
+from edgekit.evaluation.counting import Counted
+from edgekit.evaluation.generation.readers import whole_model
+from edgekit.evaluation.metrics.speech import distance
+from edgekit.evaluation.pairs import Pairs
+from edgekit.evaluation.reference import better_threads
+from edgekit.runtime.batching import plan_batches
+from edgekit.runtime.generation.options import read_options, room
+from edgekit.runtime.generation.predicting import PROMPTS, GenerationPredictor
+from edgekit.runtime.generation.rules import GenerationRules
+from edgekit.runtime.model import Model
+from edgekit.runtime.text import encode
+from edgekit.sources.data import LEAST_VERDICT_ROWS, Samples
+from edgekit.sources.quiet import quiet
+
+if TYPE_CHECKING:
+    from edgekit.sources.loaded import LoadedSource
+
+#: What both sides are asked with: the checkpoint's own options, but nothing is drawn.
+OPTIONS: Mapping[str, object] = {"do_sample": False}
+# The tokens by which PyTorch's threads are chosen.
+_TRIED = 4
+
+
+def readable(model: Model, samples: Samples) -> tuple[Samples, str | None]:
+    """The samples that the model reads, and a sentence on those that are too long for it.
+
+    Raises ConfigError for a text that cannot be read, and where too few of them are not too long.
+    """
+    predictor = model.predictor
+    if not isinstance(predictor, GenerationPredictor) or samples.task != "text2text-generation":
+        return samples, None
+    most = predictor.rules.encoder_context
+    kept = []
+    for index, text in enumerate(_asked(samples, predictor.rules)):
+        try:
+            size = len(encode(predictor.tokenizer, text).ids)
+        except InputMismatch as error:
+            raise _unread(samples, index, error) from error
+        if not size:
+            raise _unread(samples, index, InputMismatch("the text has no tokens."))
+        if most is None or size <= most:
+            kept.append(index)
+    left = len(samples) - len(kept)
+    if not left:
+        return samples, None
+    least = LEAST_VERDICT_ROWS if len(samples) >= LEAST_VERDICT_ROWS else 1
+    if len(kept) < least:
+        raise ConfigError(
+            f"{left:,} of {len(samples):,} texts are longer than the {most:,} tokens that the model"
+            f" reads; of the {len(kept):,} others it takes at least {least}.",
+            hint="Give texts in shorter parts.",
+        )
+    out = "is" if left == 1 else "are"
+    return samples.take(kept), (
+        f"Of {len(samples):,} texts {left:,} {out} left out: the model reads at most {most:,}"
+        " tokens."
+    )
+
+
+def run_texts(
+    model: Model,
+    source: LoadedSource,
+    samples: Samples,
+    *,
+    progress: Callable[[str], None] = lambda text: None,
+) -> Pairs:
+    """What both write for each text, by the checkpoint's own options; nothing is drawn.
+
+    The bundle tokenizes, generates and spells by itself, PyTorch with `generate` and transformers'
+    tokenizer. Raises ConfigError for a reference that is no checkpoint.
+    """
+    predictor = model.predictor
+    assert isinstance(predictor, GenerationPredictor)
+    rules = predictor.rules
+    texts = [str(row["source"]) for row in samples.inputs]
+    write = _writer(source, rules, model.task)
+    before, after = [""] * len(texts), [""] * len(texts)
+    counted = Counted(progress, len(texts))
+    done = 0
+    sizes = [len(encode(predictor.tokenizer, text).ids) for text in _asked(samples, rules)]
+    for indices in plan_batches(sizes, PROMPTS):
+        some = [texts[index] for index in indices]
+        told = model(some, batch_size=PROMPTS, **OPTIONS)
+        assert isinstance(told, list)
+        for index, answer, expected in zip(indices, told, write(some), strict=True):
+            (said,) = answer.values()
+            before[index], after[index] = expected, str(said)
+        done += len(indices)
+        counted.tell(f"Answered {done:,} of {len(texts):,} texts", done)
+    return written(before, after)
+
+
+def written(before: Sequence[str], after: Sequence[str]) -> Pairs:
+    """The pairs of two models' answers; gaps are the shares of words that differ."""
+    gaps = [_apart(one, other) for one, other in zip(before, after, strict=True)]
+    return Pairs(list(before), list(after), gaps)
+
+
+def _apart(one: str, other: str) -> float:
+    if one.strip() == other.strip():
+        return 0.0
+    first, second = one.split(), other.split()
+    # Another blank between the same words is a difference as well.
+    return max(distance(first, second) / max(len(first), len(second), 1), 1e-6)
+
+
+def _asked(samples: Samples, rules: GenerationRules) -> list[str]:
+    """The texts as an encoder reads them."""
+    return [(rules.prefix or "") + str(row["source"]) for row in samples.inputs]
+
+
+def _unread(samples: Samples, index: int, error: InputMismatch) -> ConfigError:
+    return ConfigError(
+        f"Row {samples.row(index)} of DATA cannot be read: {error.message}", hint=error.hint
+    )
+
+
+def _writer(
+    source: LoadedSource, rules: GenerationRules, task: str
+) -> Callable[[Sequence[str]], list[str]]:
+    """PyTorch's answers to some texts at once."""
+    import torch
+
+    model = whole_model(source)
+    tokenizer: Any = source.tokenizer
+    most = room(read_options(OPTIONS, rules, task=task), rules, len(rules.start))
+    settled = False
+
+    def generate(ids: Any, mask: Any, count: int) -> list[list[int]]:
+        with torch.inference_mode(), quiet():
+            found = model.generate(
+                input_ids=ids, attention_mask=mask, max_new_tokens=count,
+                pad_token_id=rules.pad, **OPTIONS,
+            )  # fmt: skip
+        rows: list[list[int]] = found[:, len(rules.start) :].tolist()
+        return rows
+
+    def write(texts: Sequence[str]) -> list[str]:
+        nonlocal settled
+        with quiet():
+            read = [tokenizer((rules.prefix or "") + text)["input_ids"] for text in texts]
+        width = max(map(len, read))
+        ids = torch.full((len(read), width), rules.pad, dtype=torch.int64)
+        mask = torch.zeros_like(ids)
+        for row, tokens in enumerate(read):
+            ids[row, : len(tokens)] = torch.tensor(tokens)
+            mask[row, : len(tokens)] = 1
+        if not settled:
+            torch.set_num_threads(better_threads(lambda: generate(ids, mask, min(_TRIED, most))))
+            settled = True
+        rows = generate(ids, mask, most)
+        return [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
+
+    return write

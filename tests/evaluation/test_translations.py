@@ -1,0 +1,114 @@
+"""Metrics of written texts: values that are published, and draws that are counted anew."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from edgekit.evaluation.metrics import METRICS, Truth, find_metric
+from edgekit.evaluation.metrics.translations import longest_common, tokens
+from edgekit.evaluation.statistics import draw_counts
+
+# The example of sacreBLEU's README, whose values stand there.
+SAID = ["The dog bit the man.", "It wasn't surprising.", "The man had just bitten him."]
+TRUE: list[Truth] = [
+    ("The dog bit the man.", "The dog had bit the man."),
+    ("It was not unexpected.", "No one was surprised."),
+    ("The man bit him first.", "The man had bitten the dog."),
+]
+# The one of the ROUGE package of Google Research.
+FOX = "The quick brown fox jumps over the lazy dog"
+DOG = "The quick brown dog jumps on the log."
+
+
+def value(name: str, said: list[str], true: list[Truth]) -> float:
+    """The metric over some texts."""
+    metric = METRICS[name]
+    rows = metric.rows(said, true)
+    return float(metric.aggregate(rows, np.ones((1, len(rows))))[0])
+
+
+@pytest.mark.parametrize(("name", "expected"), [("bleu", 0.4853), ("chrf", 0.5973)])
+def test_values_are_those_of_sacrebleu(name: str, expected: float) -> None:
+    """Of several truths for every text."""
+    assert value(name, SAID, TRUE) == pytest.approx(expected, abs=5e-5)
+
+
+def test_a_text_may_have_one_truth_and_another_two() -> None:
+    """Also a value of sacreBLEU's README: the length is that of the nearest truth."""
+    fewer: list[Truth] = ["The dog had bit the man.", *TRUE[1:]]
+    assert value("bleu", SAID, fewer) == pytest.approx(0.2944, abs=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"), [("rouge-1", 12 / 17), ("rouge-2", 4 / 15), ("rouge-l", 10 / 17)]
+)
+def test_values_are_those_of_rouge(name: str, expected: float) -> None:
+    """Words count without their case and marks; of several truths the nearest does."""
+    assert value(name, [DOG], [FOX]) == pytest.approx(expected)
+    assert value(name, [DOG], [("nothing alike", FOX)]) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["bleu", "chrf", "rouge-1", "rouge-2", "rouge-l"])
+def test_the_ends_of_the_scale(name: str) -> None:
+    """1 for the same text, 0 for nothing in common or nothing at all."""
+    text = "A man bit his neighbour's dog yesterday."
+    assert value(name, [text], [text]) == pytest.approx(1)
+    assert value(name, ["xyz"], ["quick brown"]) == 0
+    assert value(name, [""], [text]) == 0
+
+
+@pytest.mark.parametrize("name", ["bleu", "chrf"])
+def test_draws_are_counted_as_their_texts_are(name: str) -> None:
+    """A resample's value is that of the texts that it holds, each as often as it was drawn."""
+    said = [*SAID, DOG, "", "The man"]
+    true: list[Truth] = [*TRUE, FOX, "Gone.", "The man bit the dog."]
+    metric = METRICS[name]
+    weights = draw_counts(np.random.default_rng(0), len(said), 20)
+    found = metric.aggregate(metric.rows(said, true), weights)
+    for row, counts in zip(found, weights, strict=True):
+        drawn = [index for index, count in enumerate(counts) for _ in range(int(count))]
+        expected = value(name, [said[i] for i in drawn], [true[i] for i in drawn])
+        assert row == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("name", ["bleu", "chrf"])
+def test_the_influence_bounds_what_losing_a_text_costs(name: str) -> None:
+    """An answer that becomes empty moves the value by no more than its share allows."""
+    metric = METRICS[name]
+    before = metric.rows(SAID * 40, TRUE * 40)
+    said = [*SAID * 40]
+    said[0] = ""
+    after = metric.rows(said, TRUE * 40)
+    assert metric.influence is not None
+    ones = np.ones((1, len(before)))
+    moved = float((metric.aggregate(before, ones) - metric.aggregate(after, ones))[0])
+    assert 0 < moved <= metric.influence(before, after) / len(before) * 1.01
+    none = metric.rows(["xyz"], ["quick brown fox"])
+    assert metric.influence(none, none) == math.inf
+
+
+def test_tokens_are_those_of_mteval() -> None:
+    """Marks stand alone, but for the comma of a number and the point of a fraction."""
+    assert tokens('Said: "1,000.50 dogs-and-cats," isn\'t 3-4 &amp; 5.') == [
+        "Said", ":", '"', "1,000.50", "dogs-and-cats", ",", '"', "isn't", "3", "-", "4", "&",
+        "5", ".",
+    ]  # fmt: skip
+
+
+def test_the_longest_sequence_that_both_have() -> None:
+    """Others between do not matter, the order does."""
+    assert longest_common("abcbdab", "bdcaba") == 4
+    assert longest_common("", "abc") == 0
+    assert longest_common(["a", "b"], ["b", "a"]) == 1
+
+
+def test_texts_agree_where_they_are_the_same() -> None:
+    """But for blanks around them; case and marks count."""
+    metric = find_metric("text2text-generation", None, labelled=False, name=None)
+    assert metric.name == "text-agreement"
+    assert value(metric.name, [" A dog.", "A dog", "a dog."], ["A dog."] * 3) == pytest.approx(
+        1 / 3
+    )
