@@ -80,9 +80,9 @@ def own_batches(source: LoadedSource) -> list[Batch]:
 
 
 def _text_batches(source: LoadedSource, samples: Samples, size: int, longest: int) -> list[Batch]:
-    says = source.task == GENERATION
-    limit = min(source.max_length or longest, longest, *([_LONGEST_SAID] if says else []))
-    if says:
+    generates = source.task == GENERATION
+    limit = min(source.max_length or longest, longest, *([_LONGEST_SAID] if generates else []))
+    if generates:
         vocabulary = int(getattr(source.config, "vocab_size", 1))
         size = max(1, min(size, _MOST_BYTES // (_COPIES * 4 * limit * vocabulary)))
     rows = [(place, text) for place in range(len(samples)) for text in _texts(samples, place)]
@@ -94,7 +94,7 @@ def _text_batches(source: LoadedSource, samples: Samples, size: int, longest: in
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
         firsts = [text[0] for _, text in part]
-        if says:
+        if generates:
             made.append(Batch(encode_texts(source.tokenizer, firsts, max_length=limit)))
             continue
         seconds = [text[1] if len(text) > 1 else "" for _, text in part] if paired else None

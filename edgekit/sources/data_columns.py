@@ -195,6 +195,7 @@ TASK_COLUMNS: Mapping[str, TaskColumns] = {
     "question-answering": TaskColumns(("question", "context"), (), "answers", answers_label),
     "feature-extraction": TaskColumns(("text",), ("text_pair",), "score", number_label),
     "fill-mask": TaskColumns(("text",), (), None, no_label),
+    "text-generation": TaskColumns(("text",), (), None, no_label),
     "image-classification": TaskColumns(("image",), (), "label", class_label),
     "image-segmentation": TaskColumns(("image",), (), "mask", mask_label),
     "object-detection": TaskColumns(("image",), (), OBJECTS, boxes_label),

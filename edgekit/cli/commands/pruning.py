@@ -217,7 +217,10 @@ def _about(result: PruneResult) -> list[str]:
     ]  # fmt: skip
     if result.accuracy is not None:
         lines += accuracy_lines(
-            result.accuracy, rows=" that nothing has seen", before="in the original"
+            result.accuracy,
+            rows=" that nothing has seen",
+            before="in the original",
+            after="in the pruned model",
         )
     else:
         lines.append("accuracy: not judged, no --data was given")

@@ -165,7 +165,7 @@ def _moved(family: Family, original: LoadedSource, plan: Plan) -> bool:
     """Whether a layer would be built otherwise in the place that it has now."""
     if family.first_differs and plan.kept_layers[0] != 0:
         return True
-    placed = family.placed is not None and getattr(original.config, family.placed, False)
+    placed = family.placed is not None and bool(getattr(original.config, family.placed, False))
     return placed and plan.kept_layers != tuple(range(len(plan.kept_layers)))
 
 
