@@ -39,7 +39,7 @@ def test_a_ratio_needs_no_data(model: str, tmp_path: Path) -> None:
     assert left.generative
     with pytest.raises(ConfigError, match=r"--speedup 1\.2 cannot be aimed at"):
         edgekit.prune(model, tmp_path / "q", speedup=1.2)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["m", "p"]
+    assert {path.name for path in tmp_path.iterdir()} - {"cache"} == {"m", "p"}
 
 
 @pytest.mark.slow
