@@ -183,6 +183,16 @@ def text_label(value: object, _: Labels) -> str:
     return value
 
 
+def target_label(value: object, _: Labels) -> str | tuple[str, ...]:
+    """What a text should become, or several such texts. Raises ConfigError for anything else."""
+    several = _parsed(value)
+    if isinstance(several, list) and several and all(isinstance(one, str) for one in several):
+        return tuple(several)
+    if isinstance(value, str):
+        return value
+    raise ConfigError(f"A target is a text or a list of texts, got {_shown(value)}.")
+
+
 def mask_label(value: object, _: Labels) -> Path | Stored:
     """The file of a mask, which is read where it is compared."""
     assert isinstance(value, Path | Stored)
@@ -195,12 +205,13 @@ TASK_COLUMNS: Mapping[str, TaskColumns] = {
     "question-answering": TaskColumns(("question", "context"), (), "answers", answers_label),
     "feature-extraction": TaskColumns(("text",), ("text_pair",), "score", number_label),
     "fill-mask": TaskColumns(("text",), (), None, no_label),
-    "text-generation": TaskColumns(("text",), (), None, no_label),
     "image-classification": TaskColumns(("image",), (), "label", class_label),
     "image-segmentation": TaskColumns(("image",), (), "mask", mask_label),
     "object-detection": TaskColumns(("image",), (), OBJECTS, boxes_label),
     "audio-classification": TaskColumns(("audio",), (), "label", class_label),
     "automatic-speech-recognition": TaskColumns(("audio",), (), "transcription", text_label),
+    "text-generation": TaskColumns(("text",), (), None, no_label),
+    "text2text-generation": TaskColumns(("source",), (), "target", target_label),
 }
 # Of a model of pictures whose answers are compared with the original's alone.
 ONLY_PICTURES = TaskColumns(("image",), (), None, no_label)
