@@ -10,10 +10,15 @@ from edgekit.core.bundle import open_bundle
 
 FOLDER = Path("demo")
 SENTIMENT, DIGITS, EMBEDDINGS = "minilm-sentiment", "digits-cnn", "minilm"
+SMOLLM2 = "smollm2"
 # The sentiment classifier is the demo's own.
 _FOLDERS = {SENTIMENT: FOLDER, DIGITS: FOLDER / DIGITS, EMBEDDINGS: FOLDER / EMBEDDINGS}
 _INPUTS = {DIGITS: ("image=float32:batch,1,28,28",)}
-_DATA = {SENTIMENT: ("movies", "movies.csv"), DIGITS: ("digits", "digits.npz")}
+_DATA = {
+    SENTIMENT: ("movies", "movies.csv"),
+    DIGITS: ("digits", "digits.npz"),
+    SMOLLM2: ("brown", "brown.csv"),
+}
 
 
 def source(model: str) -> str:
@@ -23,7 +28,7 @@ def source(model: str) -> str:
 
 
 def data(model: str) -> Path:
-    """Labelled samples that the model was not trained on."""
+    """Samples that the model was not trained on, labelled where it has labels."""
     entry, file = _DATA[model]
     return fetch(entry) / file
 

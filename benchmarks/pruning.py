@@ -5,7 +5,8 @@ whose rows are kept from run to run:
 
 - ``repaired``: `minilm-sentiment` by least squares alone, to 1.3 times the speed;
 - ``recovered``: the same to 1.5 times the speed, with distillation, and then both quantized;
-- ``digits``: `digits-cnn` by channels, to 1.5 times the speed.
+- ``digits``: `digits-cnn` by channels, to 1.5 times the speed;
+- ``smollm2``: see `benchmarks.layers`; half an hour more.
 
 What is compared runs interleaved in one run; accuracy is on rows that nothing has seen.
 """
@@ -19,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import edgekit
+from benchmarks import layers
 from benchmarks.measure import report
 from benchmarks.models import DIGITS, FOLDER, SENTIMENT, data, source
 from benchmarks.readme import figures, markdown
@@ -81,7 +83,7 @@ def digits() -> list[Row]:
 
 
 PARTS: Mapping[str, Callable[[], list[Row]]] = {
-    "repaired": repaired, "recovered": recovered, "digits": digits,
+    "repaired": repaired, "recovered": recovered, "digits": digits, "smollm2": layers.rows,
 }  # fmt: skip
 
 

@@ -120,12 +120,24 @@ REFUSED: Mapping[str, Generator] = {
 }
 
 
-def save_generator(key: str, folder: Path, *, template: str | None = None) -> Path:
-    """Write a family's random model, its tokenizer and generation_config; the folder."""
+def save_generator(
+    key: str, folder: Path, *, template: str | None = None, layers: int | None = None, **sizes: Any
+) -> Path:
+    """Write a family's random model, its tokenizer and generation_config; the folder.
+
+    `layers` are those of a decoder, of its kinds in turns; `sizes` other words of its config.
+    """
     import transformers
 
     family = {**FAMILIES, **REFUSED}[key]
     config = family.config()
+    if layers is not None:
+        kinds = getattr(config, "layer_types", None)
+        config.num_hidden_layers = layers
+        if kinds:
+            config.layer_types = [kinds[place % len(kinds)] for place in range(layers)]
+    for name, value in sizes.items():
+        setattr(config, name, value)
     torch.manual_seed(7)
     seq2seq = family.task == "text2text-generation"
     auto = transformers.AutoModelForSeq2SeqLM if seq2seq else transformers.AutoModelForCausalLM

@@ -29,6 +29,10 @@ from edgekit.pipeline.workplace import workplace
 from edgekit.sources.data import check_path
 
 DEFAULT_STEPS = 2000
+_NOT_RECOVERED = (
+    "It was mended by least squares alone: of a model that generates a step of distillation takes"
+    " seconds, so that it is done where --recover-steps asks for it."
+)
 
 
 def prune(
@@ -69,6 +73,9 @@ def prune(
     by distillation from the original on those and rows of "search"; rows of "verdict", which
     nothing has seen, judge one cut. The result is exported and timed against the original.
 
+    A model that generates texts is cut by a `ratio` of its parameters and judged by its perplexity,
+    in PyTorch; it is neither exported nor timed.
+
     Args:
         output: the folder of the new source; None with `sensitivity` alone, which writes nothing.
         structures: ``heads``, ``ffn``, ``layers``, ``channels``; all that the model has by default.
@@ -78,7 +85,8 @@ def prune(
         max_drop: ``1%`` of the original's metric (the default with `data`) or ``0.5pt``: a budget
             beside another goal; alone, the deepest cut within it is taken.
         method: of importance: ``auto``, ``fisher``, ``taylor``, ``activations``, ``magnitude``.
-        recover_steps: of distillation; 2000 by default with `data`, 0: least squares alone.
+        recover_steps: of distillation; 2000 by default with `data` (0 for a model that generates),
+            0: least squares alone.
         sensitivity: measure what each structure costs by itself.
         keep: leave the best at `output` where the goal or the budget is missed, or on Ctrl-C.
 
@@ -110,8 +118,10 @@ def prune(
     from edgekit.pipeline.cuts.finding import Finder
     from edgekit.pipeline.cuts.judging import Trial
     from edgekit.pipeline.cuts.material import read_material, torch_threads
-    from edgekit.pipeline.cuts.shop import Shop
+    from edgekit.pipeline.cuts.shop import Maker, Shop
+    from edgekit.pipeline.cuts.texts import TextShop, check_asked
     from edgekit.pruning.structures import structures_of
+    from edgekit.sources.generation.whole import whole_texts
     from edgekit.sources.opening import open_source
 
     torch.manual_seed(seed)
@@ -124,12 +134,23 @@ def prune(
     if declared is not None:
         loaded = declared.apply(loaded)
     chosen = read_structures(structures, structures_of(loaded), loaded.id)
+    generates = loaded.generative
+    if generates:
+        check_asked(goal, metric, loaded.id)
+        loaded, steps = whole_texts(loaded), recover_steps or 0
     with torch_threads(), _place(output) as folder:
-        shop = Shop(
-            loaded, profile, folder,
-            elsewhere=elsewhere, batch=batch, length=length, threads=threads, seed=seed,
-            processor=None if declared is None else declared.processor, progress=progress,
-        )  # fmt: skip
+        shop: Maker
+        if generates:
+            shop = TextShop(
+                loaded, profile, folder,
+                batch=batch, length=length, threads=threads, seed=seed, progress=progress,
+            )  # fmt: skip
+        else:
+            shop = Shop(
+                loaded, profile, folder,
+                elsewhere=elsewhere, batch=batch, length=length, threads=threads, seed=seed,
+                processor=None if declared is None else declared.processor, progress=progress,
+            )  # fmt: skip
         labels_wanted = wants_labels(max_drop, metric)
         material = read_material(
             loaded, shop.original, data, columns, seed=seed, threads=threads,
@@ -140,9 +161,11 @@ def prune(
             metric=metric, steps=steps, seed=seed, keep=keep, force=force,
             output=None if output is None else Path(output), began=began, progress=progress,
         )  # fmt: skip
+        if generates and data is not None and recover_steps is None:
+            trial.note(_NOT_RECOVERED)
         for note in material.notes:
             progress(note)
-        if goal is not None and goal.budget is not None and material.verdict is not None:
+        if shop.original and goal and goal.budget and material.verdict is not None:
             reach = check_reach(
                 shop.original, material.verdict, loaded.problem_type, metric, goal.budget
             )
@@ -159,7 +182,7 @@ def prune(
             trial.finder = Finder(
                 shop, material, chosen, method, seed, progress,
                 # A ratio is one of parameters: nothing needs to be timed for it.
-                timed=elsewhere is None and (goal is None or goal.ratio is None),
+                timed=shop.elsewhere is None and (goal is None or goal.ratio is None),
             )  # fmt: skip
             if sensitivity:
                 trial.sensitivity = trial.finder.sensitivity()

@@ -20,6 +20,8 @@ _SCORED = frozenset(
      "audio-classification", "fill-mask", "question-answering", "text-generation"}
 )  # fmt: skip
 _SCORES = "logits"
+# Of the answers to all batches: those over a vocabulary take 25 MB for each text.
+_KEPT_BYTES = 512 << 20
 Outputs = Mapping[str, Tensor]
 # What a loss of outputs is called with: the original's, the pruned one's, the inputs of both.
 Loss = Callable[[Outputs, Outputs, Mapping[str, Tensor]], Tensor]
@@ -72,11 +74,14 @@ def quality(original: LoadedSource, pruned: LoadedSource, batches: Sequence[Batc
 
 @dataclass(frozen=True, eq=False)
 class Answers:
-    """The original's answers to some batches, kept so that many candidates can be held to them."""
+    """The original's answers to some batches, kept so that many candidates can be held to them.
+
+    None stands for one that would take too much memory: it is computed again.
+    """
 
     original: LoadedSource
     batches: Sequence[Batch]
-    outputs: Sequence[Outputs]
+    outputs: Sequence[Outputs | None]
 
     def judge(self, pruned: LoadedSource) -> Quality:
         """A candidate's distance from these answers."""
@@ -86,7 +91,8 @@ class Answers:
         right: list[Tensor] = []
         known: list[Tensor] = []
         with torch.inference_mode():
-            for batch, expected in zip(self.batches, self.outputs, strict=True):
+            for batch, kept in zip(self.batches, self.outputs, strict=True):
+                expected = kept or self.original.module(**batch.inputs)
                 found = pruned.module(**batch.inputs)
                 count = _rows(batch.inputs)
                 total += float(loss(expected, found, batch.inputs)) * count
@@ -101,10 +107,19 @@ class Answers:
         return Quality(total / max(1, rows), _share(same), _share(right), _share(known))
 
 
-def answers_of(original: LoadedSource, batches: Sequence[Batch]) -> Answers:
-    """What the original answers to some batches."""
+def answers_of(
+    original: LoadedSource, batches: Sequence[Batch], *, most_bytes: int = _KEPT_BYTES
+) -> Answers:
+    """What the original answers to some batches; up to `most_bytes` of it are kept."""
+    outputs: list[Outputs | None] = []
+    room = most_bytes
     with torch.inference_mode():
-        outputs = [dict(original.module(**batch.inputs)) for batch in batches]
+        for batch in batches:
+            answer: Outputs | None = None
+            if room > 0:
+                answer = dict(original.module(**batch.inputs))
+                room -= sum(one.nbytes for one in answer.values())
+            outputs.append(answer)
     return Answers(original, batches, outputs)
 
 

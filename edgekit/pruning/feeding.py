@@ -12,6 +12,7 @@ from torch import Tensor
 
 from edgekit.core.errors import ConfigError, EdgekitError, InputMismatch, PruneError
 from edgekit.sources.data import Inputs, Samples
+from edgekit.sources.generation.whole import GENERATION, encode_texts
 from edgekit.sources.samples import encode
 
 if TYPE_CHECKING:
@@ -20,6 +21,11 @@ if TYPE_CHECKING:
 BATCH = 16
 # Longer texts take long, and what matters in a layer shows in fewer tokens.
 LONGEST = 256
+# Scores of a vocabulary for every token take the most of what a batch takes: they, what they are
+# made into and their gradients should stay within so many bytes.
+_LONGEST_SAID = 128
+_MOST_BYTES = 512 << 20
+_COPIES = 4
 # As BERT was trained (Devlin et al. 2018, arXiv 1810.04805).
 _MASKED_SHARE = 0.15
 
@@ -43,6 +49,8 @@ def batches(
     source: LoadedSource, samples: Samples, size: int = BATCH, *, longest: int = LONGEST
 ) -> list[Batch]:
     """The samples as batches, texts of like length together and cut to `longest` tokens.
+
+    For a model that generates texts both are smaller, because of what its answers take.
 
     The module runs on the first of them. Raises ConfigError for a sample that cannot be read, or
     that the module does not take; PruneError for samples of sounds.
@@ -72,7 +80,11 @@ def own_batches(source: LoadedSource) -> list[Batch]:
 
 
 def _text_batches(source: LoadedSource, samples: Samples, size: int, longest: int) -> list[Batch]:
-    limit = min(source.max_length or longest, longest)
+    generates = source.task == GENERATION
+    limit = min(source.max_length or longest, longest, *([_LONGEST_SAID] if generates else []))
+    if generates:
+        vocabulary = int(getattr(source.config, "vocab_size", 1))
+        size = max(1, min(size, _MOST_BYTES // (_COPIES * 4 * limit * vocabulary)))
     rows = [(place, text) for place in range(len(samples)) for text in _texts(samples, place)]
     rows.sort(key=lambda row: (sum(map(len, row[1])), row[0]))
     made = []
@@ -81,13 +93,13 @@ def _text_batches(source: LoadedSource, samples: Samples, size: int, longest: in
     generator = torch.Generator().manual_seed(0)
     for start in range(0, len(rows), size):
         part = rows[start : start + size]
+        firsts = [text[0] for _, text in part]
+        if generates:
+            made.append(Batch(encode_texts(source.tokenizer, firsts, max_length=limit)))
+            continue
         seconds = [text[1] if len(text) > 1 else "" for _, text in part] if paired else None
         inputs = encode(
-            source.tokenizer,
-            tuple(source.sample_inputs),
-            [text[0] for _, text in part],
-            seconds,
-            max_length=limit,
+            source.tokenizer, tuple(source.sample_inputs), firsts, seconds, max_length=limit
         )
         if source.task == "fill-mask":
             inputs["input_ids"] = _hidden(source, inputs, generator)

@@ -24,6 +24,7 @@ from edgekit.core.errors import ConfigError
 from edgekit.evaluation.counting import Counted
 from edgekit.pruning.feeding import Batch, own_batches
 from edgekit.pruning.structures import layers_of
+from edgekit.sources.generation.whole import GENERATION, next_token_losses
 from edgekit.sources.pruned.cutting import Layer, input_weight, output_weights
 from edgekit.sources.pruned.plan import Structure
 
@@ -195,7 +196,9 @@ def _mask(row: Layer, kind: str, held: list[Tensor]) -> Callable[..., tuple[Tens
 
 
 def usable_labels(source: LoadedSource, batch: Batch) -> bool:
-    """Whether a batch's labels say what the loss of the task is."""
+    """Whether a batch's labels, or its texts themselves, say what the loss of the task is."""
+    if source.task == GENERATION:
+        return True
     labels = batch.labels
     return labels is not None and source.task in (
         "text-classification", "image-classification", "custom",
@@ -209,12 +212,14 @@ def sample_loss(
     labelled: bool,
     generator: torch.Generator,
 ) -> Tensor:
-    """The sum of the samples' losses.
+    """The sum of the samples' losses; of texts that a model continues, that of the next tokens.
 
     Without labels: the log-likelihood of classes that are drawn from the model's own answer (its
     Fisher information proper), or a random projection of outputs that are no classes, whose squared
     gradient is on average that of all outputs.
     """
+    if labelled and source.task == GENERATION:
+        return _text_loss(outputs, batch)
     if labelled and batch.labels is not None:
         first = next(iter(outputs.values()))
         labels = batch.labels
@@ -232,6 +237,12 @@ def sample_loss(
         if value.is_floating_point()
     ]
     return torch.stack(parts).sum()
+
+
+def _text_loss(outputs: dict[str, Tensor], batch: Batch) -> Tensor:
+    sums, counts = next_token_losses(outputs["logits"], batch.inputs)
+    total: Tensor = (sums / counts.clamp_min(1)).sum()
+    return total
 
 
 def _own(name: str, value: Tensor, mask: Tensor | None, generator: torch.Generator) -> Tensor:
@@ -259,7 +270,10 @@ def _activations(
     used: Sequence[Batch],
     progress: Progress,
 ) -> dict[str, tuple[Floats | None, ...]]:
-    """The energy that each head and neuron adds, as a share of what runs through the layer."""
+    """The energy that each head and neuron adds, as a share of what runs through the layer.
+
+    Where what they add up to is normalised first, it is their share of that.
+    """
     squares: dict[tuple[str, int], Tensor] = {}
     stream = torch.zeros(len(rows), dtype=torch.float64)
 
@@ -289,13 +303,15 @@ def _activations(
         for batch in used:
             source.module(**batch.inputs)
     progress(f"Importance from the activations of {sum(map(len, used)):,} samples")
+    normed = layers_of(source).family.normed_out
     found: dict[str, tuple[Floats | None, ...]] = {}
     for kind in wanted:
         each = []
         for place, row in enumerate(rows):
             weight = input_weight(row.out if kind == "heads" else row.down)
             energy = weight.double().square().sum(0) * squares[kind, place]
-            blocks = energy.reshape(_size(row, kind), -1).sum(1) / stream[place]
+            whole = energy.sum() if normed else stream[place]
+            blocks = energy.reshape(_size(row, kind), -1).sum(1) / whole
             each.append(blocks.numpy())
         found[kind] = tuple(each)
     return found

@@ -23,6 +23,7 @@ from edgekit.core.errors import PruneError
 from edgekit.pruning.feeding import Batch
 from edgekit.pruning.structures import layers_of
 from edgekit.sources.pruned.cutting import Layer, input_weight, set_input_weight
+from edgekit.sources.pruned.families import Family
 from edgekit.sources.pruned.plan import Plan
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ Progress = Callable[[str], None]
 _DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0)
 # Every so many batches one is held out.
 _HELD_OUT = 5
+# Of a sum, so that none is divided by nothing.
+_SMALLEST = 1e-6
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class _Track:
 
 @dataclass(eq=False)
 class _Sums:
-    """Normal equations of `X·W ≈ R`, with a column of ones for the bias."""
+    """Normal equations of `X·W ≈ R`; X has a column of ones where there is a bias."""
 
     gram: Tensor
     cross: Tensor
@@ -170,8 +173,7 @@ def repair(
             _tracked(original, given),
             _tracked(pruned, given),
             plan,
-            family.post_norm,
-            family.norm,
+            family,
             [None if mask is None else mask.bool() for mask in tokens],
             progress,
         )
@@ -220,8 +222,7 @@ class _Repair:
     whole: _Track
     left: _Track
     plan: Plan
-    post_norm: bool
-    norm: str | None
+    family: Family
     tokens: list[Tensor | None]
     progress: Progress
     errors: list[tuple[str, float, float]] = field(default_factory=list)
@@ -238,7 +239,9 @@ class _Repair:
             attended, summed = self._whole_layer(place)
             following = kept[at + 1] if at + 1 < len(kept) else len(self.whole.layers)
             for gone in range(place + 1, following):
-                _, summed = self._whole_layer(gone)
+                _, later = self._whole_layer(gone)
+                # What is normalised before it is added says nothing of the sum behind it.
+                summed = summed if self.family.normed_out else later
             if following > place + 1:
                 self._take_norm(at, following - 1)
             changed = changed or row.kept_heads is not None
@@ -260,21 +263,28 @@ class _Repair:
         for number, call in enumerate(self.whole.calls[place]):
             hidden = self.whole.hidden[number]
             seen, after = _watched(layer, call, hidden)
-            attended.append(hidden + _there(seen.out))
+            attended.append(self._stream(hidden) + _there(seen.out))
             summed.append(self._residual(hidden, seen) + _there(seen.down))
             self.whole.hidden[number] = after
         return attended, summed
 
+    def _stream(self, hidden: Tensor) -> Tensor:
+        """What the output of the attention is added to, nothing where it is normalised before."""
+        return torch.zeros_like(hidden) if self.family.normed_out else hidden
+
     def _residual(self, hidden: Tensor, seen: _Seen) -> Tensor:
         """What the output of the feed-forward block is added to."""
-        return _there(seen.into_ffn) if self.post_norm else hidden + _there(seen.out)
+        if self.family.normed_out:
+            return torch.zeros_like(hidden)
+        return _there(seen.into_ffn) if self.family.post_norm else hidden + _there(seen.out)
 
     def _take_norm(self, at: int, gone: int) -> None:
         """The norm behind a sum is that of the last layer whose sum it is now."""
-        if self.norm is None:
+        norm = self.family.norm
+        if norm is None:
             return
-        mine = self.left.layers[at].module.get_submodule(self.norm)
-        mine.load_state_dict(self.whole.layers[gone].module.get_submodule(self.norm).state_dict())
+        mine = self.left.layers[at].module.get_submodule(norm)
+        mine.load_state_dict(self.whole.layers[gone].module.get_submodule(norm).state_dict())
 
     def _solve(self, at: int, name: str, aims: Sequence[Tensor]) -> None:
         layer = self.left.layers[at]
@@ -286,11 +296,16 @@ class _Repair:
             seen, _ = _watched(layer, call, hidden, enough=name)
             x = _there(seen.into_out if name == "out" else seen.into_down)
             y = _there(seen.out if name == "out" else seen.down)
-            residual = hidden if name == "out" else self._residual(hidden, seen)
+            residual = self._stream(hidden) if name == "out" else self._residual(hidden, seen)
             aim = aims[number]
             real = self.tokens[number]
             x, missing, aim = (_flat(one, real) for one in (x, aim - residual - y, aim))
-            x = torch.cat([x, torch.ones(len(x), 1)], 1)
+            if linear.bias is not None:
+                x = torch.cat([x, torch.ones(len(x), 1)], 1)
+            if self.family.causal:
+                # What reads a sum normalises it: of a few tokens it is a thousand times as large.
+                size = aim.square().mean(1, keepdim=True).sqrt().clamp_min(_SMALLEST)
+                x, missing, aim = x / size, missing / size, aim / size
             if fit is None or held is None:
                 fit, held = _Sums.of(x.shape[1], aim.shape[1]), _Sums.of(x.shape[1], aim.shape[1])
             (held if number % _HELD_OUT == _HELD_OUT - 1 else fit).add(x, missing, aim)
@@ -306,7 +321,7 @@ class _Repair:
         weight, bias = input_weight(linear), cast("Tensor | None", linear.bias)
         moved = change.to(weight.dtype)
         if bias is None:
-            set_input_weight(linear, weight + moved[:-1].T, None)
+            set_input_weight(linear, weight + moved.T, None)
         else:
             set_input_weight(linear, weight + moved[:-1].T, bias + moved[-1])
 

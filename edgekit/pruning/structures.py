@@ -9,6 +9,7 @@ from typing import cast
 from torch import nn
 
 from edgekit.core.errors import PruneError
+from edgekit.sources.generation.whole import GENERATION, generating
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.pruned.applying import apply
 from edgekit.sources.pruned.channels import has_channels
@@ -28,17 +29,11 @@ def structures_of(source: LoadedSource) -> tuple[Structure, ...]:
     Raises PruneError, with the reason, for a model without any.
     """
     kind = getattr(source.config, "model_type", None)
-    if source.generative:
-        named = "model that generates" if kind is None else f"{kind} model that generates"
-        raise PruneError(
-            f"{source.id} is a {named} ({source.task}), and models that generate are not pruned"
-            " yet.",
-            hint="Quantize it instead.",
-        )
     if source.parts:
+        named = "" if kind is None else f" ({kind})"
         raise PruneError(
-            f"{source.id} has {len(source.parts)} components ({', '.join(source.parts)}), and"
-            " pruning cuts one model.",
+            f"{source.id}{named} has {len(source.parts)} components ({', '.join(source.parts)}),"
+            " and pruning cuts one model.",
             hint="Quantize it instead.",
         )
     if source.kind == "program":
@@ -53,7 +48,14 @@ def structures_of(source: LoadedSource) -> tuple[Structure, ...]:
             f"A {kind} model cannot be pruned: {reason}.",
             hint=f"Quantize it instead, or take a model of another family: {pruned_types()}.",
         )
-    if kind is not None and find_family(str(kind)) is not None:
+    family = None if kind is None else find_family(str(kind))
+    if family is not None:
+        if family.causal is not (source.task == GENERATION):
+            raise PruneError(
+                f"A {kind} model is not pruned for {source.task}: its repair was shown for"
+                f" {GENERATION if family.causal else 'tasks of encoders'} alone.",
+                hint="Quantize it instead.",
+            )
         found = layout(model)
         structures: list[Structure] = []
         if any(row.heads > 1 for row in found.layers):
@@ -91,7 +93,7 @@ def cut(source: LoadedSource, plan: Plan) -> LoadedSource:
     module = copy.deepcopy(source.module)
     model = cast("nn.Module", module.model)
     apply(model, plan)
-    return replace(
+    made = replace(
         source,
         module=module,
         config=getattr(model, "config", None),
@@ -99,3 +101,5 @@ def cut(source: LoadedSource, plan: Plan) -> LoadedSource:
         plan=plan,
         origin=plan.origin,
     )
+    # The cache goes in and out with the heads and layers that are left.
+    return generating(made) if source.generative else made

@@ -25,14 +25,15 @@ def accuracy_lines(
     budget: float | None = None,
     rows: str = "",
     before: str = "in PyTorch",
+    after: str = "in the bundle",
 ) -> list[str]:
     """The metric on both sides, and its drop.
 
-    `rows` says of which kind the samples are, `before` where the original ran.
+    `rows` says of which kind the samples are, `before` and `after` where the two models ran.
     """
     lines = [
         f"{accuracy.metric}: {words.metric(accuracy.reference)} {before},"
-        f" {words.metric(accuracy.candidate)} in the bundle, {accuracy.samples:,} samples{rows}"
+        f" {words.metric(accuracy.candidate)} {after}, {accuracy.samples:,} samples{rows}"
     ]
     allowed = "" if budget is None else f"; budget {words.hundredths(budget, accuracy.drop_unit)}"
     lines.append(f"drop: {words.drop(accuracy)}{allowed}")

@@ -121,6 +121,9 @@ def command(
     squares and then learns from the original's answers; labels are not needed for that. It is
     judged, against the original, on rows that neither has seen.
 
+    A model that generates texts is cut by --ratio, with or without texts as DATA, and judged by its
+    perplexity.
+
     The result is a folder as SOURCE is: export, quantize and compile take it, and validate and
     bench hold it to the original. A recovery that was interrupted goes on when the same command is
     given again.
@@ -216,7 +219,10 @@ def _about(result: PruneResult) -> list[str]:
     ]  # fmt: skip
     if result.accuracy is not None:
         lines += accuracy_lines(
-            result.accuracy, rows=" that nothing has seen", before="in the original"
+            result.accuracy,
+            rows=" that nothing has seen",
+            before="in the original",
+            after="in the pruned model",
         )
     else:
         lines.append("accuracy: not judged, no --data was given")

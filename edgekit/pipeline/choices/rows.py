@@ -88,7 +88,7 @@ def read_rows(
                 "Ranges, where they are needed, come from the golden samples, which also judge:"
                 " pass --calibration with some hundred real ones."
             )
-        return Rows(own, None, None, _roles(calibration=own), tuple(notes))
+        return Rows(own, None, None, role_hashes(calibration=own), tuple(notes))
 
     def of(role: Role, limit: int | None) -> Samples:
         return read_samples(
@@ -104,22 +104,31 @@ def read_rows(
         if len(calibrating) < len(read):
             notes.append(_some(f"{data}, for calibration,", len(read), len(calibrating)))
     search, verdict = of("search", _MOST_SEARCH), of("verdict", None)
-    for name, found in (("calibration", calibrating), ("search", search)):
-        if not len(found):
-            spent = f": {found.excluded:,} were used before" if found.excluded else ""
-            raise ConfigError(
-                f"{data} has no rows for {name}{spent}.",
-                hint="Give it more rows: 10 % calibrate, 20 % choose, 70 % judge, by their content;"
-                " rows taken from --calibration do neither of the last two.",
-            )
+    require_rows(data, calibration=calibrating, search=search)
     if verdict.excluded:
         notes.append(
             f"{verdict.excluded:,} rows of {data} calibrate or were used by earlier steps: they do"
             " not judge."
         )
     return Rows(
-        calibrating, search, verdict, _roles(calibration=calibrating, search=search), tuple(notes)
+        calibrating,
+        search,
+        verdict,
+        role_hashes(calibration=calibrating, search=search),
+        tuple(notes),
     )
+
+
+def require_rows(data: str, **found: Samples) -> None:
+    """Raise ConfigError for a role that no row of DATA has."""
+    for name, samples in found.items():
+        if not len(samples):
+            spent = f": {samples.excluded:,} were used before" if samples.excluded else ""
+            raise ConfigError(
+                f"{data} has no rows for {name}{spent}.",
+                hint="Give it more rows: 10 % calibrate, 20 % choose, 70 % judge, by their content;"
+                " rows taken from --calibration do neither of the last two.",
+            )
 
 
 def calibration_feeds(source: Bundle, rows: Rows) -> list[Feeds]:
@@ -183,7 +192,8 @@ def _sizes(source: Bundle, samples: Samples) -> Iterator[int]:
         yield sum(array.nbytes for array in feeds.values())
 
 
-def _roles(**samples: Samples | None) -> dict[str, list[str]]:
+def role_hashes(**samples: Samples | None) -> dict[str, list[str]]:
+    """The row hashes of samples by their role; None has none."""
     return {
         role: sorted(set(found.row_hashes)) for role, found in samples.items() if found is not None
     }

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from edgekit.core.pruned import Cut, SensitivityRow, TablePoint
 from edgekit.pipeline.cuts.material import Material
-from edgekit.pipeline.cuts.shop import Shop
+from edgekit.pipeline.cuts.shop import Maker
 from edgekit.pipeline.progress import Progress
 from edgekit.pruning.costs import count_parameters, measure_table
 from edgekit.pruning.cutters import ChannelCutter, LayerCutter
@@ -28,8 +28,10 @@ if TYPE_CHECKING:
 _CHECKS = 3
 # More than was wanted is asked for where the check fell short, lest the next falls short again.
 _MARGIN = 1.01
-# Sets of dropped layers are compared after a mending on so many batches.
+# Sets of dropped layers are compared after a mending on so many batches, and on one in so many
+# where there are many small ones.
 _FEW = 4
+_ONE_IN = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,7 @@ class Mended:
 class Finder:
     """Makes cuts of one source; it rates its parts and times its widths once."""
 
-    shop: Shop
+    shop: Maker
     material: Material
     structures: tuple[Structure, ...]
     method: str
@@ -116,7 +118,8 @@ class Finder:
         used = self.material.calibration
         if used is None:
             return None
-        found = repair(self.material.source, made, plan, used[:_FEW] if few else used)
+        some = max(_FEW, len(used) // _ONE_IN)
+        found = repair(self.material.source, made, plan, used[:some] if few else used)
         return {
             "solved": len(found.errors),
             "missing_before": found.before,

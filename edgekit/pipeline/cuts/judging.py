@@ -21,15 +21,14 @@ from edgekit.core.pruned import (
     TablePoint,
 )
 from edgekit.evaluation import latency as timing
-from edgekit.evaluation.accuracy import Evaluation, evaluate
-from edgekit.evaluation.remembering import remembering
+from edgekit.evaluation.accuracy import Evaluation
 from edgekit.evaluation.statistics import DEFAULT_DROP, parse_drop
 from edgekit.pipeline.cuts.begun import Begun, read_begun
 from edgekit.pipeline.cuts.finding import Finder, Mended, told_plan
 from edgekit.pipeline.cuts.goals import Goal
 from edgekit.pipeline.cuts.material import Material
 from edgekit.pipeline.cuts.placing import place
-from edgekit.pipeline.cuts.shop import Shop
+from edgekit.pipeline.cuts.shop import Maker
 from edgekit.pipeline.cuts.telling import layers_left, recovery_facts
 from edgekit.pipeline.cuts.verdicts import ASK_LESS, missed, speed_notes
 from edgekit.pipeline.progress import Progress
@@ -58,7 +57,7 @@ class Judged:
     """A mended cut with all that was found of it."""
 
     mended: Mended
-    bundle: Bundle
+    bundle: Bundle | None
     recovery: Recovered | None
     evaluation: Evaluation | None = None
     bench: BenchResult | None = None
@@ -69,7 +68,7 @@ class Trial:
 
     def __init__(
         self,
-        shop: Shop,
+        shop: Maker,
         material: Material,
         goal: Goal | None,
         structures: tuple[Structure, ...],
@@ -105,7 +104,6 @@ class Trial:
         self._notes: list[str] = []
         self._inputs = shop.workload_tensors()
         self._whole = count(material.source, self._inputs)
-        self._reference = remembering(material.source)
         self._checkpoint = Checkpoint(cache_folder() / "recovery" / f"recovery-{self._key()}")
 
     def begun(self) -> Mended | None:
@@ -233,7 +231,8 @@ class Trial:
     def _make(self, mended: Mended, *, resumed: bool) -> Judged:
         """A mended cut recovered, and as a bundle."""
         recovery = self._recover(mended, resumed=resumed) if self._steps else None
-        self._progress("Exporting the pruned model, and comparing with PyTorch")
+        if self._shop.original is not None:
+            self._progress("Exporting the pruned model, and comparing with PyTorch")
         return Judged(mended, self._shop.export(mended.source, "pruned"), recovery)
 
     def _judge(self, made: Judged) -> Judged:
@@ -241,7 +240,7 @@ class Trial:
         rows, evaluation = self._material.verdict, None
         if rows is not None:
             self._progress(f"Judging the pruned model on {len(rows):,} rows that nothing has seen")
-            evaluation = self._evaluate(made.bundle, rows)
+            evaluation = self._evaluate(made, rows)
         return replace(made, evaluation=evaluation, bench=self._shop.compare(made.bundle))
 
     def _spends(self, made: Judged) -> str | None:
@@ -250,7 +249,7 @@ class Trial:
         if rows is None or self._goal is None or self._goal.budget is None:
             return None
         self._progress(f"Looking at the pruned model on {len(rows):,} rows for choosing")
-        found = self._evaluate(made.bundle, rows)
+        found = self._evaluate(made, rows)
         if found.problem is not None:
             return found.problem.rstrip(".")
         if found.accuracy.drop <= _USED * self._goal.budget.limit:
@@ -295,14 +294,12 @@ class Trial:
         )  # fmt: skip
         begun.write(self._checkpoint)
 
-    def _evaluate(self, bundle: Bundle, rows: Samples) -> Evaluation:
+    def _evaluate(self, made: Judged, rows: Samples) -> Evaluation:
         budget = None if self._goal is None else self._goal.budget
-        with self._shop.open(bundle) as model:
-            return evaluate(
-                model, self._reference, rows, metric=self._metric,
-                max_drop=budget or parse_drop(DEFAULT_DROP), seed=self._seed,
-                progress=self._progress,
-            )  # fmt: skip
+        return self._shop.evaluate(
+            made.mended.source, made.bundle, rows, metric=self._metric,
+            budget=budget or parse_drop(DEFAULT_DROP), seed=self._seed,
+        )  # fmt: skip
 
     def _end(self, judged: Judged, goal: Goal) -> PruneResult:
         """Write what passes; what does not only where it is to be kept. Raises BudgetNotMet."""

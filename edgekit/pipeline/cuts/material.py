@@ -11,11 +11,11 @@ from edgekit.core import cpu
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError
 from edgekit.evaluation.reference import Settings, fastest
-from edgekit.pipeline.choices.rows import Rows, read_rows
+from edgekit.pipeline.choices.rows import Rows, read_rows, require_rows, role_hashes
 from edgekit.pipeline.progress import Progress
 from edgekit.pruning.distances import Answers, answers_of
 from edgekit.pruning.feeding import Batch, batches, own_batches
-from edgekit.sources.data import Samples
+from edgekit.sources.data import Role, Samples, parse_columns, read_samples
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
@@ -26,6 +26,9 @@ _BATCHES = 5
 # are fitted to it.
 _HELD_ONE_IN = 4
 _MOST_HELD = 400
+# Of texts that a model continues, each with scores of a whole vocabulary for every token.
+_MOST_TEXTS: Mapping[Role, int] = {"calibration": 256, "search": 1024, "verdict": 512}
+_MOST_HELD_TEXTS = 48
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +52,7 @@ class Material:
 
 def read_material(
     source: LoadedSource,
-    bundle: Bundle,
+    bundle: Bundle | None,
     data: str | None,
     columns: str | None,
     *,
@@ -60,8 +63,9 @@ def read_material(
 ) -> Material:
     """The rows of DATA, as the source's module takes them.
 
-    PyTorch computes with `threads` from then on, or with as many as are faster for the source (see
-    `torch_threads`).
+    Without a `bundle` they are texts that the source continues, not more of them than it reads in
+    minutes. PyTorch computes with `threads` from then on, or with as many as are faster for the
+    source (see `torch_threads`).
 
     Raises ConfigError for DATA that cannot be read, or with nothing left for a role.
     """
@@ -69,8 +73,13 @@ def read_material(
     _settle_threads(source, own, threads)
     if data is None:
         return Material(source, None, (), answers_of(source, own), None, {})
-    rows = read_rows(bundle, source, data, columns, None, seed=seed, labels_wanted=labels_wanted)
-    learning, deciding = _split(rows)
+    if bundle is None:
+        rows = _read_texts(source.task, data, columns, seed)
+    else:
+        rows = read_rows(
+            bundle, source, data, columns, None, seed=seed, labels_wanted=labels_wanted
+        )
+    learning, deciding = _split(rows, _MOST_HELD_TEXTS if bundle is None else _MOST_HELD)
     if not len(deciding) or not len(learning):
         raise ConfigError(
             f"{data} has {len(learning) + len(deciding):,} rows for choosing, too few to recover"
@@ -124,12 +133,31 @@ def _settle_threads(source: LoadedSource, own: Sequence[Batch], threads: int | N
     torch.set_num_threads(best.threads)
 
 
-def _split(rows: Rows) -> tuple[Samples, Samples]:
-    """The rows for choosing: those to learn from, and those to decide by, by their content."""
+def _read_texts(task: str, data: str, columns: str | None, seed: int) -> Rows:
+    found = {
+        role: read_samples(
+            data, task, columns=parse_columns(columns), role=role, limit=most, seed=seed
+        )
+        for role, most in _MOST_TEXTS.items()
+    }
+    calibration, search, verdict = found["calibration"], found["search"], found["verdict"]
+    require_rows(data, calibration=calibration, search=search)
+    notes = []
+    if verdict.eligible > len(verdict):
+        notes.append(
+            f"{len(verdict):,} of the {verdict.eligible:,} rows for verdicts judge: each takes a"
+            " model that generates a while."
+        )
+    roles = role_hashes(calibration=calibration, search=search)
+    return Rows(calibration, search, verdict, roles, tuple(notes))
+
+
+def _split(rows: Rows, most: int) -> tuple[Samples, Samples]:
+    """The rows for choosing: those to learn from, and at most so many to decide by, by content."""
     assert rows.search is not None
     found = rows.search
     held = [at for at, one in enumerate(found.hashes) if int(one, 16) // 100 % _HELD_ONE_IN == 0]
-    kept = set(held[:_MOST_HELD])
+    kept = set(held[:most])
     return (
         found.take([at for at in range(len(found)) if at not in kept]),
         found.take(sorted(kept)),

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from edgekit.core.errors import ConfigError, PruneError, disk_errors
+from edgekit.sources.generation.whole import whole_texts
 from edgekit.sources.opening import open_source
 from edgekit.sources.pruned.folder import save_pruned
 from edgekit.sources.pruned.plan import Plan
@@ -63,6 +64,8 @@ def _check(folder: Path, pruned: LoadedSource) -> None:
     """Open what was written, and hold its answers to those that were judged."""
     # A factory's code has been run already: it is the user's own.
     opened = open_source(str(folder), task=_task(pruned), trust_remote_code=True)
+    if opened.generative:
+        opened = whole_texts(opened)
     inputs = dict(pruned.sample_inputs)
     with torch.inference_mode():
         wanted, found = pruned.module(**inputs), opened.module(**inputs)

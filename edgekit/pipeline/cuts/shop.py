@@ -8,13 +8,16 @@ from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import PruneError
 from edgekit.core.measurements import BenchResult
 from edgekit.core.profiles import Profile
+from edgekit.evaluation.accuracy import Evaluation, evaluate
 from edgekit.evaluation.counting import Counted
+from edgekit.evaluation.remembering import remembering
+from edgekit.evaluation.statistics import Budget
 from edgekit.pipeline.exporting import export_loaded
 from edgekit.pipeline.fitting import on_engine, workload_for
 from edgekit.pipeline.progress import Progress
@@ -23,6 +26,7 @@ from edgekit.runtime import load
 from edgekit.runtime.model import Model
 from edgekit.runtime.session import Array
 from edgekit.runtime.workloads import make_workloads
+from edgekit.sources.data import Samples
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -33,12 +37,71 @@ if TYPE_CHECKING:
 _ROUNDS = 15
 
 
-class Shop:
-    """Makes bundles of sources and times them, for one target at one workload.
+class Maker(Protocol):
+    """Makes of a cut source what is judged and timed of it, for one target at one workload.
 
-    ``original`` is the bundle of the model that is to be pruned, ``elsewhere`` why nothing can be
-    timed for the target on this machine, None where it can.
+    ``original`` is the bundle of the model that is to be pruned, None where nothing is exported;
+    ``elsewhere`` why nothing can be timed for the target on this machine, None where it can.
     """
+
+    @property
+    def profile(self) -> Profile:
+        """The target."""
+        ...
+
+    @property
+    def folder(self) -> Path:
+        """Where bundles are kept meanwhile."""
+        ...
+
+    @property
+    def original(self) -> Bundle | None:
+        """See above."""
+        ...
+
+    @property
+    def elsewhere(self) -> str | None:
+        """See above."""
+        ...
+
+    @property
+    def threads(self) -> int | None:
+        """The threads of whatever is run, None for as many as are best."""
+        ...
+
+    @property
+    def workload(self) -> Mapping[str, int]:
+        """Batch and length of one inference."""
+        ...
+
+    def workload_tensors(self) -> dict[str, Tensor]:
+        """The inputs of one inference at the workload."""
+        ...
+
+    def export(self, source: LoadedSource, name: str) -> Bundle | None:
+        """A source as a bundle, proved equal to it; None where nothing is exported."""
+        ...
+
+    def evaluate(
+        self, made: LoadedSource, bundle: Bundle | None, rows: Samples, *,
+        metric: str | None, budget: Budget, seed: int,
+    ) -> Evaluation:  # fmt: skip
+        """A cut source, as its bundle where there is one, against the original on some rows."""
+        ...
+
+    def time_all(
+        self, sources: Mapping[str, Callable[[], LoadedSource] | None]
+    ) -> dict[str, float]:
+        """The milliseconds of sources at the workload, interleaved; None is the original."""
+        ...
+
+    def compare(self, after: Bundle | None) -> BenchResult | None:
+        """The original's speed against a bundle's; None where nothing is timed."""
+        ...
+
+
+class Shop:
+    """A `Maker` of bundles, which are run and timed by the target's engine."""
 
     def __init__(
         self,
@@ -63,6 +126,7 @@ class Shop:
         self._seed = seed
         self._processor = processor
         self._made = 0
+        self._reference = remembering(source)
         progress(f"Exporting {source.architecture}, to compare with")
         self.original = self.export(source, "original")
         self.workload = workload_for(profile, self.original, batch, length)
@@ -82,6 +146,18 @@ class Shop:
     def open(self, bundle: Bundle) -> Model:
         """A bundle on the target's engine where that is here, on the exporter's otherwise."""
         return load(self._engine(bundle).path, threads=self.threads, check="quick")
+
+    def evaluate(
+        self, made: LoadedSource, bundle: Bundle | None, rows: Samples, *,
+        metric: str | None, budget: Budget, seed: int,
+    ) -> Evaluation:  # fmt: skip
+        """A bundle against the original on some rows."""
+        assert bundle is not None
+        with self.open(bundle) as model:
+            return evaluate(
+                model, self._reference, rows, metric=metric, max_drop=budget, seed=seed,
+                progress=self.progress,
+            )  # fmt: skip
 
     def workload_tensors(self) -> dict[str, Tensor]:
         """The inputs of one inference at the workload."""
@@ -117,9 +193,9 @@ class Shop:
             shutil.rmtree(path, ignore_errors=True)
         return dict(zip(sources, medians, strict=True))
 
-    def compare(self, after: Bundle) -> BenchResult | None:
+    def compare(self, after: Bundle | None) -> BenchResult | None:
         """The original against a pruned model, as bench does; None for a target elsewhere."""
-        if self.elsewhere is not None:
+        if self.elsewhere is not None or after is None:
             return None
         self.progress("Measuring its speed against the original")
         return time_pair(

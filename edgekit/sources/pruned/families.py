@@ -23,11 +23,16 @@ class Family:
     ``head_size`` is an attribute of ``attention``, as are ``counts`` (of heads) and ``widths``
     (heads times their size), which a forward reads. ``post_norm`` says that a sum of the residual
     stream is normalised before the next block reads it, for the last sum of a layer by ``norm``.
-    ``head_bias`` is the place among the
-    arguments of ``attention`` of a tensor with one slice per head, made once for all layers.
-    ``config_ffn`` is the name of the width of the feed-forward block in the config.
+    ``normed_out``: what ``out`` and ``down`` give is normalised before it is added.
+    ``head_bias`` is the place among the arguments of ``attention`` of a tensor with one slice per
+    head, made once for all layers.
+    ``config_ffn`` is the name of the width of the feed-forward block in the config,
+    ``config_heads`` are those of the numbers of heads, of all and of keys, where the config says
+    their size by itself.
     ``first_differs``: the config builds the first layer otherwise than the rest. ``behind_first``
-    is the path, below the base model, of what may stand between the first and the second.
+    is the path, below the base model, of what may stand between the first and the second,
+    ``placed`` a switch of the config by which a layer computes with its own number.
+    ``causal`` families are pruned as models that generate texts, and as nothing else.
     """
 
     name: str
@@ -50,10 +55,16 @@ class Family:
     head_bias: int | None = None
     first_differs: bool = False
     behind_first: str | None = None
+    config_heads: tuple[str, str] | None = None
+    normed_out: bool = False
+    placed: str | None = None
+    causal: bool = False
 
 
 _BERT_LIKE = ("attention.self.query", "attention.self.key", "attention.self.value")
 _SPLIT = ("q_proj", "k_proj", "v_proj")
+_GATED = ("mlp.gate_proj", "mlp.up_proj")
+_COUNTED = ("num_attention_heads", "num_key_value_heads")
 
 FAMILIES = (
     Family(
@@ -169,27 +180,45 @@ FAMILIES = (
         widths=("split_size",),
         config_ffn="n_inner",
         post_norm=False,
+        placed="scale_attn_by_inverse_layer_idx",
+        causal=True,
     ),
     Family(
-        "Llama",
-        ("llama",),
+        "Llama, Mistral and Qwen",
+        ("llama", "mistral", "qwen2", "qwen3"),
         layers="layers",
         attention="self_attn",
         projections=tuple(f"self_attn.{name}" for name in _SPLIT),
         out="self_attn.o_proj",
-        ups=("mlp.gate_proj", "mlp.up_proj"),
+        ups=_GATED,
         down="mlp.down_proj",
         head_size="head_dim",
+        config_heads=_COUNTED,
         post_norm=False,
+        causal=True,
+    ),
+    Family(
+        "Gemma 3",
+        ("gemma3_text",),
+        layers="layers",
+        attention="self_attn",
+        projections=tuple(f"self_attn.{name}" for name in _SPLIT),
+        out="self_attn.o_proj",
+        ups=_GATED,
+        down="mlp.down_proj",
+        head_size="head_dim",
+        config_heads=_COUNTED,
+        post_norm=False,
+        normed_out=True,
+        causal=True,
     ),
 )
 
 _TOWERS = "its towers share one space of embeddings, which one plan does not describe"
 _STAGES = "its stages have different widths and windows, and merge between them"
 _EXTRACTOR = "a convolutional feature extractor with its own lengths stands before the layers"
-_GENERATES = "models that generate are not pruned yet"
-# Families that edgekit exports and does not prune, by model type, and why. Of some the layers are
-# known all the same: what generates cannot be repaired or recovered yet.
+_TWO = "of models that have an encoder and a decoder neither is pruned"
+# Families that edgekit exports and does not prune, by model type, and why.
 SKIPPED: Mapping[str, str] = {
     "albert": "all its layers share one set of weights, so that no layer can be cut by itself",
     "swin": _STAGES,
@@ -201,23 +230,10 @@ SKIPPED: Mapping[str, str] = {
     "hubert": _EXTRACTOR,
     "wavlm": f"{_EXTRACTOR}, and a position bias of all heads is handed from layer to layer",
     "audio-spectrogram-transformer": "its repair has not been shown on sounds",
-    "whisper": f"its encoder's head for classes was not shown to gain, and {_GENERATES}",
-    **dict.fromkeys(
-        (
-            "gpt2",
-            "llama",
-            "mistral",
-            "qwen2",
-            "qwen3",
-            "gemma3",
-            "gemma3_text",
-            "t5",
-            "bart",
-            "marian",
-            "m2m_100",
-        ),
-        _GENERATES,
-    ),
+    "whisper": f"its repair has not been shown on sounds, and {_TWO}",
+    "gemma3": "it reads pictures beside texts, and of Gemma 3 only what reads texts alone"
+    " (gemma3_text) is pruned",
+    **dict.fromkeys(("t5", "bart", "marian", "m2m_100"), _TWO),
 }
 
 
@@ -228,8 +244,7 @@ def find_family(model_type: str) -> Family | None:
 
 def pruned_types() -> str:
     """The model types whose layers are pruned, for hints."""
-    found = [one for family in FAMILIES for one in family.model_types]
-    return ", ".join(one for one in found if one not in SKIPPED)
+    return ", ".join(one for family in FAMILIES for one in family.model_types)
 
 
 def require_family(model_type: str) -> Family:

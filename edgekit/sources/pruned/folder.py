@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -18,13 +18,13 @@ from edgekit.core.hashing import sha256_file
 from edgekit.sources.checks import read_json
 from edgekit.sources.pooling import module_folders, read_sentence_modules
 from edgekit.sources.pruned.applying import apply
-from edgekit.sources.pruned.families import require_family
+from edgekit.sources.pruned.families import Family, require_family
 from edgekit.sources.pruned.modules import factory_of, save_module
-from edgekit.sources.pruned.plan import PLAN_NAME, Plan, read_plan, write_plan
+from edgekit.sources.pruned.plan import PLAN_NAME, LayerPlan, Plan, read_plan, write_plan
 from edgekit.sources.quiet import quiet
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedConfig, PreTrainedModel
 
     from edgekit.sources.loaded import LoadedSource
 
@@ -42,7 +42,8 @@ def save_pruned(original: LoadedSource, pruned: LoadedSource, plan: Plan, folder
 
     `original` is the source that the plan was made for: its config, tokenizer, processors,
     generation settings and licences come along. Where the config can say what is left (fewer
-    layers, one width for all), it does, and the folder opens with ``from_pretrained`` too.
+    layers, one width and one number of heads for all), it does, and the folder opens with
+    ``from_pretrained`` too.
 
     Raises PruneError for a full disk, and for a source that is no folder of Hugging Face's.
     """
@@ -141,11 +142,15 @@ def described_config(
     family = require_family(plan.family)
     rows = plan.left()
     widths = {row.ffn_left for row in rows}
-    moved = family.first_differs and plan.kept_layers[0] != 0
-    if len(widths) > 1 or moved or any(row.kept_heads is not None for row in rows):
+    if len(widths) > 1 or _moved(family, original, plan):
         return None
     config = dict(stated)
     names = getattr(original.config, "attribute_map", {})
+    if any(row.kept_heads is not None for row in rows):
+        heads = _described_heads(family, original, rows)
+        if heads is None:
+            return None
+        config |= heads
     if any(row.kept_ffn is not None for row in rows):
         config[family.config_ffn] = widths.pop()
     if len(rows) < len(plan.layers):
@@ -154,6 +159,32 @@ def described_config(
         if types is not None:
             config["layer_types"] = [types[place] for place in plan.kept_layers]
     return config
+
+
+def _moved(family: Family, original: LoadedSource, plan: Plan) -> bool:
+    """Whether a layer would be built otherwise in the place that it has now."""
+    if family.first_differs and plan.kept_layers[0] != 0:
+        return True
+    placed = family.placed is not None and bool(getattr(original.config, family.placed, False))
+    return placed and plan.kept_layers != tuple(range(len(plan.kept_layers)))
+
+
+def _described_heads(
+    family: Family, original: LoadedSource, rows: Sequence[LayerPlan]
+) -> dict[str, object] | None:
+    """What a config says of one number of groups of heads, or None where it cannot say it."""
+    left = {row.heads_left for row in rows}
+    if family.config_heads is None or len(left) > 1:
+        return None
+    asking, asked = family.config_heads
+    groups, config = left.pop(), cast("PreTrainedConfig", original.config)
+    before, width = int(getattr(config, asking)), int(config.hidden_size)
+    heads = before // rows[0].heads * groups
+    # Configs are refused whose heads do not divide this width, though theirs is another.
+    if width % heads:
+        return None
+    size = getattr(config, "head_dim", None) or width // before
+    return {asking: heads, asked: groups, "head_dim": int(size)}
 
 
 def cut_class(kind: type[PreTrainedModel], plan: Plan) -> type[PreTrainedModel]:

@@ -17,7 +17,7 @@ from edgekit.evaluation.statistics import Budget, Drop
 from edgekit.pipeline.cuts import judging
 from edgekit.pipeline.cuts.finding import Mended
 from edgekit.pipeline.cuts.goals import Goal
-from edgekit.pipeline.cuts.judging import Trial, partners
+from edgekit.pipeline.cuts.judging import Judged, Trial, partners
 from tests.pipeline.cuts.plans import PLAN
 
 BUDGET = Budget(0.01, "points")
@@ -48,7 +48,8 @@ def trial(
         plan = replace(PLAN, method=f"{share:.2f}")
         return Mended(plan, None, None, None)  # type: ignore[arg-type]
 
-    def evaluate(self: Trial, bundle: float, rows: tuple[int, ...]) -> Evaluation:
+    def evaluate(self: Trial, made: Judged, rows: tuple[int, ...]) -> Evaluation:
+        bundle: float = made.bundle  # type: ignore[assignment]
         looks.append((len(rows), bundle))
         return evaluated(drops[bundle], "pass" if drops[bundle] <= 0.01 else "fail")
 
@@ -63,7 +64,8 @@ def trial(
         _checkpoint=SimpleNamespace(forget=lambda: None, begun=lambda: None),
         _material=SimpleNamespace(deciding=CHOOSING, verdict=JUDGING),
         _shop=SimpleNamespace(
-            export=lambda source, name: looks_like(made), compare=lambda bundle: None
+            original=None, compare=lambda bundle: None,
+            export=lambda source, name: looks_like(made),
         ),
     )  # fmt: skip
     shares: list[float] = []

@@ -32,6 +32,11 @@ def _bert(kind: str, **extra: Any) -> Any:
     return getattr(transformers, f"{kind}Config")(**{**SIZES, "pad_token_id": 1, **extra})
 
 
+def _grouped(kind: str, **extra: Any) -> Any:
+    grouped = {"num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 8}
+    return getattr(transformers, f"{kind}Config")(**SIZES | grouped | {"use_cache": False} | extra)
+
+
 CONFIGS: dict[str, Any] = {
     "bert": lambda: _bert("Bert"),
     "roberta": lambda: _bert("Roberta"),
@@ -56,8 +61,14 @@ CONFIGS: dict[str, Any] = {
         vocab_size=100, n_embd=32, n_layer=3, n_head=4, n_inner=64, initializer_range=0.15,
         use_cache=False,
     ),
-    "llama": lambda: transformers.LlamaConfig(**{**SIZES, "num_attention_heads": 8},
-        num_key_value_heads=4, head_dim=8, use_cache=False),
+    "llama": lambda: _grouped("Llama"),
+    "mistral": lambda: _grouped("Mistral", sliding_window=4),
+    "qwen2": lambda: _grouped("Qwen2"),
+    "qwen3": lambda: _grouped("Qwen3"),
+    "gemma3_text": lambda: _grouped(
+        "Gemma3Text", sliding_window=4, query_pre_attn_scalar=8,
+        layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+    ),
 }  # fmt: skip
 
 

@@ -1,0 +1,188 @@
+"""Cuts of a model that generates texts: read as whole texts in PyTorch, judged by perplexity.
+
+What a token costs it hangs on its cache and on memory, not on the time of one inference: nothing is
+exported or timed here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from edgekit.core.errors import ConfigError
+from edgekit.core.measurements import Accuracy, BenchResult
+from edgekit.core.profiles import Profile
+from edgekit.evaluation.accuracy import Evaluation
+from edgekit.evaluation.statistics import Budget, Floats, judge, paired_drop
+from edgekit.pipeline.cuts.goals import Goal
+from edgekit.pipeline.progress import Progress
+from edgekit.pruning.feeding import Batch, batches
+from edgekit.sources.data import Samples
+from edgekit.sources.generation.whole import LOGITS, next_token_losses
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from edgekit.sources.loaded import LoadedSource
+
+PERPLEXITY = "perplexity"
+_LENGTH = 128
+_NOT_TIMED = "the time of a model that generates is that of its steps, which prune does not measure"
+
+
+def check_asked(goal: Goal | None, metric: str | None, id: str) -> None:
+    """Raise ConfigError for a goal or a metric that is not judged of a model that generates."""
+    if goal is not None and goal.speedup is not None:
+        raise ConfigError(
+            f"--speedup {goal.speedup:g} cannot be aimed at: {id} generates, and {_NOT_TIMED}.",
+            hint="Cut by --ratio, export both models, and measure them with edgekit bench.",
+        )
+    if goal is not None and goal.open:
+        raise ConfigError(
+            f"--max-drop {goal.budget} alone does not say how much of {id} to cut: of a model that"
+            " generates one cut is made and judged.",
+            hint="Say it with --ratio, for example --ratio 0.1; see what that costs with"
+            " --sensitivity.",
+        )
+    if metric not in (None, PERPLEXITY):
+        raise ConfigError(
+            f"A pruned model that generates is judged by its {PERPLEXITY}, got --metric {metric}.",
+            hint="Leave --metric away.",
+        )
+
+
+class TextShop:
+    """A `Maker` that leaves cuts in PyTorch, where they read whole texts."""
+
+    original = None
+    elsewhere = _NOT_TIMED
+
+    def __init__(
+        self,
+        source: LoadedSource,
+        profile: Profile,
+        folder: Path,
+        *,
+        batch: int | None,
+        length: int | None,
+        threads: int | None,
+        seed: int,
+        progress: Progress,
+    ) -> None:
+        self.profile = profile
+        self.folder = folder
+        self.threads = threads or profile.threads or None
+        self._source = source
+        self._seed = seed
+        self._progress = progress
+        asked = {"batch": batch or 1, "length": length or _LENGTH}
+        longest = source.max_length
+        if longest is not None and asked["length"] > longest:
+            if length is not None:
+                raise ConfigError(
+                    f"--length {length} is beyond the {longest} tokens that {source.id} reads.",
+                    hint=f"Give {longest} or less.",
+                )
+            asked["length"] = longest
+        self.workload = asked
+
+    def workload_tensors(self) -> dict[str, Tensor]:
+        """See `Maker`."""
+        shape = (self.workload["batch"], self.workload["length"])
+        generator = torch.Generator().manual_seed(self._seed)
+        vocabulary = int(getattr(self._source.config, "vocab_size", 1))
+        ids = torch.randint(0, vocabulary, shape, generator=generator)
+        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+
+    def export(self, source: LoadedSource, name: str) -> None:
+        """See `Maker`."""
+
+    def compare(self, after: object) -> BenchResult | None:
+        """See `Maker`."""
+        return None
+
+    def time_all(
+        self, sources: Mapping[str, Callable[[], LoadedSource] | None]
+    ) -> dict[str, float]:
+        """See `Maker`; nobody asks for it."""
+        raise ConfigError(f"Nothing can be timed: {_NOT_TIMED}.", hint="Cut by --ratio.")
+
+    def evaluate(
+        self, made: LoadedSource, bundle: object, rows: Samples, *,
+        metric: str | None, budget: Budget, seed: int,
+    ) -> Evaluation:  # fmt: skip
+        """See `Maker`."""
+        return judge_texts(self._source, made, rows, budget, seed=seed, progress=self._progress)
+
+
+def judge_texts(
+    original: LoadedSource,
+    pruned: LoadedSource,
+    rows: Samples,
+    budget: Budget,
+    *,
+    seed: int,
+    progress: Progress = lambda text: None,
+) -> Evaluation:
+    """The perplexity of both on the same texts, its rise with the interval, and the verdict.
+
+    Raises ConfigError for texts without a token that another one precedes.
+    """
+    given = batches(original, rows)
+    progress(f"Reading {len(rows):,} texts with the original")
+    before = _losses(original, given)
+    told = before[:, 1] > 0
+    if not told.any():
+        raise ConfigError(
+            f"None of the {len(rows):,} texts to judge by has a second token.",
+            hint="Give DATA of longer texts.",
+        )
+    progress(f"Reading {len(rows):,} texts with the pruned model")
+    after = _losses(pruned, given)
+    before, after = before[told], after[told]
+    drop = paired_drop(
+        before, after, _perplexity, higher_is_better=False, unit=budget.unit, seed=seed
+    )
+    verdict, needed = judge(drop, budget)
+    problem = None
+    if not np.isfinite(after).all():
+        verdict, needed = "fail", None
+        problem = "The pruned model says of some texts what is no number."
+    whole = np.ones((1, len(before)))
+    return Evaluation(
+        verdict,
+        Accuracy(
+            PERPLEXITY, float(_perplexity(before, whole)[0]), float(_perplexity(after, whole)[0]),
+            drop.value, drop.low, drop.high, len(before), needed, budget.unit,
+        ),
+        {},
+        {},
+        drop,
+        budget,
+        notes=(
+            f"The {PERPLEXITY} is that of both in PyTorch, over {int(before[:, 1].sum()):,} tokens"
+            " of texts by themselves; export compares its bundle with PyTorch.",
+        ),
+        problem=problem,
+    )  # fmt: skip
+
+
+def _losses(source: LoadedSource, given: Sequence[Batch]) -> Floats:
+    """For each text the sum of its tokens' losses and their number: `[texts, 2]`."""
+    found: list[Tensor] = []
+    with torch.inference_mode():
+        for batch in given:
+            logits = source.module(**batch.inputs)[LOGITS]
+            found.append(torch.stack(next_token_losses(logits, batch.inputs), 1))
+    return torch.cat(found).double().numpy()
+
+
+def _perplexity(rows: Floats, weights: Floats) -> Floats:
+    sums = weights @ rows
+    with np.errstate(over="ignore", invalid="ignore"):
+        found: Floats = np.exp(sums[:, 0] / sums[:, 1])
+    return found

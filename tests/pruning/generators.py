@@ -1,0 +1,72 @@
+"""Sources that generate, texts and plans for the tests of their pruning."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from edgekit.sources.data import Samples, read_samples
+from edgekit.sources.loaded import LoadedSource
+from edgekit.sources.opening import open_source
+from edgekit.sources.pruned.cutting import whole_plan
+from edgekit.sources.pruned.plan import Plan
+from tests.models import CORPUS
+from tests.text_models import save_generator
+
+CAUSAL = ("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma3")
+
+
+def generator(folder: Path, family: str = "llama", **sizes: object) -> LoadedSource:
+    """A tiny random model that generates, three layers deep, whose layers weigh something."""
+    saved = save_generator(
+        family, folder / "model", layers=3, **{"initializer_range": 0.15, **sizes}
+    )
+    return open_source(str(saved))
+
+
+def stories(folder: Path, rows: int = 60) -> Path:
+    """A file of texts, no two alike."""
+    lines = ["text"]
+    for place in range(rows):
+        words = " ".join(CORPUS[:6]).replace(",", "").replace('"', "").split()
+        first = 5 * place % 40
+        lines.append(" ".join(words[first : first + 8 + place % 9]) + f" {place}")
+    path = folder / "stories.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def read(path: Path) -> Samples:
+    """The texts of a file as samples for a model that generates."""
+    return read_samples(str(path), "text-generation")
+
+
+def unlike(source: LoadedSource) -> Plan:
+    """A plan without the second layer, that leaves each of the others something else."""
+    whole = whole_plan(source)
+    first, second, third = whole.layers
+    heads, ffn = first.heads, first.ffn
+    return replace(
+        whole,
+        layers=(
+            replace(first, kept_ffn=tuple(range(1, ffn - 7))),
+            second,
+            replace(third, kept_heads=tuple(range(1, heads)), kept_ffn=tuple(range(ffn // 2))),
+        ),
+        kept_layers=(0, 2),
+        structures=("heads", "ffn", "layers"),
+    )
+
+
+def alike(source: LoadedSource, *, heads: int, ffn: int, layers: tuple[int, ...]) -> Plan:
+    """A plan that leaves so many of the last heads and neurons in each of some layers."""
+    whole = whole_plan(source)
+    rows = tuple(
+        replace(
+            row,
+            kept_heads=tuple(range(row.heads - heads, row.heads)),
+            kept_ffn=tuple(range(row.ffn - ffn, row.ffn)),
+        )
+        for row in whole.layers
+    )
+    return replace(whole, layers=rows, kept_layers=layers, structures=("heads", "ffn", "layers"))
