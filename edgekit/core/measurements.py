@@ -306,10 +306,10 @@ class BenchResult:
     notes: tuple[str, ...] = field(default=())
     probes: tuple[Probe, ...] = ()
     attached: tuple[Attached, ...] = ()
-    #: Of models that generate: the ratios of ``first_token`` and ``token``, beside ``ratios``.
-    token_ratios: tuple[Ratio, ...] = ()
     #: The command that makes this result again.
     command: str | None = None
+    #: Of models that generate: the ratios of ``first_token`` and ``token``, beside ``ratios``.
+    token_ratios: tuple[Ratio, ...] = ()
 
 
 @dataclass(frozen=True)

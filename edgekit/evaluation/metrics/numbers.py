@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from edgekit.core.errors import ConfigError
-from edgekit.evaluation.metrics.kinds import Prediction, Truth
+from edgekit.evaluation.metrics.kinds import Prediction, Truth, exp_share
 from edgekit.evaluation.statistics import Floats
 
 
@@ -91,6 +92,14 @@ def surprise(predictions: Sequence[Prediction], truths: Sequence[Truth]) -> Floa
     """
     rows = [np.ravel(np.asarray(prediction, dtype=np.float64)) for prediction in predictions]
     return np.array([(-row[0], row[1] if len(row) > 1 else 1.0) for row in rows])
+
+
+def surprise_influence(before: Floats, after: Floats) -> float:
+    """A text may come to be as surprising as the most surprising one, over the average length."""
+    average = float(before[:, 1].mean())
+    most = max(float(before[:, 0].max()), float(after[:, 0].max()))
+    whole = float(exp_share(before, np.ones((1, len(before))))[0])
+    return whole * most / average if average else math.inf
 
 
 def rank_influence(before: Floats, after: Floats) -> float:

@@ -74,8 +74,8 @@ METRICS: Mapping[str, Metric] = {
         Metric("exact-match", True, answers.exact, mean, first),
         Metric("answer-f1", True, answers.overlap, mean, first, graded=True),
         Metric(
-            "perplexity", False, numbers.surprise, exp_share, influence=unbounded,
-            hides_a_word=True,
+            "perplexity", False, numbers.surprise, exp_share,
+            influence=numbers.surprise_influence, hides_a_word=True,
         ),
         # Without labels: the reference's answer is the truth, and its own score is 1.
         Metric("agreement", True, classes.correct, mean, first),

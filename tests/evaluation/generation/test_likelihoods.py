@@ -78,7 +78,8 @@ def test_the_perplexity_is_that_of_whole_texts(
         rows = [tokenizer.encode(str(row["text"])).ids for row in samples.inputs]
         expected = [by_hand(model, row) for row in rows]
         pairs = run_likelihoods(model, twin_source(decoder), samples, notes=[])
-        found = evaluate(model, twin_source(decoder), samples)
+        # A twin whose numbers are the very same would leave nothing to draw from.
+        found = evaluate(model, twin_source(decoder, heat=1 + 1e-6), samples)
     for side in (pairs.reference, pairs.candidate):
         for prediction, surprise, row in zip(side, expected, rows, strict=True):
             ours = np.asarray(prediction, dtype=np.float64)
@@ -87,7 +88,7 @@ def test_the_perplexity_is_that_of_whole_texts(
     perplexity = math.exp(sum(expected) / sum(len(row) - 1 for row in rows))
     assert found.accuracy.metric == "perplexity"
     assert found.accuracy.candidate == pytest.approx(perplexity, rel=1e-5)
-    assert found.accuracy.reference == pytest.approx(perplexity, rel=1e-5)
+    assert found.accuracy.reference == pytest.approx(perplexity, rel=1e-3)
     assert found.verdict == "pass"
     logits = found.numerics["logits"]
     assert logits.argmax_agreement == 1
@@ -179,7 +180,7 @@ def test_both_read_the_bundles_tokens(decoder: Path) -> None:
             return {"input_ids": [*text.upper().encode()]}
 
     found = judged(decoder, texts(12), tokenizer=Shouting())
-    assert found.verdict == "pass"
+    assert found.accuracy.drop == 0
     assert found.notes[0].startswith("12 of 12 texts have other tokens in transformers")
 
 
