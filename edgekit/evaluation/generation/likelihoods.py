@@ -148,10 +148,11 @@ def _add(
     targets = window.tokens[first + 1 - left : last + 1 - left]
     for side, scores in enumerate(logits):
         sums[side, window.sample] += surprises(scores[own], targets).sum()
-    counts[window.sample] += last - first
+    told = int(last - first)
+    counts[window.sample] += told
     some = [np.asarray(scores[own][::_EVERY]) for scores in logits]
     add_outputs(pairs.distances, "text-generation", {"logits": some[0]}, {"logits": some[1]})
-    return last - first
+    return told
 
 
 def _tokens(candidate: BundleReader, samples: Samples) -> list[Sequence[int]]:
