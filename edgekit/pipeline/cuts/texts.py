@@ -17,6 +17,7 @@ from edgekit.core.errors import ConfigError
 from edgekit.core.measurements import Accuracy, BenchResult
 from edgekit.core.profiles import Profile
 from edgekit.evaluation.accuracy import Evaluation
+from edgekit.evaluation.metrics.kinds import exp_share
 from edgekit.evaluation.statistics import Budget, Floats, judge, paired_drop
 from edgekit.pipeline.cuts.goals import Goal
 from edgekit.pipeline.progress import Progress
@@ -145,7 +146,7 @@ def judge_texts(
     after = _losses(pruned, given)
     before, after = before[told], after[told]
     drop = paired_drop(
-        before, after, _perplexity, higher_is_better=False, unit=budget.unit, seed=seed
+        before, after, exp_share, higher_is_better=False, unit=budget.unit, seed=seed
     )
     verdict, needed = judge(drop, budget)
     problem = None
@@ -156,7 +157,7 @@ def judge_texts(
     return Evaluation(
         verdict,
         Accuracy(
-            PERPLEXITY, float(_perplexity(before, whole)[0]), float(_perplexity(after, whole)[0]),
+            PERPLEXITY, float(exp_share(before, whole)[0]), float(exp_share(after, whole)[0]),
             drop.value, drop.low, drop.high, len(before), needed, budget.unit,
         ),
         {},
@@ -179,10 +180,3 @@ def _losses(source: LoadedSource, given: Sequence[Batch]) -> Floats:
             logits = source.module(**batch.inputs)[LOGITS]
             found.append(torch.stack(next_token_losses(logits, batch.inputs), 1))
     return torch.cat(found).double().numpy()
-
-
-def _perplexity(rows: Floats, weights: Floats) -> Floats:
-    sums = weights @ rows
-    with np.errstate(over="ignore", invalid="ignore"):
-        found: Floats = np.exp(sums[:, 0] / sums[:, 1])
-    return found
