@@ -160,6 +160,9 @@ _ENTRIES = (
                 sha256="410d4e77de81f41002e57bc06b60157994362055d018e788c56365ce471d72a2",
             ),
         ),
+        pins={
+            "brown.csv": "3626bff985f56e10f14e2a14adc81bddee6c98c27d320475d85d27210a28015e",
+        },
     ),
     Entry(
         name="efficientnet-lite0",

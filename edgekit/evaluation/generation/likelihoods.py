@@ -140,8 +140,8 @@ def _add(
         )
     # Prompts are filled up on the left, and a place foretells the next one.
     left = width - len(window.tokens)
-    first = max(places.start, left + window.first - 1)
-    last = min(places.stop, width - 1)
+    first = max(int(places.start), left + window.first - 1)
+    last = min(int(places.stop), width - 1)
     if first >= last:
         return 0
     own = slice(first - places.start, last - places.start)
