@@ -16,6 +16,7 @@ from edgekit.reporting.drawing import (
     MUTED,
     TEXT,
     Chart,
+    Key,
     close_rows,
     colour,
     dash,
@@ -122,7 +123,7 @@ def layers(result: PruneResult) -> Chart | None:
             (row.name, *(_percent(shares[part][place]) for part in shown))
             for place, row in enumerate(result.layers)
         ),
-        legend=tuple(key(part, series + 1) for series, part in enumerate(shown)),
+        legend=tuple(Key(part, f"series-{series + 1}") for series, part in enumerate(shown)),
     )
 
 
@@ -150,7 +151,7 @@ def foretold(result: PruneResult) -> Chart | None:
         axes.plot(speed.value, -1, "o", color=tone, markersize=8)
     heading(axes, -0.81, "measured", f"{words.times(speed.value)} ({words.interval(speed)})")
     if goal is not None and drawable(goal):
-        axes.axvline(goal, color=INK, linewidth=1.6, linestyle="dashed")
+        axes.axvline(goal, color=INK, linewidth=1.6, linestyle="dashed", zorder=0.5)
     close_rows(axes, 2, "times the original's speed", low=low, high=high, top=0.8)
     off = words.foretold(predicted, latency)
     caption = (
