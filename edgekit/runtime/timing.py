@@ -77,7 +77,9 @@ def warm_up(run: Callable[[], object], *, seconds: float, fewest: int = FEWEST_R
         flat = len(times) >= _WINDOW and is_flat(recent)
         if flat or (elapsed >= seconds and len(times) >= fewest):
             typical = float(np.median(recent)) / 1e6
-            return WarmUp(len(times), elapsed, flat or is_flat(recent), typical)
+            # Of fewer runs nobody can tell a slope.
+            settled = flat or len(times) < FEWEST_RUNS or is_flat(recent)
+            return WarmUp(len(times), elapsed, settled, typical)
 
 
 def is_flat(times: Sequence[float]) -> bool:

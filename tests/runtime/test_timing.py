@@ -258,3 +258,10 @@ def test_shared_memory_counts_in_part() -> None:
     if part is None or whole is None:
         pytest.skip("this system does not tell a process's PSS")
     assert 0 < part <= 1.1 * whole
+
+
+def test_of_two_long_runs_nobody_tells_a_slope() -> None:
+    """A request of many tokens warms up by itself; two of them are no trend."""
+    times = iter((0.004, 0.0))
+    found = timing.warm_up(lambda: time.sleep(next(times)), seconds=0.0, fewest=2)
+    assert (found.runs, found.flat) == (2, True)
