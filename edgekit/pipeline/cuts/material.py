@@ -27,7 +27,7 @@ _BATCHES = 5
 _HELD_ONE_IN = 4
 _MOST_HELD = 400
 # Of texts that a model continues, each with scores of a whole vocabulary for every token.
-_MOST_TEXTS: Mapping[Role, int] = {"calibration": 256, "search": 1024, "verdict": 512}
+_MOST_TEXTS: Mapping[Role, int | None] = {"calibration": 128, "search": 1024, "verdict": None}
 _MOST_HELD_TEXTS = 48
 
 
@@ -63,9 +63,9 @@ def read_material(
 ) -> Material:
     """The rows of DATA, as the source's module takes them.
 
-    Without a `bundle` they are texts that the source continues, not more of them than it reads in
-    minutes. PyTorch computes with `threads` from then on, or with as many as are faster for the
-    source (see `torch_threads`).
+    Without a `bundle` they are texts that the source continues, of which few minutes' worth rate,
+    mend and choose. PyTorch computes with `threads` from then on, or with as many as are faster for
+    the source (see `torch_threads`).
 
     Raises ConfigError for DATA that cannot be read, or with nothing left for a role.
     """
@@ -142,14 +142,8 @@ def _read_texts(task: str, data: str, columns: str | None, seed: int) -> Rows:
     }
     calibration, search, verdict = found["calibration"], found["search"], found["verdict"]
     require_rows(data, calibration=calibration, search=search)
-    notes = []
-    if verdict.eligible > len(verdict):
-        notes.append(
-            f"{len(verdict):,} of the {verdict.eligible:,} rows for verdicts judge: each takes a"
-            " model that generates a while."
-        )
     roles = role_hashes(calibration=calibration, search=search)
-    return Rows(calibration, search, verdict, roles, tuple(notes))
+    return Rows(calibration, search, verdict, roles)
 
 
 def _split(rows: Rows, most: int) -> tuple[Samples, Samples]:
