@@ -320,11 +320,11 @@ class Workshop:
 
 
 def untimed_parts(source: Bundle) -> str | None:
-    """Why nothing of a bundle can be timed anywhere; None where it can."""
+    """Why a bundle is not timed where nobody asks for its speed; None where it is."""
     parts = source.manifest.components
     if source.manifest.generation is None or set(parts) == {"model"}:
         return None
-    return f"what is timed is one run, and {' and '.join(parts)} are run one after the other"
+    return f"quantize and build time bundles of one component; this has {' and '.join(parts)}"
 
 
 def elsewhere(profile: Profile) -> str | None:
