@@ -48,7 +48,7 @@ def test_encoder_and_decoder_are_quantized(
     """Both are rounded, the bundle answers as its precision allows, and still when compiled."""
     made = edgekit.quantize(translator, tmp_path / "q", engine=engine, method=method, bits=bits)
     assert made.verdict == "pass"
-    assert any("are run one after the other" in note for note in made.notes)
+    assert any("time bundles of one component" in note for note in made.notes)
     after = open_bundle(tmp_path / "q")
     assert after.manifest.steps[-1].facts["precision"] == precision
     rounded = counts(after)

@@ -20,7 +20,6 @@ from edgekit.pipeline.rows import (
     used_rows,
     wants_labels,
 )
-from edgekit.pipeline.timing import untimed
 from tests.runtime.conftest import linear_graph, write_bundle
 from tests.runtime.generation.conftest import write_generator
 from tests.tiny_pictures import album, picture_bundle
@@ -186,12 +185,13 @@ def test_a_graph_that_cannot_generate_has_no_metric(tmp_path: Path) -> None:
         check_rows(bare, str(tmp_path / "d.csv"), None)
 
 
-def test_an_encoder_and_its_decoder_are_judged_and_not_timed(tmp_path: Path) -> None:
-    """Two components that generate have a metric; their speed is left out, and told."""
+def test_an_encoder_and_its_decoder_are_judged(tmp_path: Path) -> None:
+    """Two components that generate have a metric, and take the column of the texts to answer."""
     made = write_generator(tmp_path / "b")
-    assert untimed(made) is None
     parts = dict.fromkeys(("encoder", "decoder"), made.manifest.components["model"])
     both = Bundle(made.path, replace(made.manifest, task="text2text-generation", components=parts))
     (tmp_path / "d.csv").write_text("source\nA dog.\n")
     check_rows(both, str(tmp_path / "d.csv"), None)
-    assert "this one has encoder and decoder" in str(untimed(both))
+    (tmp_path / "other.csv").write_text("words\nA dog.\n")
+    with pytest.raises(ConfigError, match="source"):
+        check_rows(both, str(tmp_path / "other.csv"), None)
