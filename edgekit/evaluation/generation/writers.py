@@ -92,7 +92,7 @@ def run_texts(
         assert isinstance(told, list)
         for index, answer, expected in zip(indices, told, write(some), strict=True):
             (said,) = answer.values()
-            before[index], after[index] = expected, str(said)
+            before[index], after[index] = expected.strip(), str(said).strip()
         done += len(indices)
         counted.tell(f"Answered {done:,} of {len(texts):,} texts", done)
     return written(before, after)
@@ -105,7 +105,7 @@ def written(before: Sequence[str], after: Sequence[str]) -> Pairs:
 
 
 def _apart(one: str, other: str) -> float:
-    if one.strip() == other.strip():
+    if one == other:
         return 0.0
     first, second = one.split(), other.split()
     # Another blank between the same words is a difference as well.
