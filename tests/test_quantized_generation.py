@@ -15,7 +15,7 @@ from tests.conftest import make_once
 from tests.test_speech import exported
 from tests.text_models import PROMPTS, save_generator
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("brief")]
 
 
 @pytest.fixture(scope="module")
@@ -46,9 +46,12 @@ def test_encoder_and_decoder_are_quantized(
     translator: Path, tmp_path: Path, engine: str, method: str, bits: int | None, precision: str
 ) -> None:
     """Both are rounded, the bundle answers as its precision allows, and still when compiled."""
-    made = edgekit.quantize(translator, tmp_path / "q", engine=engine, method=method, bits=bits)
+    made = edgekit.quantize(
+        translator, tmp_path / "q", engine=engine, method=method, bits=bits, allow_slower=True
+    )
     assert made.verdict == "pass"
-    assert any("time bundles of one component" in note for note in made.notes)
+    # Whole answers are timed, of both together.
+    assert made.latency is not None
     after = open_bundle(tmp_path / "q")
     assert after.manifest.steps[-1].facts["precision"] == precision
     rounded = counts(after)
@@ -69,7 +72,9 @@ def test_encoder_and_decoder_are_quantized(
 @pytest.mark.parametrize("engine", ENGINES)
 def test_one_component_is_quantized(translator: Path, tmp_path: Path, engine: str) -> None:
     """The other one stays as it is, byte for byte."""
-    made = edgekit.quantize(translator, tmp_path / "q", engine=engine, component="decoder")
+    made = edgekit.quantize(
+        translator, tmp_path / "q", engine=engine, component="decoder", allow_slower=True
+    )
     assert made.verdict == "pass"
     before, after = open_bundle(translator), open_bundle(tmp_path / "q")
     assert hashes(after, "encoder") == hashes(before, "encoder")
@@ -84,7 +89,7 @@ def test_one_component_is_quantized(translator: Path, tmp_path: Path, engine: st
 def test_whisper_is_quantized(shared: Path, tmp_path: Path, engine: str) -> None:
     """Its encoder of sounds and its decoder."""
     _, bundle = exported(shared, "english")
-    edgekit.quantize(bundle, tmp_path / "q", engine=engine, bits=8)
+    edgekit.quantize(bundle, tmp_path / "q", engine=engine, bits=8, allow_slower=True)
     with edgekit.load(tmp_path / "q") as model:
         assert all(row.passed for row in model.selftest())
         answer: Any = model((compose(16_000, 1, 16_000), 16_000), max_new_tokens=6)
