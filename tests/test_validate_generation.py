@@ -35,9 +35,10 @@ NEW = 24
 
 
 def saved(family: str, folder: Path) -> Path:
-    """A family's random model, which says no more than some words: it knows no end."""
+    """A family's random model, which says so many words and no more, whatever it is asked."""
     path = save_generator(family, folder) / "generation_config.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), "max_new_tokens": NEW}))
+    lengths = {"min_new_tokens": NEW, "max_new_tokens": NEW}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **lengths}))
     return folder
 
 
