@@ -123,6 +123,45 @@ def test_a_decoder_is_rounded_within_a_budget(
     assert found.accuracy.drop_upper_95 <= 0.1
 
 
+def test_an_encoder_and_its_decoder_are_rounded_within_a_budget(
+    shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two ways to 4 bits none is timed before the other: a call of a graph is no answer."""
+    monkeypatch.setattr(Judge, "against_input", lambda self, candidate: None)
+    source, bundle = made(shared, "marian")
+    data = table(tmp_path / "d.jsonl", [{"source": text} for text in sentences(90) if text])
+    found = edgekit.quantize(
+        bundle, tmp_path / "q", engine="onnxruntime", bits=4, data=data, reference=str(source),
+        max_drop="100%",
+    )  # fmt: skip
+    assert found.bits == 4
+    assert found.accuracy is not None
+    assert found.accuracy.metric == "text-agreement"
+
+
+def test_a_task_has_its_own_options_on_both_sides(shared: Path, tmp_path: Path) -> None:
+    """What the checkpoint sets for a task that was named holds for its original as well."""
+    source = make_once(shared / "judged-t5-source", _with_a_task)
+    bundle = tmp_path / "b"
+    edgekit.export(str(source), bundle, task="summarization")
+    data = table(tmp_path / "d.jsonl", [{"source": text} for text in sentences(20) if text])
+    samples, reference = read_samples(data, "text2text-generation"), open_reference(str(source))
+    with edgekit.load(bundle, threads=2) as model:
+        alike = evaluate(model, reference, samples)
+        (answer,) = model(["A text."], min_length=0)
+        (longer,) = model(["A text."])
+    assert alike.accuracy.candidate == 1.0
+    assert answer != longer
+
+
+def _with_a_task(folder: Path) -> None:
+    saved("t5", folder)
+    path = folder / "config.json"
+    told = {"prefix": "say: ", "min_length": 12, "num_beams": 2}
+    config = {**json.loads(path.read_text()), "task_specific_params": {"summarization": told}}
+    path.write_text(json.dumps(config))
+
+
 def test_answers_are_judged_by_what_they_should_be(shared: Path, tmp_path: Path) -> None:
     """By chrF and BLEU; without targets by agreement; what is too long is left out."""
     source, bundle = made(shared, "marian")
@@ -142,10 +181,11 @@ def test_answers_are_judged_by_what_they_should_be(shared: Path, tmp_path: Path)
         assert found.accuracy.metric == metric
         assert found.accuracy.drop == 0
         assert 0 <= found.accuracy.reference < 1
-    assert any("Speed is not measured" in note for note in found.notes)
-    # Without DATA the golden inputs are compared, of both components.
-    golden = edgekit.validate(bundle, reference=str(source))
+    # Without DATA the golden inputs are compared, of both components; whole answers are timed.
+    golden = edgekit.validate(bundle, reference=str(source), budget=1.0, processes=2)
     assert golden.verdict == "pass"
+    assert golden.timing is not None
+    assert {row.new_tokens for row in golden.timing.contenders} == {32}
     assert {"decoder.logits", "encoder.present.0.encoder.key"} <= golden.numerics.keys()
     long = {"source": " ".join(CORPUS) * 8}
     data = table(tmp_path / "u.jsonl", [*({"source": text} for text in texts), long])
@@ -163,7 +203,7 @@ def judged(bundle: Path, source: Path, data: str, **options: Any) -> ValidateRes
     """A validation that may end without a verdict: too few rows for a bound, nothing else."""
     try:
         return edgekit.validate(
-            bundle, reference=str(source), data=data, max_drop="20pt", **options
+            bundle, reference=str(source), data=data, max_drop="20pt", latency=False, **options
         )
     except edgekit.BudgetNotMet as error:
         found = error.result

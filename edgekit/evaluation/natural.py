@@ -20,6 +20,7 @@ from edgekit.runtime.tasks import Context, make_text_task
 from edgekit.runtime.text import Text, TextProcessor
 from edgekit.runtime.workloads import Workload, arrays_workload, text_workload
 from edgekit.sources.data import Samples, parse_columns, read_samples
+from edgekit.sources.data_paths import require_texts
 from edgekit.sources.data_pictures import reads_files
 
 # Fewer would not have the lengths of the data, but those of a few of its rows.
@@ -40,11 +41,6 @@ def data_workloads(bundle: Bundle, measuring: Measuring) -> tuple[Workload, ...]
     `read_samples` does.
     """
     manifest = bundle.manifest
-    if manifest.generation is not None:
-        raise ConfigError(
-            f"{bundle.path} generates, and nothing of it is measured at the lengths of DATA.",
-            hint="Leave --data out: the golden inputs are measured.",
-        )
     if "model" not in manifest.components:
         raise ConfigError(
             f"{bundle.path} has the components {' and '.join(manifest.components)}; --data is for"
@@ -71,6 +67,8 @@ def data_requests(bundle: Bundle, measuring: Measuring) -> tuple[Workload, ...]:
     """
     speech = mode_of(bundle.manifest) == "speech"
     batches = tuple(dict.fromkeys(measuring.batches))
+    if not speech:
+        require_texts(measuring.data or "", bundle.manifest.task)
     samples = _read(bundle, measuring, (), pictures=speech)
     if not speech:
         prompts = TextRequests(bundle, measuring.new_tokens)

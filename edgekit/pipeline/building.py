@@ -22,7 +22,12 @@ from edgekit.pipeline.builds.proving import (
     unjudged,
     write_proved,
 )
-from edgekit.pipeline.builds.pruned import check_prune, check_prune_target, pruned_by
+from edgekit.pipeline.builds.pruned import (
+    check_prunable,
+    check_prune,
+    check_prune_target,
+    pruned_by,
+)
 from edgekit.pipeline.builds.ranking import Rung, rank, why_not_run
 from edgekit.pipeline.builds.rungs import exported_by, rungs_of
 from edgekit.pipeline.builds.store import Store
@@ -112,6 +117,8 @@ def build(
         store = Store(cache_folder() if cache else None, folder)
         job: Job = Job(options, store, lambda text: progress(job.without_folder(text)), folder)
         exported = exported_by(job)
+        if prune:
+            check_prunable(exported)
         unprovable = check_budget(job, exported, profile, budget, began)
         rungs = [
             rung

@@ -73,7 +73,7 @@ def prune(
     by distillation from the original on those and rows of "search"; rows of "verdict", which
     nothing has seen, judge one cut. The result is exported and timed against the original.
 
-    A model that generates texts is cut by a `ratio` of its parameters and judged by its perplexity,
+    A model that generates texts is cut by a `ratio` and judged by its perplexity,
     in PyTorch; it is neither exported nor timed.
 
     Args:

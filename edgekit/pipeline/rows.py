@@ -16,6 +16,7 @@ from edgekit.evaluation.statistics import DEFAULT_DROP, Budget, parse_drop
 from edgekit.reporting import words
 from edgekit.runtime.workloads import input_specs
 from edgekit.sources.data import Samples, check_data, parse_columns, read_samples
+from edgekit.sources.data_paths import require_texts
 from edgekit.sources.data_pictures import reads_files
 
 # Metrics that hold the bundle to the reference's own answers: no labels are missed.
@@ -92,11 +93,8 @@ def check_rows(
             hint="Leave --data out: the outputs are compared with the original's on the golden"
             " inputs.",
         )
-    if generates and not reads_files(manifest) and data.lower().endswith(".npz"):
-        raise ConfigError(
-            f"{data} holds arrays, and a model for {manifest.task} reads texts.",
-            hint="Give a CSV, JSONL or Parquet file.",
-        )
+    if generates and not reads_files(manifest):
+        require_texts(data, manifest.task)
     check_data(
         data,
         manifest.task,

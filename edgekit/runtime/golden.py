@@ -271,6 +271,11 @@ def judge(bundle: Bundle, session: Session) -> tuple[GoldenRow, ...]:
             )
         found = bar.compare(name, answer, expected)
         reference = values.reference.get(name)
+        if reference is not None and reference.shape != answer.shape:
+            raise BundleCorrupt(
+                f"Output {name!r} has shape {list(answer.shape)}, the reference in {golden.file}"
+                f" {list(reference.shape)}."
+            )
         rows.append(
             GoldenRow(
                 output=name,

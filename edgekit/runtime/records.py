@@ -122,6 +122,7 @@ class Record:
             workload=workload,
             seconds=seconds,
             least=least,
+            turn=[round_, len(sums)],
             scenario=scenario.turn(workload, round_, len(sums)).to_json(),
             # A queue that grows, and rare requests, take longer than the turn was meant to.
             timeout=timeout + 2 * seconds + least * _rarest(scenario),

@@ -5,17 +5,35 @@ The single-stream turn is `edgekit.runtime.timing.take_turn`.
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
+from typing import Generic
 
 from edgekit.runtime.scenarios import Scenario
 from edgekit.runtime.timing import MOST_SAMPLES, Answer, Turn, collector_off, take_turn
 
 _TRIALS = 2
+
+
+class Rotation(Generic[Answer]):
+    """A call that runs one of several after the other; safe from many threads."""
+
+    def __init__(self, calls: Sequence[Callable[[], Answer]]) -> None:
+        self._calls = calls
+        self._numbers = itertools.count()
+
+    def begin(self, number: int) -> None:
+        """Go on with the call of a number, counted round and round."""
+        self._numbers = itertools.count(number)
+
+    def __call__(self) -> Answer:
+        """Run the next one."""
+        return self._calls[next(self._numbers) % len(self._calls)]()
 
 
 def take(

@@ -10,12 +10,11 @@ turn it is in.
 from __future__ import annotations
 
 import gc
-import itertools
 import json
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Protocol, TypeAlias, runtime_checkable
@@ -38,6 +37,8 @@ _STREAM_SECONDS = 0.2
 # A request of hundreds of steps warms up by itself, and needs no other before it.
 _FEWEST_REQUESTS = 2
 _LONG_MS = 500.0
+# More than a process takes at a workload, so that no two turns begin with the same answer.
+_TURNS = 1000
 _DISCARDED = 2
 
 
@@ -143,13 +144,15 @@ def serve(
 class _Prepared:
     """A workload ready to run: ``call`` goes round its variants, ``first`` runs the first one.
 
-    ``requests`` are those among the calls that tell when tokens came.
+    ``requests`` are those among the calls that tell when tokens came; ``rotation`` says which of
+    several comes next.
     """
 
     call: Call
     first: Call
     variants: int
     requests: tuple[Request, ...] = ()
+    rotation: turns.Rotation[Mapping[str, Array]] | None = None
 
 
 class _Server:
@@ -196,7 +199,14 @@ class _Server:
             return self._stages(index, seconds)
         told = command.get("scenario")
         scenario = Scenario.from_json(told) if isinstance(told, dict) else SINGLE_STREAM
-        return self._measure(index, scenario, seconds, int(str(command["least"])))
+        least, turn = int(str(command["least"])), command.get("turn")
+        prepared = self._prepared.get(index)
+        if prepared is not None and prepared.rotation is not None and isinstance(turn, list):
+            # Long answers are few: the same ones for every contender, and others in every turn.
+            if scenario.name == "single-stream":
+                seconds = 0.0
+            prepared.rotation.begin((turn[0] * _TURNS + turn[1]) * least - self._discarded(index))
+        return self._measure(index, scenario, seconds, least)
 
     def _open(self, index: int, spawned: float, path: Path | None) -> dict[str, object]:
         self._contender.imports()
@@ -291,10 +301,9 @@ class _Server:
         prepared = self._prepared[index]
         if scenario.name == "offline" and scenario.streams is None:
             scenario = Scenario("offline", streams=self._best_streams(index, prepared.call))
-        long = bool(prepared.requests) and self._typical[index] >= _LONG_MS
         last_requests(prepared.requests, 0)
         turn = turns.take(
-            scenario, prepared.call, seconds=seconds, least=least, discard=0 if long else _DISCARDED
+            scenario, prepared.call, seconds=seconds, least=least, discard=self._discarded(index)
         )
         tokens = last_requests(prepared.requests, turn.inferences) if prepared.requests else {}
         self._pss = max(self._pss, timing.proportional_bytes() or 0)
@@ -313,6 +322,11 @@ class _Server:
             **tokens,
             **({"streams": scenario.streams} if scenario.name == "offline" else {}),
         }
+
+    def _discarded(self, index: int) -> int:
+        """How many inferences a turn begins with that do not count."""
+        long = self._prepared[index].requests and self._typical[index] >= _LONG_MS
+        return 0 if long else _DISCARDED
 
     def _best_streams(self, index: int, call: Call) -> int:
         """How many callers at a time the offline scenario has, found out once per workload."""
@@ -382,15 +396,10 @@ def _prepare(opened: Measurable, workload: Workload) -> _Prepared:
     found = opened.prepare(singles[middle])
     ordered = [found if at == middle else opened.start(single) for at, single in enumerate(singles)]
     requests = tuple(call for call in ordered if isinstance(call, Request))
-    return _Prepared(_in_turn(ordered), ordered[0], len(ordered), requests)
-
-
-def _in_turn(calls: Sequence[Call]) -> Call:
-    """A call that runs one of `calls` after the other; safe from many threads."""
-    if len(calls) == 1:
-        return calls[0]
-    endless = itertools.cycle(calls)
-    return lambda: next(endless)()
+    if len(ordered) == 1:
+        return _Prepared(ordered[0], ordered[0], 1, requests)
+    rotation = turns.Rotation(ordered)
+    return _Prepared(rotation, ordered[0], len(ordered), requests, rotation if requests else None)
 
 
 def _above(peak: int | None, baseline: int | None) -> int | None:

@@ -84,3 +84,12 @@ def _called(files: Sequence[Path], split: str) -> list[Path]:
         if found:
             return found
     return []
+
+
+def require_texts(data: str, task: str) -> None:
+    """Raise ConfigError for arrays where a model of a task reads texts."""
+    if data.lower().endswith(".npz"):
+        raise ConfigError(
+            f"{data} holds arrays, and a model for {task} reads texts.",
+            hint="Give a CSV, JSONL or Parquet file.",
+        )

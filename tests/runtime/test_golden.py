@@ -309,6 +309,13 @@ def test_large_answers_are_sampled(linear_bundle: Make, tmp_path: Path) -> None:
     assert (row.passed, row.max_abs) == (False, pytest.approx(1))
 
 
+def test_a_reference_of_another_shape(linear_bundle: Make, tmp_path: Path) -> None:
+    """Nothing can be told of its distance."""
+    bundle = rewrite(linear_bundle(), tmp_path / "other", ANSWER, {"y": ANSWER["y"][:1]})
+    with load(bundle.path) as model, pytest.raises(BundleCorrupt, match="the reference in"):
+        model.selftest()
+
+
 @pytest.mark.parametrize(
     "told", ["no", "[1]", '{"y": 1}', '{"y": true}', '{"y": "2"}', '{"y": 4294967296}', '{"z": 2}']
 )

@@ -167,3 +167,11 @@ def test_every_scenario_has_its_turn(scenario: Scenario) -> None:
     assert turn.last == "answer"
     assert len(turn.nanoseconds) == turn.inferences >= 3
     assert min(turn.nanoseconds) >= 0
+
+
+def test_a_rotation_goes_on_where_it_is_told() -> None:
+    """One call after the other, round and round."""
+    said = turns.Rotation([lambda: "a", lambda: "b", lambda: "c"])
+    assert [said() for _ in range(4)] == ["a", "b", "c", "a"]
+    said.begin(-1)
+    assert [said() for _ in range(3)] == ["c", "a", "b"]

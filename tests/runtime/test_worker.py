@@ -13,6 +13,7 @@ import pytest
 
 from edgekit.core.errors import EngineUnavailable
 from edgekit.runtime import timing
+from edgekit.runtime.tokens import Request
 from edgekit.runtime.worker import not_finite, serve
 from edgekit.runtime.workloads import Workload, load_outputs, save_workloads
 
@@ -196,6 +197,36 @@ def test_variants_take_turns(tmp_path: Path) -> None:
     (_, _, measured) = talk(Fixed(), path, OPEN, WARM, MEASURE)[1]
     # The last call ran other arrays than the first one: the first ones are run again.
     assert measured["drift"]["max_abs"] == 0.0  # type: ignore[index]
+
+
+class Answering(Fixed):
+    """Answers requests of one token each."""
+
+    def start(self, workload: Workload) -> Callable[[], Outputs]:
+        """See `Fixed`."""
+        call = super().start(workload)
+
+        def answer(came: Callable[[], None]) -> Outputs:
+            came()
+            return call()
+
+        return Request(answer)
+
+
+def test_contenders_answer_the_same_requests_in_a_turn(tmp_path: Path) -> None:
+    """However many their warm-up took; the next turn has others."""
+    feeds = sized(*range(1, 8))
+    path = saved(tmp_path / "w", Workload(1, "data", feeds[0], feeds))
+    timed = []
+    for warm in (WARM, {**WARM, "seconds": 0.05}):
+        contender = Answering()
+        turns = [{**MEASURE, "least": 2, "turn": [1, at]} for at in (0, 1)]
+        talk(contender, path, OPEN, warm, *turns)
+        timed.append(contender.ran[-10:])
+    # Two that do not count, two that do, and the first one, which has to answer as it did before.
+    assert timed[0] == timed[1]
+    assert timed[0][2:4] != timed[0][7:9]
+    assert timed[0][4] == timed[0][9] == 1
 
 
 class Settling(Fixed):

@@ -253,10 +253,8 @@ def _verdict(result: PruneResult) -> str:
     if result.accuracy is None:
         return "verdict: pass for its speed alone; without --data its accuracy was not judged"
     if result.latency is None:
-        return (
-            "verdict: pass for its accuracy, on this machine; not run on"
-            f" {result.target}, speed not measured"
-        )
+        why = result.not_run or f"it was not run on {result.target}"
+        return f"verdict: pass for its accuracy; its speed was not measured: {why}"
     return "verdict: pass"
 
 

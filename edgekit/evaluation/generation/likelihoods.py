@@ -18,7 +18,7 @@ from edgekit.runtime.batching import plan_batches
 from edgekit.runtime.model import Model
 from edgekit.runtime.session import Array
 from edgekit.runtime.text import encode
-from edgekit.sources.data import Samples
+from edgekit.sources.data import LEAST_VERDICT_ROWS, Samples
 from edgekit.sources.quiet import quiet
 
 if TYPE_CHECKING:
@@ -58,9 +58,11 @@ def run_likelihoods(
             " bundle; both models have read the bundle's."
         )
     silent = sum(len(row) < 2 for row in tokens)
-    if silent == len(tokens):
+    least = LEAST_VERDICT_ROWS if len(tokens) >= LEAST_VERDICT_ROWS else 1
+    if len(tokens) - silent < least:
         raise ConfigError(
-            f"None of the {len(samples):,} texts has two tokens, so that nothing can be foretold.",
+            f"Of {len(samples):,} texts {len(tokens) - silent:,} have two tokens, so that a second"
+            f" one can be foretold; it takes {least}.",
             hint="Give longer texts.",
         )
     if silent:

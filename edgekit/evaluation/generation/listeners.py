@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from edgekit.core.errors import ConfigError, InputMismatch
 from edgekit.evaluation.counting import Counted
-from edgekit.evaluation.generation.readers import whole_model
+from edgekit.evaluation.generation.readers import refusals, whole_model
 from edgekit.evaluation.generation.writers import OPTIONS, written
 from edgekit.evaluation.pairs import Pairs
 from edgekit.evaluation.reference import better_threads
@@ -99,7 +99,7 @@ def _listener(
 
     def generate(waves: Sequence[Array], more: Mapping[str, object]) -> list[str]:
         padding = {"truncation": False, "padding": "longest"} if "return_timestamps" in more else {}
-        with torch.inference_mode(), quiet():
+        with refusals(source, f"{len(waves)} sounds"), torch.inference_mode(), quiet():
             made = extractor(
                 list(waves), sampling_rate=extractor.sampling_rate, return_tensors="pt",
                 return_attention_mask=True, **padding,

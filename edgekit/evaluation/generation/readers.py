@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -59,7 +59,7 @@ class OriginalReader:
 
     def __init__(self, source: LoadedSource, pad: int) -> None:
         self._model = whole_model(source)
-        self._id = source.id
+        self._source = source
         self._pad = pad
         self._settled = False
 
@@ -74,25 +74,20 @@ class OriginalReader:
             ids[row, width - len(tokens) :] = torch.tensor(list(tokens))
             mask[row, width - len(tokens) :] = 1
         places = (mask.cumsum(-1) - 1).clamp(min=0)
-        self._settle(ids, mask, places)
+        asked = f"{len(rows)} rows of {width} tokens"
+        with refusals(self._source, asked):
+            self._settle(ids, mask, places)
         cache: Any = None
         for start in range(0, width, most):
             part = slice(start, min(start + most, width))
-            try:
-                with torch.inference_mode():
-                    found = self._model(
-                        input_ids=ids[:, part],
-                        attention_mask=mask[:, : part.stop],
-                        position_ids=places[:, part],
-                        past_key_values=cache,
-                        use_cache=True,
-                    )
-            except (RuntimeError, TypeError, ValueError, IndexError) as error:
-                raise InputMismatch(
-                    f"The reference {self._id} does not read {len(rows)} rows of {width} tokens:"
-                    f" {error}.",
-                    hint="Check that bundle and reference are the same model.",
-                ) from error
+            with refusals(self._source, asked), torch.inference_mode():
+                found = self._model(
+                    input_ids=ids[:, part],
+                    attention_mask=mask[:, : part.stop],
+                    position_ids=places[:, part],
+                    past_key_values=cache,
+                    use_cache=True,
+                )
             cache = found.past_key_values
             yield part, np.asarray(found.logits.float().numpy())
 
@@ -110,6 +105,18 @@ class OriginalReader:
 
         torch.set_num_threads(better_threads(call))
         self._settled = True
+
+
+@contextmanager
+def refusals(source: LoadedSource, asked: str) -> Iterator[None]:
+    """Raise InputMismatch where PyTorch refuses what it is asked, a reference of other weights."""
+    try:
+        yield
+    except (RuntimeError, TypeError, ValueError, IndexError) as error:
+        raise InputMismatch(
+            f"The reference {source.id} does not read {asked}: {error}.",
+            hint="Check that bundle and reference are the same model.",
+        ) from error
 
 
 def whole_model(source: LoadedSource) -> Any:

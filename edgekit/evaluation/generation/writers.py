@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgekit.core.errors import ConfigError, InputMismatch
 from edgekit.evaluation.counting import Counted
-from edgekit.evaluation.generation.readers import whole_model
+from edgekit.evaluation.generation.readers import refusals, whole_model
 from edgekit.evaluation.metrics.speech import distance
 from edgekit.evaluation.pairs import Pairs
 from edgekit.evaluation.reference import better_threads
@@ -132,13 +132,19 @@ def _writer(
     model = whole_model(source)
     tokenizer: Any = source.tokenizer
     most = room(read_options(OPTIONS, rules, task=task), rules, len(rules.start))
+    # Those of a task that the bundle was exported for are not the checkpoint's own.
+    own = {
+        name: value
+        for name, value in rules.defaults.items()
+        if name not in ("max_length", "max_new_tokens")
+    }
     settled = False
 
     def generate(ids: Any, mask: Any, count: int) -> list[list[int]]:
-        with torch.inference_mode(), quiet():
+        with refusals(source, f"{len(ids)} texts"), torch.inference_mode(), quiet():
             found = model.generate(
                 input_ids=ids, attention_mask=mask, max_new_tokens=count,
-                pad_token_id=rules.pad, **OPTIONS,
+                pad_token_id=rules.pad, **{**own, **OPTIONS},
             )  # fmt: skip
         rows: list[list[int]] = found[:, len(rules.start) :].tolist()
         return rows

@@ -67,6 +67,17 @@ def check_prune_target(profile: Profile) -> None:
         )
 
 
+def check_prunable(exported: Bundle) -> None:
+    """Raise ConfigError for a model that generates: a budget alone does not say how to cut it."""
+    if exported.manifest.generation is not None:
+        raise ConfigError(
+            f"--prune cuts within a budget, and {exported.manifest.name} generates: how much of"
+            " such a model goes has to be said.",
+            hint="Cut it with edgekit prune --ratio first, and build what that leaves without"
+            " --prune.",
+        )
+
+
 def pruned_by(job: Job, exported: Bundle, profile: Profile) -> tuple[str, Bundle] | None:
     """The deepest cut that keeps the budget, by its name, exported; None where there is none.
 

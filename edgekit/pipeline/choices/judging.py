@@ -16,12 +16,13 @@ from edgekit.evaluation.statistics import Budget
 from edgekit.pipeline.choices.candidates import Candidate, Workshop
 from edgekit.pipeline.choices.rows import Rows
 from edgekit.pipeline.fitting import on_engine, workload_for
-from edgekit.pipeline.progress import Progress
+from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.timing import time_pair, typical_ms
 from edgekit.quantization.distances import Measure, OutputError
 from edgekit.quantization.recipes import Feeds, Recipe
 from edgekit.quantization.sensitivity import give_up
 from edgekit.quantization.trials import Measured
+from edgekit.runtime.golden import handed_on
 from edgekit.runtime.session import Array
 from edgekit.runtime.workloads import make_workloads
 from edgekit.sources.data import Samples
@@ -107,19 +108,23 @@ class Judge:
         """A bundle against the original on some samples."""
         if self._loaded is None or self.budget is None:
             raise ConfigError("There is no --reference to judge by.")
+        # An answer takes as long as a thousand rows of an encoder do.
+        generates = bundle.manifest.generation is not None
         with self.workshop.open(bundle, threads=self._threads) as model:
             return evaluate(
                 model, self._loaded, samples, metric=self._metric, max_drop=self.budget,
-                seed=self._seed,
+                seed=self._seed, progress=self._progress if generates else silent,
             )  # fmt: skip
 
     def time_all(self, recipes: Mapping[str, Recipe]) -> dict[str, float]:
         """The milliseconds of recipes at the workload, interleaved in this process.
 
-        Empty where this machine is not the target, or where they do not fit in memory together. A
-        recipe that cannot be written takes for ever.
+        Empty where this machine is not the target, where they do not fit in memory together, and
+        for models that generate: one call of a graph is not what an answer costs. A recipe that
+        cannot be written takes for ever.
         """
-        if self.workshop.elsewhere is not None:
+        generates = self.workshop.source.manifest.generation is not None
+        if self.workshop.elsewhere is not None or generates:
             return {}
         if self.workshop.source.bytes() * len(recipes) > _TABLE_BYTES:
             self._progress("Not timed: so many candidates do not fit in memory together")
@@ -179,7 +184,12 @@ class Judge:
                 )
             else:
                 self._feeds = (self.workshop.golden_inputs(),)
-            self._exact = [dict(model.run(feeds)) for feeds in self._feeds]
+            # A decoder's cache is no answer, and there is more of it than of logits.
+            inner = handed_on(self.workshop.source.manifest.components)
+            self._exact = [
+                {name: array for name, array in model.run(feeds).items() if name not in inner}
+                for feeds in self._feeds
+            ]
 
     def input_on_engine(self) -> Bundle:
         """The input as the target's engine opens it: the same files, another manifest."""

@@ -16,6 +16,7 @@ from edgekit.pipeline.progress import Progress
 from edgekit.pruning.distances import Answers, answers_of
 from edgekit.pruning.feeding import Batch, batches, own_batches
 from edgekit.sources.data import Role, Samples, parse_columns, read_samples
+from edgekit.sources.data_paths import require_texts
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
@@ -134,6 +135,7 @@ def _settle_threads(source: LoadedSource, own: Sequence[Batch], threads: int | N
 
 
 def _read_texts(task: str, data: str, columns: str | None, seed: int) -> Rows:
+    require_texts(data, task)
     found = {
         role: read_samples(
             data, task, columns=parse_columns(columns), role=role, limit=most, seed=seed

@@ -22,7 +22,7 @@ from edgekit.evaluation.statistics import Budget, Floats, judge, paired_drop
 from edgekit.pipeline.cuts.goals import Goal
 from edgekit.pipeline.progress import Progress
 from edgekit.pruning.feeding import Batch, batches
-from edgekit.sources.data import Samples
+from edgekit.sources.data import LEAST_VERDICT_ROWS, Samples
 from edgekit.sources.generation.whole import LOGITS, next_token_losses
 
 if TYPE_CHECKING:
@@ -137,9 +137,11 @@ def judge_texts(
     progress(f"Reading {len(rows):,} texts with the original")
     before = _losses(original, given)
     told = before[:, 1] > 0
-    if not told.any():
+    least = min(LEAST_VERDICT_ROWS, len(rows))
+    if told.sum() < least:
         raise ConfigError(
-            f"None of the {len(rows):,} texts to judge by has a second token.",
+            f"Of {len(rows):,} texts to judge by {int(told.sum()):,} have a second token; it takes"
+            f" {least}.",
             hint="Give DATA of longer texts.",
         )
     progress(f"Reading {len(rows):,} texts with the pruned model")
@@ -165,8 +167,9 @@ def judge_texts(
         drop,
         budget,
         notes=(
-            f"The {PERPLEXITY} is that of both in PyTorch, over {int(before[:, 1].sum()):,} tokens"
-            " of texts by themselves; export compares its bundle with PyTorch.",
+            f"The {PERPLEXITY} is that of both in PyTorch, over {int(before[:, 1].sum()):,} tokens,"
+            " the beginnings of texts: validate reads the whole. export compares its bundle with"
+            " PyTorch.",
         ),
         problem=problem,
     )  # fmt: skip

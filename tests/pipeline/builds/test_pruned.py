@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from edgekit.core.bundle import open_bundle
+from edgekit.core.bundle import Bundle, open_bundle
 from edgekit.core.errors import (
     BudgetNotMet,
     ConfigError,
@@ -23,6 +24,7 @@ from edgekit.core.pruned import Change, PruneResult
 from edgekit.pipeline.builds import pruned
 from edgekit.pipeline.builds.jobs import Job, Options
 from edgekit.pipeline.builds.store import Store
+from tests.runtime.generation.conftest import write_generator
 
 FOUND = PruneResult(
     Path("p"), ("ffn",), Change(10, 5), Change(10, 5), None, None, "pass", "fisher", "host",
@@ -45,6 +47,14 @@ def test_what_cannot_be_pruned_within_a_budget() -> None:
     with pytest.raises(ConfigError, match="is ONNX"):
         pruned.check_prune("m.onnx", "d.csv")
     pruned.check_prune("m", "d.csv")
+
+
+def test_what_generates_is_not_pruned_within_a_budget(tmp_path: Path) -> None:
+    """It is cut by a ratio first; other models are not refused."""
+    made = write_generator(tmp_path / "b")
+    with pytest.raises(ConfigError, match="how much of such a model goes has to be said"):
+        pruned.check_prunable(made)
+    pruned.check_prunable(Bundle(made.path, replace(made.manifest, generation=None)))
 
 
 def test_a_target_elsewhere_is_refused_before_any_work() -> None:

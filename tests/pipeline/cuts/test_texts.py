@@ -63,7 +63,7 @@ def test_what_is_no_number_fails(source: LoadedSource, tmp_path: Path) -> None:
     found = judge_texts(source, broken, read(stories(tmp_path)), Budget(9.0, "relative"), seed=0)
     assert found.verdict == "fail"
     assert found.problem is not None
-    with pytest.raises(ConfigError, match="has a second token"):
+    with pytest.raises(ConfigError, match="Of 2 texts to judge by 0 have a second token"):
         path = tmp_path / "short.csv"
         path.write_text("text\na\nb\n")
         judge_texts(source, source, read(path), BUDGET, seed=0)
