@@ -85,7 +85,10 @@ def test_what_was_not_measured_is_told() -> None:
     ("missing", "told"),
     [
         ({"accuracy": None}, "verdict: pass for its speed alone; without --data"),
-        ({"latency": None}, "verdict: pass for its accuracy, on this machine; not run on host"),
+        (
+            {"latency": None},
+            "verdict: pass for its accuracy; its speed was not measured: not run on",
+        ),
         ({"accuracy": None, "latency": None}, "verdict: cut as asked for; nothing was judged"),
         ({"accuracy": None, "verdict": "inconclusive"}, "verdict: inconclusive\n"),
     ],

@@ -253,7 +253,7 @@ def _verdict(result: PruneResult) -> str:
     if result.accuracy is None:
         return "verdict: pass for its speed alone; without --data its accuracy was not judged"
     if result.latency is None:
-        why = result.not_run or f"it was not run on {result.target}"
+        why = result.not_run or f"not run on {result.target}"
         return f"verdict: pass for its accuracy; its speed was not measured: {why}"
     return "verdict: pass"
 
