@@ -37,16 +37,28 @@ NEW = 24
 def saved(family: str, folder: Path) -> Path:
     """A family's random model, which says so many words and no more."""
     path = save_generator(family, folder) / "generation_config.json"
+    if family == "marian":
+        _listen(folder)
     # Its head is its embedding: it would say the padding that it begins with over and over.
-    said: dict[str, Any] = {
+    said = {
         "suppress_tokens": [0, 1, 2],
+        # Marian's own end is one of them.
+        "forced_eos_token_id": None,
         "no_repeat_ngram_size": 2,
         "max_new_tokens": NEW,
     }
-    # Marian's own end is one of them.
-    said["forced_eos_token_id"] = None
     path.write_text(json.dumps({**json.loads(path.read_text()), **said}))
     return folder
+
+
+def _listen(folder: Path) -> None:
+    """Let what it says hang on what it reads, as it hardly does with random weights."""
+    model: Any = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder)
+    with torch.no_grad():
+        for layer in model.get_decoder().layers:
+            layer.encoder_attn.v_proj.weight.mul_(20)
+            layer.encoder_attn.out_proj.weight.mul_(20)
+    model.save_pretrained(folder)
 
 
 def made(shared: Path, family: str) -> tuple[Path, Path]:
