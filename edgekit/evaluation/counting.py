@@ -66,7 +66,8 @@ class Counted:
     def ahead(self, done: float) -> str:
         """``; about 6 min to go``, by the pace so far; nothing where little is, or unknown."""
         elapsed, steps = self._clock() - self._began, done - self._start
-        if elapsed < _KNOWN_SECONDS or steps <= 0:
+        # The first of many steps waits for what is made ready, which is no pace.
+        if elapsed < _KNOWN_SECONDS or steps <= 0 or steps < self._total / 200:
             return ""
         left = elapsed * (self._total - done) / steps
         return f"; about {_duration(left)} to go" if left >= _WORTH_SECONDS else ""

@@ -114,3 +114,15 @@ def test_hours_are_hours() -> None:
         "ninety-nine; about 70 s to go",
         "",
     ]
+
+
+def test_the_first_of_many_steps_is_no_pace() -> None:
+    """It has waited for what is made ready before all of them."""
+    said: list[str] = []
+    clock = Clock()
+    with Counted(said.append, 512, clock=clock) as counted:
+        clock.now = 7.0
+        counted.tell("sample 1", 1)
+        clock.now = 8.0
+        counted.tell("sample 52", 52)
+    assert said == ["sample 52; about 70 s to go"]
