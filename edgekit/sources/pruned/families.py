@@ -7,7 +7,7 @@ linear layers hold one slice per head or neuron, and which attributes count them
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edgekit.core.errors import PruneError
 
@@ -65,6 +65,21 @@ _BERT_LIKE = ("attention.self.query", "attention.self.key", "attention.self.valu
 _SPLIT = ("q_proj", "k_proj", "v_proj")
 _GATED = ("mlp.gate_proj", "mlp.up_proj")
 _COUNTED = ("num_attention_heads", "num_key_value_heads")
+
+_LLAMA = Family(
+    "Llama, Mistral and Qwen",
+    ("llama", "mistral", "qwen2", "qwen3"),
+    layers="layers",
+    attention="self_attn",
+    projections=tuple(f"self_attn.{name}" for name in _SPLIT),
+    out="self_attn.o_proj",
+    ups=_GATED,
+    down="mlp.down_proj",
+    head_size="head_dim",
+    config_heads=_COUNTED,
+    post_norm=False,
+    causal=True,
+)
 
 FAMILIES = (
     Family(
@@ -183,35 +198,8 @@ FAMILIES = (
         placed="scale_attn_by_inverse_layer_idx",
         causal=True,
     ),
-    Family(
-        "Llama, Mistral and Qwen",
-        ("llama", "mistral", "qwen2", "qwen3"),
-        layers="layers",
-        attention="self_attn",
-        projections=tuple(f"self_attn.{name}" for name in _SPLIT),
-        out="self_attn.o_proj",
-        ups=_GATED,
-        down="mlp.down_proj",
-        head_size="head_dim",
-        config_heads=_COUNTED,
-        post_norm=False,
-        causal=True,
-    ),
-    Family(
-        "Gemma 3",
-        ("gemma3_text",),
-        layers="layers",
-        attention="self_attn",
-        projections=tuple(f"self_attn.{name}" for name in _SPLIT),
-        out="self_attn.o_proj",
-        ups=_GATED,
-        down="mlp.down_proj",
-        head_size="head_dim",
-        config_heads=_COUNTED,
-        post_norm=False,
-        normed_out=True,
-        causal=True,
-    ),
+    _LLAMA,
+    replace(_LLAMA, name="Gemma 3", model_types=("gemma3_text",), normed_out=True),
 )
 
 _TOWERS = "its towers share one space of embeddings, which one plan does not describe"
