@@ -21,15 +21,35 @@ FAMILIES = ("bert", "distilbert", "roberta", "deberta-v2", "mpnet", "modernbert"
 
 
 def gap(first: LoadedSource, second: LoadedSource, given: list[Batch]) -> float:
-    """The mean squared distance of the logits."""
-    with torch.inference_mode():
-        gaps = [
-            (first.module(**one.inputs)["logits"] - second.module(**one.inputs)["logits"])
-            .square()
-            .mean()
-            for one in given
-        ]
-    return float(torch.stack(gaps).mean())
+    """The mean squared distance of what leaves the last layers, over all tokens but padding.
+
+    Not of the logits: what a random model says of a text hangs on one token, by chance.
+    """
+    distances = [
+        (_leaves(first, one) - _leaves(second, one))
+        .square()
+        .mean(-1)[one.inputs["attention_mask"] > 0]
+        for one in given
+    ]
+    return float(torch.cat(distances).mean())
+
+
+def _leaves(source: LoadedSource, one: Batch) -> torch.Tensor:
+    """The hidden states `[rows, tokens, width]` behind the last layer."""
+    seen: list[torch.Tensor] = []
+
+    def keep(module: torch.nn.Module, args: object, output: object) -> None:
+        found = output[0] if isinstance(output, tuple) else output
+        assert isinstance(found, torch.Tensor)
+        seen.append(found)
+
+    handle = layers_of(source).layers[-1].module.register_forward_hook(keep)
+    try:
+        with torch.inference_mode():
+            source.module(**one.inputs)
+    finally:
+        handle.remove()
+    return seen[0]
 
 
 @pytest.mark.slow
@@ -44,8 +64,7 @@ def test_it_brings_the_sums_closer(family: str, tmp_path: Path) -> None:
     before = gap(source, pruned, held)
     told: list[str] = []
     report = repair(source, pruned, plan, given, progress=told.append)
-    # What a random model says of a text hangs on one token.
-    assert gap(source, pruned, held) < (before / 1.5 if family == "bert" else 1.5 * before)
+    assert gap(source, pruned, held) < 0.9 * before
     assert report.after < 0.95 * report.before
     assert report.errors[0][0].endswith(".out")
     assert len(report.errors) == 6
