@@ -18,6 +18,7 @@ from benchmarks.zoo import fetch
 from edgekit.core.measurements import ValidateResult
 from edgekit.core.results import to_json
 from edgekit.evaluation.accuracy import evaluate
+from edgekit.evaluation.generation.original import Original
 from edgekit.pipeline.choices.judging import Judge
 from edgekit.sources.data import read_samples
 from edgekit.sources.families import ENGINES
@@ -144,7 +145,15 @@ def test_a_decoder_is_rounded_within_a_budget(
 def test_an_encoder_and_its_decoder_are_rounded_within_a_budget(
     shared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of two ways to 4 bits none is timed before the other: a call of a graph is no answer."""
+    """Of two ways to 4 bits none is timed before the other, and the original answers once."""
+    asked: list[int] = []
+    real = Original.asked
+
+    def counting(self: Original, what: str, trial: Any) -> Any:
+        asked.append(int(what.split()[0]))
+        return real(self, what, trial)
+
+    monkeypatch.setattr(Original, "asked", counting)
     monkeypatch.setattr(Judge, "against_input", lambda self, candidate: None)
     source, bundle = made(shared, "marian")
     data = table(tmp_path / "d.jsonl", [{"source": text} for text in sentences(90) if text])
@@ -155,6 +164,8 @@ def test_an_encoder_and_its_decoder_are_rounded_within_a_budget(
     assert found.bits == 4
     assert found.accuracy is not None
     assert found.accuracy.metric == "text-agreement"
+    search = read_samples(data, "text2text-generation", role="search")
+    assert sum(asked) == len(search) + found.accuracy.samples
 
 
 def test_a_task_has_its_own_options_on_both_sides(shared: Path, tmp_path: Path) -> None:

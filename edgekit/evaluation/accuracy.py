@@ -13,6 +13,7 @@ from edgekit.core.manifest import Manifest
 from edgekit.core.measurements import Accuracy, Numerics, Verdict, WorstSample
 from edgekit.evaluation.binomial import mcnemar_of
 from edgekit.evaluation.generation.comparing import run_generated
+from edgekit.evaluation.generation.original import Original
 from edgekit.evaluation.generation.writers import readable
 from edgekit.evaluation.metrics import (
     IGNORED,
@@ -89,6 +90,7 @@ def evaluate(
     seed: int = 0,
     batch_size: int = BATCH,
     texts: CandidateTexts | None = None,
+    original: Original | None = None,
     worst: int = WORST,
     progress: Callable[[str], None] = lambda text: None,
 ) -> Evaluation:
@@ -101,6 +103,7 @@ def evaluate(
     Args:
         metric: one that fits the task, or a function of one's own (see `FunctionMetric`).
         texts: the same samples as the bundle has read them.
+        original: the source itself where it generates: it remembers what it has said of samples.
         worst: keep so many of the samples that differ.
 
     Raises:
@@ -128,7 +131,9 @@ def evaluate(
         samples, left = readable(model, samples)
         notes += [] if left is None else [left]
     notes += masks_notes(samples, model.manifest)
-    pairs = _run(model, source, samples, chosen, problem, batch_size, texts, notes, progress)
+    pairs = _run(
+        model, source, samples, chosen, problem, batch_size, texts, original, notes, progress
+    )
     truths = _truths(samples, pairs, model.manifest)
     _check_classes(samples, problem, pairs)
     found = judge_pairs(chosen, pairs, truths, budget, seed, labelled=samples.labels is not None)
@@ -253,11 +258,13 @@ def _run(
     problem: str | None,
     batch_size: int,
     texts: CandidateTexts | None,
+    original: Original | None,
     notes: list[str],
     progress: Callable[[str], None],
 ) -> Pairs:
     if model.manifest.generation is not None:
-        return run_generated(model, source, samples, notes=notes, progress=progress)
+        original = original or Original(source)
+        return run_generated(model, original, samples, notes=notes, progress=progress)
     if (model.manifest.processor or {}).get("kind") == "image":
         masks = None
         if samples.task == "image-segmentation" and isinstance(metric, Metric):

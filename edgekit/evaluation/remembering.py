@@ -24,7 +24,7 @@ def remembering(source: LoadedSource, *, most_bytes: int = MOST_BYTES) -> Loaded
 
     Beyond that it computes again, and so it does for a question that is asked twice in a row: that
     is how the threads are chosen, by what they take. Same inputs get the same tensors: nobody may
-    write to them. A model that generates is asked as itself, and stays what it is.
+    write to them. A model that generates is asked as a whole: see `Original`, which remembers too.
     """
     if source.generative:
         return source

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from edgekit.core.errors import ConfigError, InputMismatch
 from edgekit.evaluation.counting import Counted
+from edgekit.evaluation.generation.original import Original
 from edgekit.evaluation.generation.readers import BundleReader, OriginalReader, Reader
 from edgekit.evaluation.generation.windows import Window, surprises, texts_of, windows_of
 from edgekit.evaluation.numerics import add_outputs
@@ -21,18 +22,26 @@ from edgekit.runtime.text import encode
 from edgekit.sources.data import LEAST_VERDICT_ROWS, Samples
 from edgekit.sources.quiet import quiet
 
-if TYPE_CHECKING:
-    from edgekit.sources.loaded import LoadedSource
-
 # Rows of one run: padding is little, and half a dozen of them fill the cores.
 _ROWS = 8
 # Of each so many tokens the whole distributions are compared, which takes as long as some layers.
 _EVERY = 8
 
 
+class _Scores(NamedTuple):
+    """How a window's tokens in one part of it are foretold: how surprising each of them is.
+
+    ``some`` are the logits of each eighth, None of what was read for another bundle before: they
+    would take too much memory.
+    """
+
+    surprises: Floats
+    some: Array | None
+
+
 def run_likelihoods(
     model: Model,
-    source: LoadedSource,
+    original: Original,
     samples: Samples,
     *,
     notes: list[str],
@@ -41,17 +50,16 @@ def run_likelihoods(
     """Of every text its log-likelihood and its tokens, by the bundle and by PyTorch.
 
     Both read the bundle's tokens, and the same ones at once; where transformers' tokenizer makes
-    others of a text, ``notes`` say so. The distances are those of the logits at each eighth token.
+    others of a text, ``notes`` say so. The distances are those of the logits at each eighth token;
+    of texts that the original has read for another bundle there are none.
 
     Raises:
-        ConfigError: no text has a token that another one stands before; a reference that is no
-            checkpoint.
+        ConfigError: no text has a token that another one stands before.
         InputMismatch: a text that cannot be tokenized, or that a model refuses.
     """
     candidate = BundleReader(model)
-    reference = OriginalReader(source, candidate.rules.pad)
     tokens = _tokens(candidate, samples)
-    others = _otherwise(source, samples, tokens)
+    others = _otherwise(original.source.tokenizer, samples, tokens)
     if others:
         notes.append(
             f"{others:,} of {len(samples):,} texts have other tokens in transformers than in the"
@@ -83,20 +91,21 @@ def run_likelihoods(
             f"{_counted(cut)} read in windows of {longest:,} tokens, each half a window behind the"
             " one before."
         )
-    return compare(candidate, reference, windows, len(samples), progress)
+    return _compare(original, candidate, windows, len(samples), progress)
 
 
-def compare(
+def _compare(
+    original: Original,
     candidate: BundleReader,
-    reference: Reader,
     windows: Sequence[Window],
     samples: int,
-    progress: Callable[[str], None] = lambda text: None,
+    progress: Callable[[str], None],
 ) -> Pairs:
     """What both say to the windows of so many samples.
 
     A prediction is ``[log-likelihood, tokens]``; the gap of a sample is the difference per token.
     """
+    reference = OriginalReader(original, candidate)
     sums = np.zeros((2, samples))
     counts = np.zeros(samples)
     pairs = Pairs([], [], [0.0] * samples)
@@ -105,13 +114,26 @@ def compare(
     done = 0
     for indices in plan_batches([len(window.tokens) for window in windows], _ROWS):
         batch = [windows[index] for index in indices]
-        rows = [window.tokens for window in batch]
-        width, most = max(map(len, rows)), candidate.places(len(rows))
-        both = zip(reference.every(rows, most), candidate.every(rows, most), strict=True)
-        for (places, expected), (_, found) in both:
-            for row, window in enumerate(batch):
-                own = expected[row], found[row]
-                done += _add(pairs, sums, counts, window, width, places, own)
+        most = candidate.places(len(batch))
+        asked = (most, *((window.first, *window.tokens) for window in batch))
+        both = zip(
+            original.parts(asked, _scores(reference, batch, most), _without_logits),
+            _scores(candidate, batch, most),
+            strict=True,
+        )
+        for expected, found in both:
+            for window, theirs, ours in zip(batch, expected, found, strict=True):
+                told = len(ours.surprises)
+                sums[:, window.sample] += theirs.surprises.sum(), ours.surprises.sum()
+                counts[window.sample] += told
+                done += told
+                if told and theirs.some is not None and ours.some is not None:
+                    add_outputs(
+                        pairs.distances,
+                        "text-generation",
+                        {"logits": theirs.some},
+                        {"logits": ours.some},
+                    )
             counted.tell(f"Read {done:,} of {total:,} tokens", done)
     for sample in range(samples):
         before, after = (np.array([-side[sample], counts[sample]]) for side in sums)
@@ -124,37 +146,25 @@ def compare(
     return pairs
 
 
-def _add(
-    pairs: Pairs,
-    sums: Floats,
-    counts: Floats,
-    window: Window,
-    width: int,
-    places: slice,
-    logits: tuple[Array, Array],
-) -> int:
-    """Count the tokens of a window that `places` foretell; how many these are."""
-    if logits[0].shape != logits[1].shape:
-        raise InputMismatch(
-            f"The bundle scores {list(logits[1].shape)} of {places.stop - places.start} tokens, the"
-            f" reference {list(logits[0].shape)}.",
-            hint="Check that bundle and reference are the same model.",
-        )
-    # Prompts are filled up on the left, and a place foretells the next one.
-    left = width - len(window.tokens)
-    first = max(int(places.start), left + window.first - 1)
-    last = min(int(places.stop), width - 1)
-    if first >= last:
-        return 0
-    own = slice(first - places.start, last - places.start)
-    targets = window.tokens[first + 1 - left : last + 1 - left]
-    for side, scores in enumerate(logits):
-        sums[side, window.sample] += surprises(scores[own], targets).sum()
-    told = int(last - first)
-    counts[window.sample] += told
-    some = [np.asarray(scores[own][::_EVERY]) for scores in logits]
-    add_outputs(pairs.distances, "text-generation", {"logits": some[0]}, {"logits": some[1]})
-    return told
+def _scores(reader: Reader, batch: Sequence[Window], most: int) -> Iterator[list[_Scores]]:
+    """How a model foretells the windows of a batch, `most` places of all of them at a time."""
+    rows = [window.tokens for window in batch]
+    width = max(map(len, rows))
+    for places, logits in reader.every(rows, most):
+        part = []
+        for window, own in zip(batch, logits, strict=True):
+            # Prompts are filled up on the left, and a place foretells the next one.
+            left = width - len(window.tokens)
+            first = max(int(places.start), left + window.first - 1)
+            last = max(first, min(int(places.stop), width - 1))
+            scores = np.asarray(own[first - places.start : last - places.start])
+            targets = window.tokens[first + 1 - left : last + 1 - left]
+            part.append(_Scores(surprises(scores, targets), scores[::_EVERY]))
+        yield part
+
+
+def _without_logits(part: Sequence[_Scores]) -> list[_Scores]:
+    return [scores._replace(some=None) for scores in part]
 
 
 def _tokens(candidate: BundleReader, samples: Samples) -> list[Sequence[int]]:
@@ -171,9 +181,8 @@ def _tokens(candidate: BundleReader, samples: Samples) -> list[Sequence[int]]:
     return found
 
 
-def _otherwise(source: LoadedSource, samples: Samples, tokens: Sequence[Sequence[int]]) -> int:
+def _otherwise(tokenizer: Any, samples: Samples, tokens: Sequence[Sequence[int]]) -> int:
     """How many texts transformers' own tokenizer makes other tokens of."""
-    tokenizer: Any = source.tokenizer
     if tokenizer is None:
         return 0
     with quiet():

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 from edgekit.core.errors import ConfigError, InputMismatch
 from edgekit.evaluation.counting import Counted
-from edgekit.evaluation.generation.readers import refusals, whole_model
+from edgekit.evaluation.generation.original import Original
 from edgekit.evaluation.generation.writers import OPTIONS, written
 from edgekit.evaluation.pairs import Pairs
-from edgekit.evaluation.reference import better_threads
 from edgekit.runtime.generation.options import MAX_NEW_TOKENS
 from edgekit.runtime.generation.rules import GenerationRules
 from edgekit.runtime.model import Model
@@ -19,10 +18,6 @@ from edgekit.runtime.session import Array
 from edgekit.runtime.sound.decoding import read_sound
 from edgekit.runtime.sound.predicting import SOUNDS
 from edgekit.sources.data import Samples
-from edgekit.sources.quiet import quiet
-
-if TYPE_CHECKING:
-    from edgekit.sources.loaded import LoadedSource
 
 # Samples of a sound at most: a day of it.
 _MOST = 24 * 3600 * 16_000
@@ -32,7 +27,7 @@ _PROMPT = 4
 
 def run_speech(
     model: Model,
-    source: LoadedSource,
+    original: Original,
     samples: Samples,
     *,
     notes: list[str],
@@ -41,11 +36,12 @@ def run_speech(
     """What both write down of each sound, by the checkpoint's own options; nothing is drawn.
 
     Decoding and resampling are the bundle's for both; features, generating and spelling are those
-    of each. Raises ConfigError for a sound that cannot be read, or a reference that is no
-    checkpoint.
+    of each. Raises ConfigError for a sound that cannot be read, InputMismatch for one that a model
+    refuses.
     """
-    listen = _listener(source, GenerationRules.read(model.manifest.generation or {}))
-    rate = int(cast("Any", source.feature_extractor).sampling_rate)
+    listen = _listener(original, GenerationRules.read(model.manifest.generation or {}))
+    extractor = cast("Any", original.source.feature_extractor)
+    rate = int(extractor.sampling_rate)
     before: list[str] = []
     after: list[str] = []
     long = 0
@@ -53,10 +49,9 @@ def run_speech(
     for waves in _heard(samples, rate):
         told = model([(wave, rate) for wave in waves], batch_size=SOUNDS, **OPTIONS)
         assert isinstance(told, list)
+        before += original.each(samples.hashes[len(after) : len(after) + len(waves)], waves, listen)
         after += [str(answer["text"]).strip() for answer in told]
-        expected, windows = listen(waves)
-        before += expected
-        long += windows
+        long += sum(len(wave) > extractor.n_samples for wave in waves)
         counted.tell(f"Heard {len(after):,} of {len(samples):,} sounds", len(after))
     if long:
         told = "1 sound is" if long == 1 else f"{long:,} sounds are"
@@ -82,52 +77,45 @@ def _heard(samples: Samples, rate: int) -> Iterator[list[Array]]:
         yield waves
 
 
-def _listener(
-    source: LoadedSource, rules: GenerationRules
-) -> Callable[[Sequence[Array]], tuple[list[str], int]]:
-    """PyTorch's texts of some sounds, and how many of these are longer than a window."""
-    import torch
-
-    model = whole_model(source)
-    extractor: Any = source.feature_extractor
-    tokenizer: Any = source.tokenizer
+def _listener(original: Original, rules: GenerationRules) -> Callable[[Sequence[Array]], list[str]]:
+    """PyTorch's texts of some sounds."""
+    extractor: Any = original.source.feature_extractor
+    tokenizer: Any = original.source.tokenizer
     options: dict[str, object] = dict(OPTIONS)
     if not {"max_new_tokens", "max_length"} & rules.defaults.keys():
         # What the runtime takes where nobody says how long an answer is.
         options["max_new_tokens"] = min(MAX_NEW_TOKENS, (rules.context or 1 << 31) - _PROMPT)
-    settled = False
 
-    def generate(waves: Sequence[Array], more: Mapping[str, object]) -> list[str]:
-        padding = {"truncation": False, "padding": "longest"} if "return_timestamps" in more else {}
-        with refusals(source, f"{len(waves)} sounds"), torch.inference_mode(), quiet():
-            made = extractor(
-                list(waves), sampling_rate=extractor.sampling_rate, return_tensors="pt",
-                return_attention_mask=True, **padding,
-            )  # fmt: skip
-            found = model.generate(
-                made.input_features.to(model.dtype), attention_mask=made.attention_mask,
-                **{**options, **more},
-            )  # fmt: skip
-            return [
-                str(tokenizer.decode(row, skip_special_tokens=True)).strip()
-                for row in found.tolist()
-            ]
+    def generate(model: Any, waves: Sequence[Array], *, long: bool) -> list[str]:
+        padding = {"truncation": False, "padding": "longest"} if long else {}
+        more = {"return_timestamps": True} if long else {}
+        made = extractor(
+            list(waves), sampling_rate=extractor.sampling_rate, return_tensors="pt",
+            return_attention_mask=True, **padding,
+        )  # fmt: skip
+        found = model.generate(
+            made.input_features.to(model.dtype), attention_mask=made.attention_mask,
+            **options, **more,
+        )  # fmt: skip
+        return [
+            str(tokenizer.decode(row, skip_special_tokens=True)).strip() for row in found.tolist()
+        ]
 
-    def listen(waves: Sequence[Array]) -> tuple[list[str], int]:
-        nonlocal settled
+    def listen(waves: Sequence[Array]) -> list[str]:
         texts = [""] * len(waves)
         short = [at for at, wave in enumerate(waves) if len(wave) <= extractor.n_samples]
-        if short and not settled:
-            first = [waves[short[0]]]
-            torch.set_num_threads(better_threads(lambda: generate(first, {})))
-            settled = True
         groups = [short] if short else []
         # A longer one is heard by itself, cut where its own marks of time say.
         groups += [[at] for at in range(len(waves)) if at not in short]
-        for group in groups:
-            more = {} if group is short else {"return_timestamps": True}
-            for at, text in zip(group, generate([waves[at] for at in group], more), strict=True):
-                texts[at] = text
-        return texts, len(waves) - len(short)
+        first = [waves[0][: extractor.n_samples]]
+        with original.asked(
+            f"{len(waves)} sounds", lambda model: generate(model, first, long=False)
+        ) as model:
+            for group in groups:
+                some = [waves[at] for at in group]
+                told = generate(model, some, long=group is not short)
+                for at, text in zip(group, told, strict=True):
+                    texts[at] = text
+        return texts
 
     return listen

@@ -3,24 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
-from typing import TYPE_CHECKING, Any, Protocol
+from contextlib import closing
+from typing import Any, Protocol
 
 import numpy as np
 
-from edgekit.core.errors import ConfigError, InputMismatch
-from edgekit.evaluation.reference import better_threads
+from edgekit.core.errors import InputMismatch
+from edgekit.evaluation.generation.original import Original
 from edgekit.runtime.generation.predicting import GenerationPredictor
 from edgekit.runtime.generation.rules import GenerationRules
 from edgekit.runtime.model import Model
 from edgekit.runtime.session import Array
 
-if TYPE_CHECKING:
-    from edgekit.sources.loaded import LoadedSource
-
 # Bytes of logits that are there at a time: of a large vocabulary few places, of a small one many.
 _BYTES = 64 << 20
 _PLACES = range(16, 513)
+# The tokens by which PyTorch's threads are chosen.
+_TRIED = 64
 
 
 class Reader(Protocol):
@@ -32,7 +31,7 @@ class Reader(Protocol):
 
 
 class BundleReader:
-    """The bundle through its own decoder, cache and all."""
+    """The bundle through its own decoder, cache and all; ``vocabulary`` is None where unknown."""
 
     def __init__(self, model: Model) -> None:
         predictor = model.predictor
@@ -41,11 +40,11 @@ class BundleReader:
         self.tokenizer = predictor.tokenizer
         self._decoder = predictor.decoder
         size = predictor.decoder.session.outputs[0].shape[-1]
-        self._vocabulary = size if isinstance(size, int) else 1 << 16
+        self.vocabulary = size if isinstance(size, int) else None
 
     def places(self, rows: int) -> int:
         """How many places of so many rows are scored at a time."""
-        most = _BYTES // (4 * self._vocabulary * rows)
+        most = _BYTES // (4 * (self.vocabulary or 1 << 16) * rows)
         return min(max(most, _PLACES.start), _PLACES.stop - 1)
 
     def every(self, rows: Sequence[Sequence[int]], most: int) -> Iterator[tuple[slice, Array]]:
@@ -57,14 +56,13 @@ class BundleReader:
 class OriginalReader:
     """The checkpoint in PyTorch, its texts with the padding that `generate` gives them."""
 
-    def __init__(self, source: LoadedSource, pad: int) -> None:
-        self._model = whole_model(source)
-        self._source = source
-        self._pad = pad
-        self._settled = False
+    def __init__(self, original: Original, candidate: BundleReader) -> None:
+        self._original = original
+        self._pad = candidate.rules.pad
+        self._vocabulary = candidate.vocabulary
 
     def every(self, rows: Sequence[Sequence[int]], most: int) -> Iterator[tuple[slice, Array]]:
-        """See `Reader`. Raises InputMismatch where the model refuses the tokens."""
+        """See `Reader`. Raises InputMismatch where the model refuses the tokens, or has others."""
         import torch
 
         width = max(map(len, rows))
@@ -74,14 +72,16 @@ class OriginalReader:
             ids[row, width - len(tokens) :] = torch.tensor(list(tokens))
             mask[row, width - len(tokens) :] = 1
         places = (mask.cumsum(-1) - 1).clamp(min=0)
-        asked = f"{len(rows)} rows of {width} tokens"
-        with refusals(self._source, asked):
-            self._settle(ids, mask, places)
+
+        def trial(model: Any) -> object:
+            some, seen, where = (tensor[:, -_TRIED:] for tensor in (ids, mask, places))
+            return model(input_ids=some, attention_mask=seen, position_ids=where)
+
         cache: Any = None
         for start in range(0, width, most):
             part = slice(start, min(start + most, width))
-            with refusals(self._source, asked), torch.inference_mode():
-                found = self._model(
+            with self._original.asked(f"{len(rows)} rows of {width} tokens", trial) as model:
+                found = model(
                     input_ids=ids[:, part],
                     attention_mask=mask[:, : part.stop],
                     position_ids=places[:, part],
@@ -89,42 +89,11 @@ class OriginalReader:
                     use_cache=True,
                 )
             cache = found.past_key_values
+            size = found.logits.shape[-1]
+            if self._vocabulary not in (None, size):
+                raise InputMismatch(
+                    f"The bundle scores a vocabulary of {self._vocabulary:,} tokens, the reference"
+                    f" one of {size:,}.",
+                    hint="Check that bundle and reference are the same model.",
+                )
             yield part, np.asarray(found.logits.float().numpy())
-
-    def _settle(self, *tensors: Any) -> None:
-        """Choose the threads by the first tokens of the first batch, once."""
-        import torch
-
-        if self._settled:
-            return
-        ids, mask, places = (tensor[:, -64:] for tensor in tensors)
-
-        def call() -> object:
-            with torch.inference_mode():
-                return self._model(input_ids=ids, attention_mask=mask, position_ids=places)
-
-        torch.set_num_threads(better_threads(call))
-        self._settled = True
-
-
-@contextmanager
-def refusals(source: LoadedSource, asked: str) -> Iterator[None]:
-    """Raise InputMismatch where PyTorch refuses what it is asked, a reference of other weights."""
-    try:
-        yield
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:
-        raise InputMismatch(
-            f"The reference {source.id} does not read {asked}: {error}.",
-            hint="Check that bundle and reference are the same model.",
-        ) from error
-
-
-def whole_model(source: LoadedSource) -> Any:
-    """transformers' own model inside a source that generates. Raises ConfigError for any other."""
-    if source.engine is not None or not source.generative:
-        raise ConfigError(
-            f"The reference {source.id} is no checkpoint that generates, so DATA cannot judge by"
-            " it.",
-            hint="Pass the checkpoint that the bundle was made from.",
-        )
-    return source.module.model

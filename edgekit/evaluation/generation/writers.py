@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from edgekit.core.errors import ConfigError, InputMismatch
 from edgekit.evaluation.counting import Counted
-from edgekit.evaluation.generation.readers import refusals, whole_model
+from edgekit.evaluation.generation.original import Original
 from edgekit.evaluation.metrics.speech import distance
 from edgekit.evaluation.pairs import Pairs
-from edgekit.evaluation.reference import better_threads
 from edgekit.runtime.batching import plan_batches
 from edgekit.runtime.generation.options import read_options, room
 from edgekit.runtime.generation.predicting import PROMPTS, GenerationPredictor
@@ -19,9 +18,6 @@ from edgekit.runtime.model import Model
 from edgekit.runtime.text import encode
 from edgekit.sources.data import LEAST_VERDICT_ROWS, Samples
 from edgekit.sources.quiet import quiet
-
-if TYPE_CHECKING:
-    from edgekit.sources.loaded import LoadedSource
 
 #: What both sides are asked with: the checkpoint's own options, but nothing is drawn.
 OPTIONS: Mapping[str, object] = {"do_sample": False}
@@ -67,7 +63,7 @@ def readable(model: Model, samples: Samples) -> tuple[Samples, str | None]:
 
 def run_texts(
     model: Model,
-    source: LoadedSource,
+    original: Original,
     samples: Samples,
     *,
     progress: Callable[[str], None] = lambda text: None,
@@ -75,13 +71,13 @@ def run_texts(
     """What both write for each text, by the checkpoint's own options; nothing is drawn.
 
     The bundle tokenizes, generates and spells by itself, PyTorch with `generate` and transformers'
-    tokenizer. Raises ConfigError for a reference that is no checkpoint.
+    tokenizer. Raises InputMismatch for texts that a model refuses.
     """
     predictor = model.predictor
     assert isinstance(predictor, GenerationPredictor)
     rules = predictor.rules
     texts = [str(row["source"]) for row in samples.inputs]
-    write = _writer(source, rules, model.task)
+    write = _writer(original, rules, model.task)
     before, after = [""] * len(texts), [""] * len(texts)
     counted = Counted(progress, len(texts))
     done = 0
@@ -90,7 +86,8 @@ def run_texts(
         some = [texts[index] for index in indices]
         told = model(some, batch_size=PROMPTS, **OPTIONS)
         assert isinstance(told, list)
-        for index, answer, expected in zip(indices, told, write(some), strict=True):
+        wanted = original.each([samples.hashes[index] for index in indices], some, write)
+        for index, answer, expected in zip(indices, told, wanted, strict=True):
             (said,) = answer.values()
             before[index], after[index] = expected.strip(), str(said).strip()
         done += len(indices)
@@ -124,13 +121,12 @@ def _unread(samples: Samples, index: int, error: InputMismatch) -> ConfigError:
 
 
 def _writer(
-    source: LoadedSource, rules: GenerationRules, task: str
+    original: Original, rules: GenerationRules, task: str
 ) -> Callable[[Sequence[str]], list[str]]:
     """PyTorch's answers to some texts at once."""
     import torch
 
-    model = whole_model(source)
-    tokenizer: Any = source.tokenizer
+    tokenizer: Any = original.source.tokenizer
     most = room(read_options(OPTIONS, rules, task=task), rules, len(rules.start))
     # Those of a task that the bundle was exported for are not the checkpoint's own.
     own = {
@@ -138,19 +134,8 @@ def _writer(
         for name, value in rules.defaults.items()
         if name not in ("max_length", "max_new_tokens")
     }
-    settled = False
-
-    def generate(ids: Any, mask: Any, count: int) -> list[list[int]]:
-        with refusals(source, f"{len(ids)} texts"), torch.inference_mode(), quiet():
-            found = model.generate(
-                input_ids=ids, attention_mask=mask, max_new_tokens=count,
-                pad_token_id=rules.pad, **{**own, **OPTIONS},
-            )  # fmt: skip
-        rows: list[list[int]] = found[:, len(rules.start) :].tolist()
-        return rows
 
     def write(texts: Sequence[str]) -> list[str]:
-        nonlocal settled
         with quiet():
             read = [tokenizer((rules.prefix or "") + text)["input_ids"] for text in texts]
         width = max(map(len, read))
@@ -159,10 +144,15 @@ def _writer(
         for row, tokens in enumerate(read):
             ids[row, : len(tokens)] = torch.tensor(tokens)
             mask[row, : len(tokens)] = 1
-        if not settled:
-            torch.set_num_threads(better_threads(lambda: generate(ids, mask, min(_TRIED, most))))
-            settled = True
-        rows = generate(ids, mask, most)
+
+        def generate(model: Any, count: int = min(_TRIED, most)) -> Any:
+            return model.generate(
+                input_ids=ids, attention_mask=mask, max_new_tokens=count,
+                pad_token_id=rules.pad, **{**own, **OPTIONS},
+            )  # fmt: skip
+
+        with original.asked(f"{len(texts)} texts", generate) as model:
+            rows = generate(model, most)[:, len(rules.start) :].tolist()
         return [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
 
     return write

@@ -11,6 +11,7 @@ from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError, QuantizeError, SessionError
 from edgekit.core.measurements import BenchResult
 from edgekit.evaluation.accuracy import Evaluation, evaluate, problem_of
+from edgekit.evaluation.generation.original import Original
 from edgekit.evaluation.pairs import sample_feeds
 from edgekit.evaluation.statistics import Budget
 from edgekit.pipeline.choices.candidates import Candidate, Workshop
@@ -64,6 +65,7 @@ class Judge:
         self.budget = budget
         self.allow_slower = allow_slower
         self._loaded = loaded
+        self._original = Original(loaded) if loaded is not None and loaded.generative else None
         self._metric = metric
         self._seed = seed
         self._batch = batch
@@ -113,7 +115,8 @@ class Judge:
         with self.workshop.open(bundle, threads=self._threads) as model:
             return evaluate(
                 model, self._loaded, samples, metric=self._metric, max_drop=self.budget,
-                seed=self._seed, progress=self._progress if generates else silent,
+                original=self._original, seed=self._seed,
+                progress=self._progress if generates else silent,
             )  # fmt: skip
 
     def time_all(self, recipes: Mapping[str, Recipe]) -> dict[str, float]:

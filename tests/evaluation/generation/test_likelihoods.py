@@ -14,6 +14,7 @@ from scipy import special
 from edgekit.core.errors import ConfigError
 from edgekit.evaluation.accuracy import Evaluation, evaluate
 from edgekit.evaluation.generation.likelihoods import run_likelihoods
+from edgekit.evaluation.generation.original import Original
 from edgekit.evaluation.generation.readers import BundleReader
 from edgekit.runtime import load
 from edgekit.runtime.caches import cache_pairs, empty_cache
@@ -77,7 +78,7 @@ def test_the_perplexity_is_that_of_whole_texts(
         tokenizer = model.predictor.tokenizer  # type: ignore[attr-defined]
         rows = [tokenizer.encode(str(row["text"])).ids for row in samples.inputs]
         expected = [by_hand(model, row) for row in rows]
-        pairs = run_likelihoods(model, twin_source(decoder), samples, notes=[])
+        pairs = run_likelihoods(model, Original(twin_source(decoder)), samples, notes=[])
         # A twin whose numbers are the very same would leave nothing to draw from.
         found = evaluate(model, twin_source(decoder, heat=1 + 1e-6), samples)
     for side in (pairs.reference, pairs.candidate):
@@ -134,7 +135,7 @@ def test_texts_beyond_the_context_are_read_in_windows(decoder: Path) -> None:
     samples = samples_of("text-generation", "text", [long, "a short one", long[:CONTEXT]])
     notes: list[str] = []
     with load(decoder, threads=1) as model:
-        pairs = run_likelihoods(model, twin_source(decoder), samples, notes=notes)
+        pairs = run_likelihoods(model, Original(twin_source(decoder)), samples, notes=notes)
         ids = list(long.encode())
         tokenizer = model.predictor.tokenizer  # type: ignore[attr-defined]
         ids = tokenizer.encode(long).ids
