@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgekit.core.lazy import require
-from edgekit.evaluation.generating import GeneratingReference
+from edgekit.evaluation.generation.requests import GeneratingReference
 from edgekit.evaluation.reference import Mode, Reference, Settings, compiled
 from edgekit.runtime.session import Array
 from edgekit.runtime.worker import Measurable, private_stdout, serve

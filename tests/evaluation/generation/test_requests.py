@@ -19,7 +19,7 @@ from edgekit.core.results import to_json
 from edgekit.core.tolerance import TOLERANCES
 from edgekit.evaluation.attached import read_attached
 from edgekit.evaluation.contenders import ReferenceSource
-from edgekit.evaluation.generating import GeneratingReference
+from edgekit.evaluation.generation.requests import GeneratingReference
 from edgekit.evaluation.latency import bench
 from edgekit.evaluation.measuring import Measuring
 from edgekit.evaluation.natural import data_requests
