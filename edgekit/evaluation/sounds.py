@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit.core.errors import ConfigError, InputMismatch
 from edgekit.core.manifest import Manifest
 from edgekit.evaluation.counting import Counted
 from edgekit.evaluation.metrics import Prediction
+from edgekit.evaluation.naming import asking, reading
 from edgekit.evaluation.numerics import add_outputs, larger, largest_gap
 from edgekit.evaluation.pairs import Pairs, comparable
 from edgekit.evaluation.reference import Reference
@@ -57,26 +57,29 @@ def run_sounds(
     output = reader.task.outputs[0]
     pairs = Pairs([], [], [0.0] * len(samples))
     counted = Counted(progress, len(samples))
-    for index, row in enumerate(samples.inputs):
+    for index in range(len(samples)):
         before: list[Array] = []
         after: list[Array] = []
-        for piece in _heard(reader, row["audio"], samples.row(index)):
-            encoded = reader.processor.prepare(piece)
-            found = {name: array[:1] for name, array in model.run(reader.feeds([encoded])).items()}
-            expected = reference.run(_theirs(source, reader, piece, encoded))
-            add_outputs(pairs.distances, model.task, expected, found, problem=problem)
-            alike = comparable(found, expected)
-            if not_finite(alike) is not None:
-                pairs.broken.add(index)
-            pairs.gaps[index] = larger(pairs.gaps[index], largest_gap(expected, alike))
-            if free is None:
-                before.append(reader.task.keep(expected[output][0], encoded))
-            after.append(reader.task.keep(alike[output][0], encoded))
-        if free is not None:
-            for piece in _heard(free, row["audio"], samples.row(index)):
-                encoded = free.processor.prepare(piece)
-                expected = reference.run(_theirs(source, free, piece, encoded))
-                before.append(free.task.keep(expected[output][0], encoded))
+        with asking(samples, [index]):
+            for piece in _heard(reader, samples, index):
+                encoded = reader.processor.prepare(piece)
+                found = {
+                    name: array[:1] for name, array in model.run(reader.feeds([encoded])).items()
+                }
+                expected = reference.run(_theirs(source, reader, piece, encoded))
+                add_outputs(pairs.distances, model.task, expected, found, problem=problem)
+                alike = comparable(found, expected)
+                if not_finite(alike) is not None:
+                    pairs.broken.add(index)
+                pairs.gaps[index] = larger(pairs.gaps[index], largest_gap(expected, alike))
+                if free is None:
+                    before.append(reader.task.keep(expected[output][0], encoded))
+                after.append(reader.task.keep(alike[output][0], encoded))
+            if free is not None:
+                for piece in _heard(free, samples, index):
+                    encoded = free.processor.prepare(piece)
+                    expected = reference.run(_theirs(source, free, piece, encoded))
+                    before.append(free.task.keep(expected[output][0], encoded))
         pairs.reference.append(_prediction(reader, before))
         pairs.candidate.append(_prediction(reader, after))
         counted.tell(f"Evaluated {index + 1:,} of {len(samples):,} sounds", index + 1)
@@ -95,10 +98,8 @@ def sound_batches(
     reader = _reader(manifest)
     rules = reader.processor.rules
     for start in range(0, len(samples) - batch + 1, batch):
-        part = samples.inputs[start : start + batch]
         heard = [
-            next(iter(_heard(reader, row["audio"], samples.row(start + at))))
-            for at, row in enumerate(part)
+            next(iter(_heard(reader, samples, index))) for index in range(start, start + batch)
         ]
         if len(rules.inputs) < 2:
             least = min(len(piece.samples) for piece in heard)
@@ -146,17 +147,16 @@ def _told_size(reader: SoundReader) -> str:
     )
 
 
-def _heard(reader: SoundReader, item: object, row: int) -> Iterator[Piece]:
+def sound_of(item: object, rate: int) -> object:
+    """A sound of DATA as the runtime takes it: arrays of an .npz are at the model's rate."""
+    return item if isinstance(item, Path) else (item, rate)
+
+
+def _heard(reader: SoundReader, samples: Samples, index: int) -> Iterator[Piece]:
     """The pieces of a sound of DATA. Raises ConfigError, naming its row."""
-    if not isinstance(item, Path):
-        # Arrays of an .npz tell no rate: they are at the model's.
-        item = (item, reader.processor.rules.sampling_rate)
-    try:
+    item = sound_of(samples.inputs[index]["audio"], reader.processor.rules.sampling_rate)
+    with reading(samples, index):
         yield from reader.hear(item)
-    except InputMismatch as error:
-        raise ConfigError(
-            f"Row {row} of DATA cannot be read: {error.message}", hint=error.hint
-        ) from error
 
 
 def _theirs(

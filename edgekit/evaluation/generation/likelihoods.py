@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from edgekit.core.errors import ConfigError, InputMismatch
+from edgekit.core.errors import ConfigError
 from edgekit.evaluation.counting import Counted
 from edgekit.evaluation.generation.original import Original
 from edgekit.evaluation.generation.readers import BundleReader, OriginalReader, Reader
 from edgekit.evaluation.generation.windows import Window, surprises, texts_of, windows_of
+from edgekit.evaluation.naming import asking, reading
 from edgekit.evaluation.numerics import add_outputs
 from edgekit.evaluation.pairs import Pairs
 from edgekit.evaluation.statistics import Floats
@@ -91,24 +92,24 @@ def run_likelihoods(
             f"{_counted(cut)} read in windows of {longest:,} tokens, each half a window behind the"
             " one before."
         )
-    return _compare(original, candidate, windows, len(samples), progress)
+    return _compare(original, candidate, windows, samples, progress)
 
 
 def _compare(
     original: Original,
     candidate: BundleReader,
     windows: Sequence[Window],
-    samples: int,
+    samples: Samples,
     progress: Callable[[str], None],
 ) -> Pairs:
-    """What both say to the windows of so many samples.
+    """What both say to the windows of some samples.
 
     A prediction is ``[log-likelihood, tokens]``; the gap of a sample is the difference per token.
     """
     reference = OriginalReader(original, candidate)
-    sums = np.zeros((2, samples))
-    counts = np.zeros(samples)
-    pairs = Pairs([], [], [0.0] * samples)
+    sums = np.zeros((2, len(samples)))
+    counts = np.zeros(len(samples))
+    pairs = Pairs([], [], [0.0] * len(samples))
     total = sum(window.scored for window in windows)
     counted = Counted(progress, total)
     done = 0
@@ -121,21 +122,22 @@ def _compare(
             _scores(candidate, batch, most),
             strict=True,
         )
-        for expected, found in both:
-            for window, theirs, ours in zip(batch, expected, found, strict=True):
-                told = len(ours.surprises)
-                sums[:, window.sample] += theirs.surprises.sum(), ours.surprises.sum()
-                counts[window.sample] += told
-                done += told
-                if told and theirs.some is not None and ours.some is not None:
-                    add_outputs(
-                        pairs.distances,
-                        "text-generation",
-                        {"logits": theirs.some},
-                        {"logits": ours.some},
-                    )
-            counted.tell(f"Read {done:,} of {total:,} tokens", done)
-    for sample in range(samples):
+        with asking(samples, [window.sample for window in batch]):
+            for expected, found in both:
+                for window, theirs, ours in zip(batch, expected, found, strict=True):
+                    told = len(ours.surprises)
+                    sums[:, window.sample] += theirs.surprises.sum(), ours.surprises.sum()
+                    counts[window.sample] += told
+                    done += told
+                    if told and theirs.some is not None and ours.some is not None:
+                        add_outputs(
+                            pairs.distances,
+                            "text-generation",
+                            {"logits": theirs.some},
+                            {"logits": ours.some},
+                        )
+                counted.tell(f"Read {done:,} of {total:,} tokens", done)
+    for sample in range(len(samples)):
         before, after = (np.array([-side[sample], counts[sample]]) for side in sums)
         pairs.reference.append(before)
         pairs.candidate.append(after)
@@ -171,13 +173,8 @@ def _tokens(candidate: BundleReader, samples: Samples) -> list[Sequence[int]]:
     """The tokens of every text. Raises ConfigError, naming the row of DATA."""
     found: list[Sequence[int]] = []
     for index, text in enumerate(texts_of(samples)):
-        try:
+        with reading(samples, index):
             found.append(encode(candidate.tokenizer, text).ids)
-        except InputMismatch as error:
-            raise ConfigError(
-                f"Row {samples.row(index)} of DATA cannot be read: {error.message}",
-                hint=error.hint,
-            ) from error
     return found
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
-from edgekit.core.errors import ConfigError, InputMismatch
 from edgekit.evaluation.counting import Counted
 from edgekit.evaluation.generation.original import Original
 from edgekit.evaluation.generation.writers import OPTIONS, written
+from edgekit.evaluation.naming import answers, reading
 from edgekit.evaluation.pairs import Pairs
+from edgekit.evaluation.sounds import sound_of
 from edgekit.runtime.generation.options import MAX_NEW_TOKENS
 from edgekit.runtime.generation.rules import GenerationRules
 from edgekit.runtime.model import Model
@@ -42,39 +42,37 @@ def run_speech(
     listen = _listener(original, GenerationRules.read(model.manifest.generation or {}))
     extractor = cast("Any", original.source.feature_extractor)
     rate = int(extractor.sampling_rate)
+    waves: dict[int, Array] = {}
+
+    def told(part: Sequence[int]) -> object:
+        heard = [(waves[index], rate) for index in part]
+        return model(heard, batch_size=SOUNDS, **OPTIONS)
+
+    def wanted(part: Sequence[int]) -> list[str]:
+        some = [waves[index] for index in part]
+        return original.each([samples.hashes[index] for index in part], some, listen)
+
     before: list[str] = []
     after: list[str] = []
     long = 0
     counted = Counted(progress, len(samples))
-    for waves in _heard(samples, rate):
-        told = model([(wave, rate) for wave in waves], batch_size=SOUNDS, **OPTIONS)
-        assert isinstance(told, list)
-        before += original.each(samples.hashes[len(after) : len(after) + len(waves)], waves, listen)
-        after += [str(answer["text"]).strip() for answer in told]
-        long += sum(len(wave) > extractor.n_samples for wave in waves)
+    for start in range(0, len(samples), SOUNDS):
+        part = range(start, min(start + SOUNDS, len(samples)))
+        waves.clear()
+        for index in part:
+            with reading(samples, index):
+                item = sound_of(samples.inputs[index]["audio"], rate)
+                waves[index] = read_sound(item, rate, most=_MOST)
+        found = answers(samples, part, told)
+        assert isinstance(found, list)
+        after += [str(answer["text"]).strip() for answer in found]
+        before += answers(samples, part, wanted)
+        long += sum(len(wave) > extractor.n_samples for wave in waves.values())
         counted.tell(f"Heard {len(after):,} of {len(samples):,} sounds", len(after))
     if long:
-        told = "1 sound is" if long == 1 else f"{long:,} sounds are"
-        notes.append(f"{told} longer than a window, and heard in several.")
+        are = "1 sound is" if long == 1 else f"{long:,} sounds are"
+        notes.append(f"{are} longer than a window, and heard in several.")
     return written(before, after)
-
-
-def _heard(samples: Samples, rate: int) -> Iterator[list[Array]]:
-    """The waves of DATA, some at a time. Raises ConfigError, naming the row."""
-    for start in range(0, len(samples), SOUNDS):
-        waves: list[Array] = []
-        for index in range(start, min(start + SOUNDS, len(samples))):
-            item = samples.inputs[index]["audio"]
-            # Arrays of an .npz tell no rate: they are at the model's.
-            sound = item if isinstance(item, Path) else (item, rate)
-            try:
-                waves.append(read_sound(sound, rate, most=_MOST))
-            except InputMismatch as error:
-                raise ConfigError(
-                    f"Row {samples.row(index)} of DATA cannot be read: {error.message}",
-                    hint=error.hint,
-                ) from error
-        yield waves
 
 
 def _listener(original: Original, rules: GenerationRules) -> Callable[[Sequence[Array]], list[str]]:
@@ -109,7 +107,8 @@ def _listener(original: Original, rules: GenerationRules) -> Callable[[Sequence[
         groups += [[at] for at in range(len(waves)) if at not in short]
         first = [waves[0][: extractor.n_samples]]
         with original.asked(
-            f"{len(waves)} sounds", lambda model: generate(model, first, long=False)
+            "a sound" if len(waves) == 1 else f"{len(waves)} sounds",
+            lambda model: generate(model, first, long=False),
         ) as model:
             for group in groups:
                 some = [waves[at] for at in group]

@@ -9,6 +9,7 @@ from edgekit.core.errors import ConfigError, InputMismatch
 from edgekit.evaluation.counting import Counted
 from edgekit.evaluation.generation.original import Original
 from edgekit.evaluation.metrics.speech import distance
+from edgekit.evaluation.naming import answers, reading
 from edgekit.evaluation.pairs import Pairs
 from edgekit.runtime.batching import plan_batches
 from edgekit.runtime.generation.options import read_options, room
@@ -36,12 +37,10 @@ def readable(model: Model, samples: Samples) -> tuple[Samples, str | None]:
     most = predictor.rules.encoder_context
     kept = []
     for index, text in enumerate(_asked(samples, predictor.rules)):
-        try:
+        with reading(samples, index):
             size = len(encode(predictor.tokenizer, text).ids)
-        except InputMismatch as error:
-            raise _unread(samples, index, error) from error
-        if not size:
-            raise _unread(samples, index, InputMismatch("the text has no tokens."))
+            if not size:
+                raise InputMismatch("the text has no tokens.")
         if most is None or size <= most:
             kept.append(index)
     left = len(samples) - len(kept)
@@ -82,14 +81,21 @@ def run_texts(
     counted = Counted(progress, len(texts))
     done = 0
     sizes = [len(encode(predictor.tokenizer, text).ids) for text in _asked(samples, rules)]
+
+    def told(part: Sequence[int]) -> object:
+        return model([texts[index] for index in part], batch_size=PROMPTS, **OPTIONS)
+
+    def wanted(part: Sequence[int]) -> list[str]:
+        some = [texts[index] for index in part]
+        return original.each([samples.hashes[index] for index in part], some, write)
+
     for indices in plan_batches(sizes, PROMPTS):
-        some = [texts[index] for index in indices]
-        told = model(some, batch_size=PROMPTS, **OPTIONS)
-        assert isinstance(told, list)
-        wanted = original.each([samples.hashes[index] for index in indices], some, write)
-        for index, answer, expected in zip(indices, told, wanted, strict=True):
+        found = answers(samples, indices, told)
+        assert isinstance(found, list)
+        expected = answers(samples, indices, wanted)
+        for index, answer, text in zip(indices, found, expected, strict=True):
             (said,) = answer.values()
-            before[index], after[index] = expected.strip(), str(said).strip()
+            before[index], after[index] = text.strip(), str(said).strip()
         done += len(indices)
         counted.tell(f"Answered {done:,} of {len(texts):,} texts", done)
     return written(before, after)
@@ -112,12 +118,6 @@ def _apart(one: str, other: str) -> float:
 def _asked(samples: Samples, rules: GenerationRules) -> list[str]:
     """The texts as an encoder reads them."""
     return [(rules.prefix or "") + str(row["source"]) for row in samples.inputs]
-
-
-def _unread(samples: Samples, index: int, error: InputMismatch) -> ConfigError:
-    return ConfigError(
-        f"Row {samples.row(index)} of DATA cannot be read: {error.message}", hint=error.hint
-    )
 
 
 def _writer(
@@ -151,7 +151,8 @@ def _writer(
                 pad_token_id=rules.pad, **{**own, **OPTIONS},
             )  # fmt: skip
 
-        with original.asked(f"{len(texts)} texts", generate) as model:
+        asked = "a text" if len(texts) == 1 else f"{len(texts)} texts"
+        with original.asked(asked, generate) as model:
             rows = generate(model, most)[:, len(rules.start) :].tolist()
         return [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from scipy import special
 
-from edgekit.core.errors import ConfigError
+from edgekit.core.errors import ConfigError, InputMismatch
 from edgekit.evaluation.accuracy import Evaluation, evaluate
 from edgekit.evaluation.generation.likelihoods import run_likelihoods
 from edgekit.evaluation.generation.original import Original
@@ -203,3 +204,18 @@ def test_a_reference_that_does_not_generate_is_refused(decoder: Path) -> None:
     """A module of one's own has no checkpoint inside."""
     with pytest.raises(ConfigError, match="no checkpoint that generates"):
         judged(decoder, texts(3), feeder=None)
+
+
+def test_texts_that_a_model_refuses_are_named(decoder: Path) -> None:
+    """By their rows of DATA, which are read together."""
+    samples = samples_of("text-generation", "text", ["the river", "the ferry"])
+    samples = replace(samples, rows=(4, 9))
+    source = twin_source(decoder)
+    source.module.model.forward = _refuse
+    told = "One of the rows 4, 9 of DATA cannot be judged: The reference twin does not read 2 rows"
+    with load(decoder, threads=1) as model, pytest.raises(InputMismatch, match=told):
+        evaluate(model, source, samples)
+
+
+def _refuse(**tensors: Any) -> Any:
+    raise RuntimeError("index out of range")
