@@ -9,11 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from edgekit.core.bundle import Bundle
-from edgekit.core.errors import ConfigError, InputMismatch
+from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import TensorSpec
 from edgekit.evaluation.answers import read_units
 from edgekit.evaluation.measuring import Measuring
 from edgekit.evaluation.media import prepared_batches
+from edgekit.evaluation.naming import reading
+from edgekit.evaluation.sounds import sound_of
 from edgekit.runtime.generation.requests import SoundRequests, TextRequests, mode_of
 from edgekit.runtime.session import Array
 from edgekit.runtime.tasks import Context, make_text_task
@@ -76,13 +78,11 @@ def data_requests(bundle: Bundle, measuring: Measuring) -> tuple[Workload, ...]:
         return tuple(prompts.of_texts(batch, texts) for batch in batches)
     _refuse_length(bundle, measuring)
     heard = SoundRequests(bundle, measuring.new_tokens)
-    sounds = [row["audio"] for row in samples.inputs]
-    try:
-        return tuple(heard.of_sounds(batch, sounds) for batch in batches)
-    except InputMismatch as error:
-        raise ConfigError(
-            f"A sound of {measuring.data} cannot be heard: {error.message}", hint=error.hint
-        ) from error
+    sounds = []
+    for index, row in enumerate(samples.inputs):
+        with reading(samples, index):
+            sounds.append(heard.encode(sound_of(row["audio"], heard.rate)))
+    return tuple(heard.of_sounds(batch, sounds) for batch in batches)
 
 
 def _text(row: Mapping[str, object]) -> str:

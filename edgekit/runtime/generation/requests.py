@@ -25,6 +25,7 @@ from edgekit.runtime.workloads import Workload, sweep_workloads
 
 if TYPE_CHECKING:
     from edgekit.runtime.sound.decoding import Samples
+    from edgekit.runtime.sound.processor import Encoded
 
 DEFAULT_LENGTH = 128
 DEFAULT_NEW_TOKENS = 32
@@ -256,16 +257,25 @@ class SoundRequests:
         rules = self._sounds.rules
         samples = rules.window or rules.longest
         voices = [_voice(samples, rules.sampling_rate, seed + row) for row in range(batch)]
-        return self.of_sounds(batch, [(voice, rules.sampling_rate) for voice in voices])
+        heard = [self.encode((voice, rules.sampling_rate)) for voice in voices]
+        return self.of_sounds(batch, heard)
 
-    def of_sounds(self, batch: int, sounds: Sequence[object]) -> Workload:
-        """Requests of `batch` sounds each, of every sound its first window.
+    @property
+    def rate(self) -> int:
+        """Samples of a second, as the model hears them."""
+        return self._sounds.rules.sampling_rate
+
+    def encode(self, sound: object) -> Encoded:
+        """A sound prepared, its first window. Raises InputMismatch for what is no sound."""
+        return self._sounds.encode(sound)
+
+    def of_sounds(self, batch: int, heard: Sequence[Encoded]) -> Workload:
+        """Requests of `batch` prepared sounds each.
 
         What does not fill a batch at the end is left out. ``seconds`` are those of sound, without
-        what fills a window up. Raises InputMismatch for what is no sound, ConfigError for too few.
+        what fills a window up. Raises ConfigError for too few.
         """
         rules = self._sounds.rules
-        heard = [self._sounds.encode(sound) for sound in sounds]
         groups = [heard[at : at + batch] for at in range(0, len(heard) - batch + 1, batch)]
         if not groups:
             raise ConfigError(

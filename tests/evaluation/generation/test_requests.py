@@ -257,3 +257,13 @@ def test_sounds_of_data_are_heard(shared: Path, tmp_path: Path) -> None:
     assert (made.batch, made.length, len(made.variants)) == (4, None, 16)
     assert made.seconds == pytest.approx(0.5, abs=0.01)
     assert set(made.feeds) == {"input_features", "decoder_input_ids"}
+    # As validate takes them: arrays tell no rate, which is the model's.
+    waves = np.sin(np.outer(np.arange(64) + 9, np.arange(8_000)) * 0.005).astype(np.float32)
+    np.savez(tmp_path / "d.npz", audio=waves)
+    measuring = replace(measuring, data=str(tmp_path / "d.npz"))
+    (same,) = data_requests(bundle, measuring)
+    assert (same.batch, len(same.variants), same.seconds) == (4, 16, pytest.approx(0.5))
+    waves[5, 3] = np.nan
+    np.savez(tmp_path / "d.npz", audio=waves)
+    with pytest.raises(ConfigError, match="Row 6 of DATA cannot be read"):
+        data_requests(bundle, measuring)
