@@ -152,10 +152,8 @@ def quantize(
     rows = read_rows(
         source, loaded, data, columns, calibration, seed=seed, labels_wanted=labels_wanted
     )
-    if rows.calibration is not None or any(recipe.needs_calibration for recipe in recipes):
-        # The others are of ranges, which nobody needs.
-        for note in rows.notes:
-            progress(note)
+    for note in rows.told(calibrated=any(recipe.needs_calibration for recipe in recipes)):
+        progress(note)
     for note in () if rows.verdict is None else rows.verdict.notes:
         progress(note)
     if budget is not None and rows.verdict is not None:

@@ -61,9 +61,8 @@ class Choice:
         budget = self._judge.budget
         chosen = self._by_tolerance() if budget is None else self._by_budget(budget)
         recipe = None if chosen.candidate is None else chosen.candidate.recipe
-        if self._judge.rows.calibration is not None or (recipe and recipe.needs_calibration):
-            # The other notes are of ranges that were taken from the golden samples.
-            chosen.notes += self._judge.rows.notes
+        calibrated = recipe is not None and recipe.needs_calibration
+        chosen.notes += self._judge.rows.told(calibrated=calibrated)
         if chosen.candidate is not None and chosen.missed is None:
             self._look_without_vnni(chosen, chosen.candidate)
         if sensitivity and chosen.sensitivity is None and chosen.candidate is not None:

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
 _MOST_CALIBRATION = 512
 # Calibration holds all its rows, prepared, at once: 512 pictures as detectors take them are 6 GB.
 _MOST_BYTES = 1 << 30
+_GOLDEN = (
+    "Ranges, where they are needed, come from the golden samples, which also judge: pass"
+    " --calibration with some hundred real ones."
+)
 # A choice between candidates needs fewer rows than its proof.
 _MOST_SEARCH = 2000
 
@@ -47,6 +51,10 @@ class Rows:
     verdict: Samples | None
     roles: Mapping[str, list[str]]
     notes: tuple[str, ...] = ()
+
+    def told(self, *, calibrated: bool) -> tuple[str, ...]:
+        """The notes, and where ranges are needed of nothing but the golden samples, that."""
+        return (*self.notes, _GOLDEN) if calibrated and self.calibration is None else self.notes
 
 
 def read_rows(
@@ -71,7 +79,14 @@ def read_rows(
     pictures = reads_files(manifest)
     notes: list[str] = []
     own = None
-    if calibration is not None:
+    # Of a model that generates the weights alone are rounded, which takes no ranges.
+    ranges = manifest.generation is None
+    if calibration is not None and not ranges:
+        notes.append(
+            f"{calibration} calibrates nothing: of a model that generates the weights alone are"
+            " rounded. Its rows may judge."
+        )
+    elif calibration is not None:
         own = read_samples(
             calibration, manifest.task, columns=names, labels=manifest.labels, problem=problem,
             inputs=inputs, limit=_MOST_CALIBRATION, seed=seed, pictures=pictures,
@@ -83,11 +98,6 @@ def read_rows(
         if eligible > len(own):
             notes.append(_some(calibration, eligible, len(own)))
     if data is None:
-        if own is None:
-            notes.append(
-                "Ranges, where they are needed, come from the golden samples, which also judge:"
-                " pass --calibration with some hundred real ones."
-            )
         return Rows(own, None, None, role_hashes(calibration=own), tuple(notes))
 
     def of(role: Role, limit: int | None) -> Samples:
@@ -98,7 +108,7 @@ def read_rows(
         )  # fmt: skip
 
     calibrating = own
-    if calibrating is None:
+    if calibrating is None and ranges:
         read = of("calibration", _MOST_CALIBRATION)
         calibrating = _within_memory(source, read)
         if len(calibrating) < len(read):
@@ -119,10 +129,10 @@ def read_rows(
     )
 
 
-def require_rows(data: str, **found: Samples) -> None:
-    """Raise ConfigError for a role that no row of DATA has."""
+def require_rows(data: str, **found: Samples | None) -> None:
+    """Raise ConfigError for a role that no row of DATA has; None is not asked for."""
     for name, samples in found.items():
-        if not len(samples):
+        if samples is not None and not len(samples):
             spent = f": {samples.excluded:,} were used before" if samples.excluded else ""
             raise ConfigError(
                 f"{data} has no rows for {name}{spent}.",
@@ -134,11 +144,9 @@ def require_rows(data: str, **found: Samples) -> None:
 def calibration_feeds(source: Bundle, rows: Rows) -> list[Feeds]:
     """One call of the graph for each calibration row; the golden samples where there are none.
 
-    Of a model that generates its weights alone are rounded, which takes no ranges of texts.
-
     Raises ConfigError for NaN or infinities: ranges found in them are none.
     """
-    if rows.calibration is None or source.manifest.generation is not None:
+    if rows.calibration is None:
         stored = source.manifest.golden
         return [] if stored is None else [read(source.file(stored.file)).inputs]
     with load(source.path, check="quick") as model:
@@ -160,9 +168,6 @@ def _some(data: str, held: int, used: int) -> str:
 
 def _within_memory(source: Bundle, samples: Samples) -> Samples:
     """The samples that calibration can hold prepared, at least one, chosen by their content."""
-    if source.manifest.generation is not None:
-        # Nothing is prepared of them.
-        return samples
     # Neither by class nor by place in the file, which may be sorted.
     order = sorted(range(len(samples)), key=lambda place: samples.hashes[place])
     for before, total in enumerate(accumulate(_sizes(source, samples.take(order)))):

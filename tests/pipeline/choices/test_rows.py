@@ -13,7 +13,9 @@ from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import Step
 from edgekit.pipeline.choices import rows as module
 from edgekit.pipeline.choices.rows import Rows, calibration_feeds, read_rows
+from edgekit.sources.data import read_samples
 from tests.pipeline.quantizable import Small, make_small, rows
+from tests.runtime.generation.conftest import write_generator
 from tests.tiny_pictures import album, picture_bundle
 
 
@@ -98,7 +100,8 @@ def test_without_data_the_golden_samples_calibrate(small: Small) -> None:
     """With a warning, for they are few."""
     found = read(small)
     assert (found.calibration, found.search, found.verdict) == (None, None, None)
-    assert any("--calibration" in note for note in found.notes)
+    assert found.notes == found.told(calibrated=False) == ()
+    assert any("--calibration" in note for note in found.told(calibrated=True))
     feeds = calibration_feeds(open_bundle(small.bundle), found)
     assert [one["x"].shape for one in feeds] == [(4, 16)]
 
@@ -172,3 +175,25 @@ def test_arrays_calibrate_within_memory(small: Small, monkeypatch: pytest.Monkey
     assert found.calibration is not None
     assert len(found.calibration) == 10
     assert any("ranges come from 10 of them" in note for note in found.notes)
+
+
+def test_a_model_that_generates_sets_nothing_aside(tmp_path: Path) -> None:
+    """Nothing takes ranges of texts: a file may calibrate others, and judge it; roles stay."""
+    bundle = write_generator(tmp_path / "b")
+    data = tmp_path / "d.csv"
+    data.write_text("text\n" + "\n".join(f"The ferry leaves at {at}." for at in range(400)))
+    alone = read_rows(bundle, None, str(data), None, None, seed=0)
+    both = read_rows(bundle, None, str(data), None, str(data), seed=0)
+    for found in (alone, both):
+        assert found.calibration is None
+        assert set(found.roles) == {"search"}
+        assert found.search is not None
+        assert found.verdict is not None
+        assert found.verdict.excluded == 0
+        assert 300 < len(found.search) + len(found.verdict) < 400
+        judging = read_samples(str(data), bundle.manifest.task, role="verdict")
+        assert found.verdict.row_hashes == judging.row_hashes
+    assert alone.told(calibrated=False) == ()
+    assert ["calibrates nothing" in note for note in both.told(calibrated=False)] == [True]
+    only = read_rows(bundle, None, None, None, str(data), seed=0)
+    assert (only.calibration, only.roles) == (None, {})
