@@ -48,7 +48,7 @@ class Counted:
         self._told = -1 if first else int(start * lines / total) if start else 0
         self._start = start
         self._clock = clock
-        self._began = clock()
+        self._paced: tuple[float, float] | None = None
         self._foretold = False
 
     def tell(self, text: str, done: float) -> None:
@@ -64,10 +64,17 @@ class Counted:
             self._progress(f"{text}{ahead}")
 
     def ahead(self, done: float) -> str:
-        """``; about 6 min to go``, by the pace so far; nothing where little is, or unknown."""
-        elapsed, steps = self._clock() - self._began, done - self._start
-        # The first of many steps waits for what is made ready, which is no pace.
-        if elapsed < _KNOWN_SECONDS or steps <= 0 or steps < self._total / 200:
+        """``; about 6 min to go``, by the pace so far; nothing where little is, or unknown.
+
+        The first step that is told waits for what is made ready: the pace is that of the others.
+        """
+        if done <= self._start:
+            return ""
+        now = self._clock()
+        if self._paced is None:
+            self._paced = now, done
+        elapsed, steps = now - self._paced[0], done - self._paced[1]
+        if elapsed < _KNOWN_SECONDS or steps <= 0:
             return ""
         left = elapsed * (self._total - done) / steps
         return f"; about {_duration(left)} to go" if left >= _WORTH_SECONDS else ""
