@@ -29,6 +29,7 @@ from edgekit.core.results import CompileResult
 from edgekit.pipeline.fitting import (
     check_size,
     choose_engine,
+    feeds_at,
     merged_options,
     threads_note,
     workload_for,
@@ -50,7 +51,6 @@ from edgekit.runtime.opening import open_session, open_sessions
 from edgekit.runtime.pictures.predicting import check_graph
 from edgekit.runtime.session import Array, Session
 from edgekit.runtime.sound.reader import check_graph as check_sounds
-from edgekit.runtime.workloads import make_workloads
 
 # In the step's facts: nothing could say whether the answers are right.
 NOTHING = "none"
@@ -262,16 +262,15 @@ class _Job:
         options = staged.manifest.runtime.options
         candidates = self.compiler.candidates(self.profile, options, threads)
         component = staged.manifest.components["model"]
-        length = workload.get("length")
-        feeds = make_workloads(
-            staged, batch=workload["batch"], lengths=None if length is None else [length],
+        feeds = feeds_at(
+            staged, workload,
             # Inputs that the model is known to take: made-up ones may have sizes that it does not.
             known=None if self.golden is None else self._fitted(self.golden).inputs,
         )  # fmt: skip
         return tune(
             staged.path,
             component,
-            feeds[0].feeds,
+            feeds,
             candidates,
             engine=self.profile.engine,
             device=self.profile.device,

@@ -14,7 +14,8 @@ from edgekit.core.errors import BudgetNotMet, ConfigError, StepError
 from edgekit.core.manifest import RuntimeChoice
 from edgekit.core.profiles import ENGINE_PACKAGES, Profile, nearest
 from edgekit.runtime.engines import find_engine
-from edgekit.runtime.workloads import fit_workload
+from edgekit.runtime.session import Array
+from edgekit.runtime.workloads import fit_workload, make_workloads
 
 _DEFAULT_WORKLOAD = {"batch": 1, "length": 128}
 
@@ -63,6 +64,16 @@ def workload_for(
     workload = {"batch": rows if batch is None else batch}
     tokens = tokens if length is None else length
     return workload if tokens is None else {**workload, "length": tokens}
+
+
+def feeds_at(
+    bundle: Bundle, workload: Mapping[str, int], *, known: Mapping[str, Array] | None = None
+) -> Mapping[str, Array]:
+    """The inputs of one inference at a workload; see `make_workloads`, which may raise."""
+    length = workload.get("length")
+    lengths = None if length is None else [length]
+    made = make_workloads(bundle, batch=workload["batch"], lengths=lengths, known=known)
+    return made[0].feeds
 
 
 def merged_options(first: Mapping[str, object], second: Mapping[str, object]) -> dict[str, object]:

@@ -16,7 +16,7 @@ from edgekit.evaluation.pairs import sample_feeds
 from edgekit.evaluation.statistics import Budget
 from edgekit.pipeline.choices.candidates import Candidate, Workshop
 from edgekit.pipeline.choices.rows import Rows
-from edgekit.pipeline.fitting import on_engine, workload_for
+from edgekit.pipeline.fitting import feeds_at, on_engine, workload_for
 from edgekit.pipeline.progress import Progress, silent
 from edgekit.pipeline.timing import time_pair, typical_ms
 from edgekit.quantization.distances import Measure, OutputError
@@ -25,7 +25,6 @@ from edgekit.quantization.sensitivity import give_up
 from edgekit.quantization.trials import Measured
 from edgekit.runtime.golden import handed_on
 from edgekit.runtime.session import Array
-from edgekit.runtime.workloads import make_workloads
 from edgekit.sources.data import Samples
 
 if TYPE_CHECKING:
@@ -132,7 +131,8 @@ class Judge:
         if self.workshop.source.bytes() * len(recipes) > _TABLE_BYTES:
             self._progress("Not timed: so many candidates do not fit in memory together")
             return {}
-        feeds = self._workload_feeds(self.workshop.source)
+        source = self.workshop.source
+        feeds = feeds_at(source, self._workload(source))
         with ExitStack() as stack:
             runs: list[Callable[[], object]] = []
             names: list[str] = []
@@ -220,12 +220,6 @@ class Judge:
 
     def _workload(self, bundle: Bundle) -> dict[str, int]:
         return workload_for(self.workshop.profile, bundle, self._batch, self._length)
-
-    def _workload_feeds(self, bundle: Bundle) -> Mapping[str, Array]:
-        workload = self._workload(bundle)
-        length = workload.get("length")
-        lengths = None if length is None else [length]
-        return make_workloads(bundle, batch=workload["batch"], lengths=lengths)[0].feeds
 
 
 def _spread(samples: Samples) -> Samples:

@@ -19,13 +19,11 @@ from edgekit.evaluation.counting import Counted
 from edgekit.evaluation.remembering import remembering
 from edgekit.evaluation.statistics import Budget
 from edgekit.pipeline.exporting import export_loaded
-from edgekit.pipeline.fitting import on_engine, workload_for
+from edgekit.pipeline.fitting import feeds_at, on_engine, workload_for
 from edgekit.pipeline.progress import Progress
 from edgekit.pipeline.timing import time_pair, typical_ms
 from edgekit.runtime import load
 from edgekit.runtime.model import Model
-from edgekit.runtime.session import Array
-from edgekit.runtime.workloads import make_workloads
 from edgekit.sources.data import Samples
 
 if TYPE_CHECKING:
@@ -163,7 +161,10 @@ class Shop:
         """The inputs of one inference at the workload."""
         import torch
 
-        return {name: torch.from_numpy(array) for name, array in self._feeds().items()}
+        return {
+            name: torch.from_numpy(array)
+            for name, array in feeds_at(self.original, self.workload).items()
+        }
 
     def time_all(
         self, sources: Mapping[str, Callable[[], LoadedSource] | None]
@@ -173,7 +174,7 @@ class Shop:
         None stands for the original. The others are made one by one, and only their bundles are
         kept meanwhile.
         """
-        feeds = self._feeds()
+        feeds = feeds_at(self.original, self.workload)
         with ExitStack() as stack:
             runs: list[Callable[[], object]] = []
             counted = stack.enter_context(
@@ -202,12 +203,6 @@ class Shop:
             self._engine(self.original), self._engine(after), self.workload,
             threads=self.threads, seed=self._seed,
         )  # fmt: skip
-
-    def _feeds(self) -> Mapping[str, Array]:
-        length = self.workload.get("length")
-        lengths = None if length is None else [length]
-        made = make_workloads(self.original, batch=self.workload["batch"], lengths=lengths)
-        return made[0].feeds
 
     def _engine(self, bundle: Bundle) -> Bundle:
         if self.elsewhere is not None:
