@@ -123,6 +123,11 @@ def make_workloads(
     if processor is not None and processor.get("kind") == "text":
         _check_static(specs, 0, batch, "--batch")
         return _text_workloads(bundle, processor, specs, batch, lengths)
+    if lengths and bundle.manifest.generation is not None:
+        raise ConfigError(
+            f"{bundle.path} generates: one call of its graph has no --length.",
+            hint="Leave --length out; bench, validate and build ask for answers to prompts of one.",
+        )
     if lengths:
         raise ConfigError(
             f"{bundle.path} takes no text, so --length has no meaning for it.",

@@ -23,6 +23,7 @@ from edgekit.runtime.workloads import (
     sweep_workloads,
 )
 from tests.runtime.conftest import MAX_LENGTH
+from tests.runtime.generation.conftest import write_generator
 
 Make = Callable[..., Bundle]
 
@@ -95,12 +96,14 @@ def test_without_golden_inputs_arrays_are_random(linear_bundle: Make) -> None:
     assert first.feeds["a"].shape == (2, 3)
 
 
-def test_lengths_are_for_text(linear_bundle: Make) -> None:
-    """Tokens mean nothing to a model of arrays."""
+def test_lengths_are_for_text(linear_bundle: Make, tmp_path: Path) -> None:
+    """Tokens mean nothing to a model of arrays, or to one call of a decoder."""
     with pytest.raises(ConfigError, match="takes no text"):
         make_workloads(linear_bundle(), lengths=[16])
     with pytest.raises(ConfigError, match="--batch"):
         make_workloads(linear_bundle("other"), batch=0)
+    with pytest.raises(ConfigError, match="generates: one call of its graph has no --length"):
+        make_workloads(write_generator(tmp_path / "generating"), lengths=[16])
 
 
 def test_the_batch_axis_is_found_by_name() -> None:

@@ -177,6 +177,8 @@ def _rung(job: Job, exported: Bundle, profile: Profile, name: str, precision: st
     elif profile.engine == "openvino":
         overrides.append("options.openvino.precision_hint=f32")
     options = job.options
+    # One call of a decoder chooses its options: of a length are the prompts that it is ranked by.
+    length = options.length if exported.manifest.generation is None else None
     began = time.monotonic()
     key = {
         **bundle_key(before),
@@ -191,7 +193,7 @@ def _rung(job: Job, exported: Bundle, profile: Profile, name: str, precision: st
     def make(path: Path) -> Mapping[str, object]:
         compile(
             before.path, path, target=options.target, engine=profile.engine, overrides=overrides,
-            batch=options.batch, length=options.length, threads=options.threads,
+            batch=options.batch, length=length, threads=options.threads,
             seed=options.seed, progress=job.progress,
         )  # fmt: skip
         return {}
