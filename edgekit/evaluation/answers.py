@@ -8,9 +8,10 @@ from typing import cast
 
 import numpy as np
 
-from edgekit.core.errors import ConfigError, InputMismatch
+from edgekit.core.errors import ConfigError
 from edgekit.evaluation.masking import Masked, log_likelihood
 from edgekit.evaluation.metrics import IGNORED, Prediction
+from edgekit.evaluation.naming import reading
 from edgekit.evaluation.sides import CandidateText, OutputRow, task_rows
 from edgekit.runtime.tasks import TextTask
 from edgekit.runtime.text import Text
@@ -36,12 +37,8 @@ def read_units(samples: Samples, task: TextTask) -> list[Unit]:
         raise ConfigError(f"There is no evaluation for the task {samples.task}.")
     units: list[Unit] = []
     for index, row in enumerate(samples.inputs):
-        try:
+        with reading(samples, index):
             units.extend(reader(index, row, task))
-        except InputMismatch as error:
-            raise ConfigError(
-                f"Sample {index + 1} of DATA does not fit: {error.message}", hint=error.hint
-            ) from error
     return units
 
 

@@ -17,7 +17,7 @@ def reading(samples: Samples, index: int) -> Iterator[None]:
     """What is wrong with a sample itself as a ConfigError: DATA is at fault."""
     try:
         yield
-    except InputMismatch as error:
+    except (ConfigError, InputMismatch) as error:
         raise ConfigError(
             f"Row {samples.row(index)} of DATA cannot be read: {error.message}", hint=error.hint
         ) from error
@@ -36,7 +36,9 @@ def asking(samples: Samples, indices: Sequence[int]) -> Iterator[None]:
         ) from error
 
 
-def answers(samples: Samples, indices: Sequence[int], ask: Callable[[Sequence[int]], Said]) -> Said:
+def answered(
+    samples: Samples, indices: Sequence[int], ask: Callable[[Sequence[int]], Said]
+) -> Said:
     """What `ask` says to some samples at once. Raises as it does, naming the row."""
     try:
         with asking(samples, indices):
@@ -44,5 +46,5 @@ def answers(samples: Samples, indices: Sequence[int], ask: Callable[[Sequence[in
     except SessionError:
         # Once more, one by one: whose fault is it?
         for index in indices if len(indices) > 1 else ():
-            answers(samples, [index], ask)
+            answered(samples, [index], ask)
         raise

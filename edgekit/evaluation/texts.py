@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -14,6 +13,7 @@ from edgekit.evaluation.answers import Unit, gather, read_units
 from edgekit.evaluation.counting import Counted
 from edgekit.evaluation.masking import hide_word
 from edgekit.evaluation.metrics import Prediction, cosine
+from edgekit.evaluation.naming import reading
 from edgekit.evaluation.numerics import add_outputs, larger
 from edgekit.evaluation.pairs import BATCH, Pairs, comparable
 from edgekit.evaluation.sides import CandidateText, OutputRow, ReferenceText, Side, per_token
@@ -48,15 +48,16 @@ class CandidateTexts:
         limit = min(batch_size, _BATCH_OF_VOCABULARY) if samples.task == "fill-mask" else batch_size
         self.side = CandidateText(model)
         self.units = read_units(samples, self.side.task)
+        self._samples = samples
         self.hides_words = hide_words
-        self.rows = self.hidden(_tokenized(self.side, self.units))
+        self.rows = self.hidden(_tokenized(self.side, self.units, samples))
         self.batches = plan_batches([max(len(row) for row in rows) for rows in self.rows], limit)
 
     def hidden(self, rows: list[list[Encoding]]) -> list[list[Encoding]]:
         """The rows of all texts, each with a word masked where that is asked for."""
         if not self.hides_words:
             return rows
-        return _hidden(rows, self.units, self.side.mask_token_id)
+        return _hidden(rows, self.units, self._samples, self.side.mask_token_id)
 
     def answers(self, number: int) -> list[list[OutputRow]]:
         """The rows of every text of a batch."""
@@ -90,7 +91,7 @@ def run_texts(
     reference = ReferenceText(source, side, per_token(component.inputs, component.outputs))
     if not reference.independent:
         notes.append("The reference's tokenizer tells no offsets: the bundle's own read the texts.")
-    theirs = ours.hidden(_tokenized(reference, units))
+    theirs = ours.hidden(_tokenized(reference, units, samples))
     pairs = Pairs([], [], [0.0] * len(samples), decode=side.processor.decode)
     before: dict[int, Prediction] = {}
     after: dict[int, Prediction] = {}
@@ -139,7 +140,7 @@ def run_texts(
     return pairs
 
 
-def _tokenized(side: Side, units: Sequence[Unit]) -> list[list[Encoding]]:
+def _tokenized(side: Side, units: Sequence[Unit], samples: Samples) -> list[list[Encoding]]:
     made: list[list[Encoding]] = []
     for start in range(0, len(units), _TOKENIZED):
         part = units[start : start + _TOKENIZED]
@@ -148,33 +149,22 @@ def _tokenized(side: Side, units: Sequence[Unit]) -> list[list[Encoding]]:
         except InputMismatch:
             # Once more, one by one: whose fault is it?
             for unit in part:
-                with _naming(unit):
+                with reading(samples, unit.sample):
                     side.tokenize([unit.text])
             raise
     return made
 
 
 def _hidden(
-    rows: Sequence[list[Encoding]], units: Sequence[Unit], mask: object
+    rows: Sequence[list[Encoding]], units: Sequence[Unit], samples: Samples, mask: object
 ) -> list[list[Encoding]]:
     if not isinstance(mask, int):
         raise ConfigError("The bundle does not say which token is its mask.")
     made: list[list[Encoding]] = []
     for unit, (first, *_) in zip(units, rows, strict=True):
-        with _naming(unit):
+        with reading(samples, unit.sample):
             made.append([hide_word(unit.text, first, mask)])
     return made
-
-
-@contextmanager
-def _naming(unit: Unit) -> Iterator[None]:
-    """Errors about one text as a ConfigError that names its sample: DATA is at fault."""
-    try:
-        yield
-    except (ConfigError, InputMismatch) as error:
-        raise ConfigError(
-            f"Sample {unit.sample + 1} of DATA cannot be read: {error.message}", hint=error.hint
-        ) from error
 
 
 def _answers(side: Side, encodings: Sequence[list[Encoding]]) -> list[list[OutputRow]]:
@@ -195,5 +185,6 @@ def _joined(parts: Sequence[Prediction], *, labelled: bool) -> Prediction:
 def first_feeds(model: Model, samples: Samples, count: int) -> list[dict[str, Array]]:
     """The graph's inputs for each of the first `count` texts of the samples."""
     side = CandidateText(model)
-    units = read_units(samples.take(range(min(count, len(samples)))), side.task)[:count]
-    return [side.feeds(encodings[:1]) for encodings in _tokenized(side, units)]
+    some = samples.take(range(min(count, len(samples))))
+    units = read_units(some, side.task)[:count]
+    return [side.feeds(encodings[:1]) for encodings in _tokenized(side, units, some)]

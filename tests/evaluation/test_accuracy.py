@@ -339,7 +339,7 @@ def test_a_sample_the_task_does_not_take_is_named(bundle_of: Make) -> None:
     rows: list[Inputs] = [{"question": "q", "context": "the fox"}, {"question": "", "context": "c"}]
     samples = samples_of("question-answering", rows)
     path = bundle_of("question-answering").path
-    with load(path) as model, pytest.raises(ConfigError, match="Sample 2"):
+    with load(path) as model, pytest.raises(ConfigError, match="Row 2"):
         evaluate(model, text_source("question-answering"), samples)
 
 
@@ -450,7 +450,7 @@ def test_a_text_with_a_mask_has_no_perplexity(bundle_of: Make) -> None:
     """What stood there is not known; the sample is named."""
     samples = samples_of("fill-mask", [{"text": "the fox"}, {"text": "the [MASK] fox"}])
     path = bundle_of("fill-mask").path
-    with load(path) as model, pytest.raises(ConfigError, match=r"Sample 2 .* holds a mask"):
+    with load(path) as model, pytest.raises(ConfigError, match=r"Row 2 .* holds a mask"):
         evaluate(model, text_source("fill-mask"), samples, metric="perplexity")
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from edgekit.core.errors import ConfigError, InputMismatch, SessionError
-from edgekit.evaluation.naming import answers, asking, reading
+from edgekit.evaluation.naming import answered, asking, reading
 from tests.evaluation.generation.conftest import samples_of
 
 # As after a choice by their role: the places in DATA are others than those among the samples.
@@ -27,9 +27,9 @@ def test_the_row_that_is_refused_is_named() -> None:
             raise InputMismatch("It is too loud.", hint="Turn it down.")
         return ["well"] * len(part)
 
-    assert answers(SAMPLES, [0, 1], ask) == ["well", "well"]
+    assert answered(SAMPLES, [0, 1], ask) == ["well", "well"]
     with pytest.raises(InputMismatch, match="Row 20 of DATA cannot be judged: It is too") as caught:
-        answers(SAMPLES, [0, 1, 2, 3], ask)
+        answered(SAMPLES, [0, 1, 2, 3], ask)
     assert caught.value.hint == "Turn it down."
     assert asked == [[0, 1], [0, 1, 2, 3], [0], [1], [2]]
 
@@ -43,7 +43,7 @@ def test_rows_that_are_refused_together_are_all_named() -> None:
         return len(part)
 
     with pytest.raises(SessionError, match="One of the rows 3, 41 of DATA cannot be judged") as one:
-        answers(SAMPLES, [3, 0], ask)
+        answered(SAMPLES, [3, 0], ask)
     assert type(one.value) is SessionError
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 from edgekit.evaluation.counting import Counted
 from edgekit.evaluation.generation.original import Original
 from edgekit.evaluation.generation.writers import OPTIONS, written
-from edgekit.evaluation.naming import answers, reading
+from edgekit.evaluation.naming import answered, reading
 from edgekit.evaluation.pairs import Pairs
 from edgekit.evaluation.sounds import sound_of
 from edgekit.runtime.generation.options import MAX_NEW_TOKENS
@@ -63,10 +63,10 @@ def run_speech(
             with reading(samples, index):
                 item = sound_of(samples.inputs[index]["audio"], rate)
                 waves[index] = read_sound(item, rate, most=_MOST)
-        found = answers(samples, part, told)
+        found = answered(samples, part, told)
         assert isinstance(found, list)
         after += [str(answer["text"]).strip() for answer in found]
-        before += answers(samples, part, wanted)
+        before += answered(samples, part, wanted)
         long += sum(len(wave) > extractor.n_samples for wave in waves.values())
         counted.tell(f"Heard {len(after):,} of {len(samples):,} sounds", len(after))
     if long:

@@ -9,7 +9,7 @@ from edgekit.core.errors import ConfigError, InputMismatch
 from edgekit.evaluation.counting import Counted
 from edgekit.evaluation.generation.original import Original
 from edgekit.evaluation.metrics.speech import distance
-from edgekit.evaluation.naming import answers, reading
+from edgekit.evaluation.naming import answered, reading
 from edgekit.evaluation.pairs import Pairs
 from edgekit.runtime.batching import plan_batches
 from edgekit.runtime.generation.options import read_options, room
@@ -90,9 +90,9 @@ def run_texts(
         return original.each([samples.hashes[index] for index in part], some, write)
 
     for indices in plan_batches(sizes, PROMPTS):
-        found = answers(samples, indices, told)
+        found = answered(samples, indices, told)
         assert isinstance(found, list)
-        expected = answers(samples, indices, wanted)
+        expected = answered(samples, indices, wanted)
         for index, answer, text in zip(indices, found, expected, strict=True):
             (said,) = answer.values()
             before[index], after[index] = text.strip(), str(said).strip()
