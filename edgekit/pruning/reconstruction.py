@@ -188,6 +188,11 @@ class _Repair:
     progress: Progress
     errors: list[tuple[str, float, float]] = field(default_factory=list)
 
+    @property
+    def uneven(self) -> bool:
+        """Whether tokens count alike whose sums are of very different sizes."""
+        return self.family.causal or (self.family.answers and not self.family.post_norm)
+
     def run(self) -> list[tuple[str, float, float]]:
         """Go through the layers; what was missing in each before and after."""
         kept = self.plan.kept_layers
@@ -263,7 +268,7 @@ class _Repair:
             x, missing, aim = (_flat(one, real) for one in (x, aim - residual - y, aim))
             if linear.bias is not None:
                 x = torch.cat([x, torch.ones(len(x), 1)], 1)
-            if self.family.causal:
+            if self.uneven:
                 # What reads a sum normalises it: of a few tokens it is a thousand times as large.
                 size = aim.square().mean(1, keepdim=True).sqrt().clamp_min(_SMALLEST)
                 x, missing, aim = x / size, missing / size, aim / size

@@ -96,12 +96,14 @@ def tracked(source: LoadedSource, given: Sequence[Batch]) -> Track:
     """How the layers of a model are called on each batch, and what the first of them gets.
 
     Only the first batch runs through them: how a layer is called does not depend on the one before,
-    but for the hidden states.
+    but for the hidden states. Where layers hand on a bias besides these, all batches do.
     """
-    layers = layers_of(source).layers
+    found = layers_of(source)
+    layers = found.layers
     calls: list[list[Call]] = [[] for _ in layers]
     hidden: list[Tensor] = []
     pairs: dict[int, bool] = {}
+    through = 1 if found.family.handed_bias is None else len(given)
 
     def note(place: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
         named = dict(kwargs)
@@ -131,14 +133,15 @@ def tracked(source: LoadedSource, given: Sequence[Batch]) -> Track:
         for place, row in enumerate(layers)
     ]
     try:
-        source.module(**given[0].inputs)
+        for batch in given[:through]:
+            source.module(**batch.inputs)
     finally:
         for handle in handles:
             handle.remove()
     try:
         for place, row in enumerate(layers):
             row.module.forward = instead(place)
-        for batch in given[1:]:
+        for batch in given[through:]:
             source.module(**batch.inputs)
     finally:
         for row in layers:

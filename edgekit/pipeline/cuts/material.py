@@ -17,6 +17,7 @@ from edgekit.pruning.distances import Answers, answers_of
 from edgekit.pruning.feeding import Batch, batches, own_batches
 from edgekit.sources.data import Role, Samples, parse_columns, read_samples
 from edgekit.sources.data_paths import require_texts
+from edgekit.sources.generation.answers import ANSWERING
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
@@ -30,6 +31,10 @@ _MOST_HELD = 400
 # Of texts that a model continues, each with scores of a whole vocabulary for every token.
 _MOST_TEXTS: Mapping[Role, int | None] = {"calibration": 128, "search": 1024, "verdict": None}
 _MOST_HELD_TEXTS = 48
+_OWN_ANSWERS = (
+    "DATA says nothing of answers (a column target): what the original itself answers stands in"
+    " their place."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +69,9 @@ def read_material(
 ) -> Material:
     """The rows of DATA, as the source's module takes them.
 
-    Without a `bundle` they are texts that the source continues, of which few minutes' worth rate,
-    mend and choose. PyTorch computes with `threads` from then on, or with as many as are faster for
-    the source (see `torch_threads`).
+    Without a `bundle` they are texts that the source continues or answers, of which few minutes'
+    worth rate, mend and choose. PyTorch computes with `threads` from then on, or with as many as
+    are faster for the source (see `torch_threads`).
 
     Raises ConfigError for DATA that cannot be read, or with nothing left for a role.
     """
@@ -75,7 +80,7 @@ def read_material(
     if data is None:
         return Material(source, None, (), answers_of(source, own), None, {})
     if bundle is None:
-        rows = _read_texts(source.task, data, columns, seed)
+        rows = _read_texts(source.task, data, columns, seed, labels_wanted)
     else:
         rows = read_rows(
             bundle, source, data, columns, None, seed=seed, labels_wanted=labels_wanted
@@ -134,18 +139,25 @@ def _settle_threads(source: LoadedSource, own: Sequence[Batch], threads: int | N
     torch.set_num_threads(best.threads)
 
 
-def _read_texts(task: str, data: str, columns: str | None, seed: int) -> Rows:
+def _read_texts(task: str, data: str, columns: str | None, seed: int, labels_wanted: bool) -> Rows:
     require_texts(data, task)
     found = {
         role: read_samples(
-            data, task, columns=parse_columns(columns), role=role, limit=most, seed=seed
+            data,
+            task,
+            columns=parse_columns(columns),
+            role=role,
+            limit=most,
+            seed=seed,
+            labels_wanted=labels_wanted,
         )
         for role, most in _MOST_TEXTS.items()
     }
     calibration, search, verdict = found["calibration"], found["search"], found["verdict"]
     require_rows(data, calibration=calibration, search=search)
     roles = role_hashes(calibration=calibration, search=search)
-    return Rows(calibration, search, verdict, roles)
+    notes = (_OWN_ANSWERS,) if task == ANSWERING and verdict.labels is None else ()
+    return Rows(calibration, search, verdict, roles, notes)
 
 
 def _split(rows: Rows, most: int) -> tuple[Samples, Samples]:

@@ -1,4 +1,4 @@
-"""Cuts of a model that generates texts: read as whole texts in PyTorch, judged by perplexity.
+"""Cuts of a model that generates: read as whole texts or answers in PyTorch, judged by perplexity.
 
 What a token costs it hangs on its cache and on memory, not on the time of one inference: nothing is
 exported or timed here.
@@ -7,6 +7,7 @@ exported or timed here.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,14 +17,15 @@ import torch
 from edgekit.core.errors import ConfigError
 from edgekit.core.measurements import Accuracy, BenchResult
 from edgekit.core.profiles import Profile
-from edgekit.evaluation.accuracy import Evaluation
-from edgekit.evaluation.metrics.kinds import exp_share
-from edgekit.evaluation.statistics import Budget, Floats, judge, paired_drop
+from edgekit.evaluation.accuracy import Evaluation, judge_pairs
+from edgekit.evaluation.metrics.table import METRICS
+from edgekit.evaluation.pairs import Pairs
+from edgekit.evaluation.statistics import Budget, Floats, judge
 from edgekit.pipeline.cuts.goals import Goal
 from edgekit.pipeline.progress import Progress
 from edgekit.pruning.feeding import Batch, batches
 from edgekit.sources.data import LEAST_VERDICT_ROWS, Samples
-from edgekit.sources.generation.whole import LOGITS, next_token_losses
+from edgekit.sources.generation.whole import ANSWER, FORETELLING, LOGITS, next_token_losses
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
 
 PERPLEXITY = "perplexity"
+# A cut changes what is said of every text: how many have changed bounds nothing.
+_METRIC = replace(METRICS[PERPLEXITY], influence=None)
 _LENGTH = 128
 _NOT_TIMED = "the time of a model that generates is that of its steps, which prune does not measure"
 
@@ -97,7 +101,11 @@ class TextShop:
         generator = torch.Generator().manual_seed(self._seed)
         vocabulary = int(getattr(self._source.config, "vocab_size", 1))
         ids = torch.randint(0, vocabulary, shape, generator=generator)
-        return {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        made = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if ANSWER in self._source.sample_inputs:
+            # An encoder's work is done before the first token of an answer.
+            made |= {ANSWER: ids[:, :1], FORETELLING: torch.ones_like(ids[:, :1])}
+        return made
 
     def export(self, source: LoadedSource, name: str) -> None:
         """See `Maker`."""
@@ -131,10 +139,12 @@ def judge_texts(
 ) -> Evaluation:
     """The perplexity of both on the same texts, its rise with the interval, and the verdict.
 
+    Of a model that answers texts it is that of the answers: those of `rows`, or the original's own.
+
     Raises ConfigError for texts without a token that another one precedes.
     """
-    given = batches(original, rows)
     progress(f"Reading {len(rows):,} texts with the original")
+    given = batches(original, rows)
     before = _losses(original, given)
     told = before[:, 1] > 0
     least = min(LEAST_VERDICT_ROWS, len(rows))
@@ -147,32 +157,37 @@ def judge_texts(
     progress(f"Reading {len(rows):,} texts with the pruned model")
     after = _losses(pruned, given)
     before, after = before[told], after[told]
-    drop = paired_drop(
-        before, after, exp_share, higher_is_better=False, unit=budget.unit, seed=seed
-    )
-    verdict, needed = judge(drop, budget)
+    pairs = Pairs(list(before), list(after), [0.0] * len(before), counted=True)
+    found = judge_pairs(_METRIC, pairs, pairs.reference, budget, seed, labelled=False)
+    verdict, needed = judge(found.drop, budget)
     problem = None
     if not np.isfinite(after).all():
         verdict, needed = "fail", None
         problem = "The pruned model says of some texts what is no number."
-    whole = np.ones((1, len(before)))
     return Evaluation(
         verdict,
         Accuracy(
-            PERPLEXITY, float(exp_share(before, whole)[0]), float(exp_share(after, whole)[0]),
-            drop.value, drop.low, drop.high, len(before), needed, budget.unit,
+            PERPLEXITY, found.reference, found.candidate,
+            found.drop.value, found.drop.low, found.drop.high, len(before), needed, budget.unit,
         ),
         {},
         {},
-        drop,
+        found.drop,
         budget,
         notes=(
             f"The {PERPLEXITY} is that of both in PyTorch, over {int(before[:, 1].sum()):,} tokens,"
-            " the beginnings of texts: validate reads the whole. export compares its bundle with"
+            f" the beginnings of {_of_what(original, rows)}. export compares its bundle with"
             " PyTorch.",
         ),
         problem=problem,
     )  # fmt: skip
+
+
+def _of_what(original: LoadedSource, rows: Samples) -> str:
+    if ANSWER not in original.sample_inputs:
+        return "texts: validate reads the whole"
+    whose = "the original's own answers" if rows.labels is None else "the answers in DATA"
+    return f"{whose}: validate judges what both write"
 
 
 def _losses(source: LoadedSource, given: Sequence[Batch]) -> Floats:
