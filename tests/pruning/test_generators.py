@@ -34,7 +34,7 @@ from edgekit.sources.pruned.folder import save_pruned
 from edgekit.sources.pruned.plan import Plan, read_plan
 from tests.pruning.generators import CAUSAL, alike, generator, read, stories, unlike
 from tests.sources.pruned.masking import masked
-from tests.text_models import PROMPTS, save_generator
+from tests.text_models import PROMPTS
 
 NEW = 24
 
