@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from itertools import islice
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from edgekit.core.errors import ConfigError, EdgekitError, InputMismatch, PruneError
+from edgekit.evaluation.generation.listeners import heard
 from edgekit.sources.data import Inputs, Samples
-from edgekit.sources.generation.answers import ANSWERING, read_texts, with_answers
-from edgekit.sources.generation.whole import GENERATION, encode_texts
+from edgekit.sources.generation.answers import read_sounds, read_texts, with_answers
+from edgekit.sources.generation.whole import ANSWER, GENERATION, encode_texts
 from edgekit.sources.samples import encode
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ LONGEST = 256
 # made into and their gradients should stay within so many bytes.
 _LONGEST_SAID = 128
 _LONGEST_ANSWER = 64
+# A window of sound is a thousand frames or more, of which a gradient keeps all layers.
+_SOUNDS = 4
 _MOST_BYTES = 512 << 20
 _COPIES = 4
 # As BERT was trained (Devlin et al. 2018, arXiv 1810.04805).
@@ -57,7 +61,9 @@ def batches(
     The module runs on the first of them. Raises ConfigError for a sample that cannot be read, or
     that the module does not take; PruneError for samples of sounds.
     """
-    if source.task == ANSWERING:
+    if ANSWER in source.sample_inputs and source.feature_extractor is not None:
+        made = _heard_batches(source, samples, size)
+    elif ANSWER in source.sample_inputs:
         made = _answered_batches(source, samples, size, longest)
     elif source.tokenizer is not None:
         made = _text_batches(source, samples, size, longest)
@@ -129,6 +135,20 @@ def _answered_batches(
         read = read_texts(source, [texts[place] for place in part], most=limit)
         answers = None if wanted is None else [wanted[place] for place in part]
         made.append(Batch(with_answers(source, read, answers, most=most)))
+    return made
+
+
+def _heard_batches(source: LoadedSource, samples: Samples, size: int) -> list[Batch]:
+    """Sounds with what the model itself writes down of them.
+
+    Transcripts are no such answers: neither the language nor the task is said in them.
+    """
+    rate = int(cast("Any", source.feature_extractor).sampling_rate)
+    waves = (wave for some in heard(samples, rate) for wave in some)
+    made = []
+    while some := list(islice(waves, min(size, _SOUNDS))):
+        read = read_sounds(source, some)
+        made.append(Batch(with_answers(source, read, None, most=_LONGEST_ANSWER)))
     return made
 
 

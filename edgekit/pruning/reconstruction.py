@@ -191,7 +191,8 @@ class _Repair:
     @property
     def uneven(self) -> bool:
         """Whether tokens count alike whose sums are of very different sizes."""
-        return self.family.causal or (self.family.answers and not self.family.post_norm)
+        pre_norm = not self.family.post_norm
+        return self.family.causal or (self.family.answers is not None and pre_norm)
 
     def run(self) -> list[tuple[str, float, float]]:
         """Go through the layers; what was missing in each before and after."""

@@ -9,7 +9,6 @@ from typing import cast
 from torch import nn
 
 from edgekit.core.errors import PruneError
-from edgekit.sources.generation.answers import ANSWERING
 from edgekit.sources.generation.whole import GENERATION, generating
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.pruned.applying import apply
@@ -51,7 +50,7 @@ def structures_of(source: LoadedSource) -> tuple[Structure, ...]:
             hint=f"Quantize it instead, or take a model of another family: {pruned_types()}.",
         )
     if family is not None:
-        own = ANSWERING if family.answers else GENERATION if family.causal else None
+        own = family.answers or (GENERATION if family.causal else None)
         if source.task != own and (own or source.task == GENERATION):
             raise PruneError(
                 f"A {kind} model is not pruned for {source.task}: its repair was shown for"

@@ -21,6 +21,7 @@ from edgekit.pruning.feeding import batches
 from edgekit.pruning.importance import METHODS, scores
 from edgekit.pruning.reconstruction import repair
 from edgekit.pruning.structures import cut, layers_of, structures_of
+from edgekit.sources.data import Samples
 from edgekit.sources.families import ENGINES
 from edgekit.sources.generation.answers import whole_answers
 from edgekit.sources.generation.whole import ANSWER, FORETELLING, next_token_losses
@@ -29,10 +30,13 @@ from edgekit.sources.opening import open_source
 from edgekit.sources.pruned.cutting import input_weight, whole_plan
 from edgekit.sources.pruned.folder import save_pruned
 from edgekit.sources.pruned.plan import Plan, read_plan
-from tests.pruning.generators import ANSWERING, alike, answering, asked, questions, unlike
+from edgekit.sources.sounds import compose
+from tests.pruning.generators import ANSWERING, alike, answering, asked, questions, sounds, unlike
 from tests.sources.pruned.masking import masked
+from tests.test_speech import Theirs
 from tests.text_models import PROMPTS
 
+TEXTS = ANSWERING[:3]
 NEW = 24
 
 
@@ -41,6 +45,13 @@ def written(source: LoadedSource, plan: Plan, folder: Path) -> LoadedSource:
     folder.mkdir()
     save_pruned(source, cut(source, plan), plan, folder)
     return open_source(str(folder))
+
+
+def rows_for(family: str, folder: Path, count: int) -> Samples:
+    """Texts with answers, or sounds."""
+    if family == "whisper":
+        return asked(sounds(folder / "sounds", count))
+    return asked(questions(folder, count))
 
 
 def said(source: LoadedSource) -> torch.Tensor:
@@ -56,7 +67,8 @@ def test_all_three_structures_are_there(family: str, tmp_path: Path) -> None:
     """Those of the encoder."""
     source = answering(tmp_path, family)
     assert structures_of(source) == ("heads", "ffn", "layers")
-    assert [(row.heads, row.ffn) for row in layers_of(source).layers] == [(4, 48)] * 3
+    sizes = (2, 64) if family == "whisper" else (4, 48)
+    assert [(row.heads, row.ffn) for row in layers_of(source).layers] == [sizes] * 3
     with pytest.raises(PruneError, match=f"A {family} model is not pruned for feature-extraction"):
         structures_of(replace(source, task="feature-extraction", parts={}))
 
@@ -113,7 +125,7 @@ def test_a_config_says_what_is_its_encoders_own(tmp_path: Path) -> None:
     torch.testing.assert_close(said(opened), said(cut(other, plan)), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("family", ANSWERING)
+@pytest.mark.parametrize("family", TEXTS)
 def test_a_loss_is_that_of_the_answers(family: str, tmp_path: Path) -> None:
     """transformers' own, of each answer in DATA by itself."""
     source = whole_answers(answering(tmp_path, family))
@@ -151,8 +163,26 @@ def test_without_answers_it_learns_its_own(tmp_path: Path) -> None:
     assert int(again.inputs[FORETELLING][0].sum()) == 1
 
 
+def test_of_sounds_it_learns_its_own(tmp_path: Path) -> None:
+    """What was asked of them (the language, the task) is a part of each answer."""
+    source = whole_answers(answering(tmp_path, "whisper"))
+    model: Any = source.module.model
+    tokenizer: Any = source.tokenizer
+    made = batches(source, asked(sounds(tmp_path / "sounds", 6)), 16)
+    assert [len(one) for one in made] == [4, 2]
+    first = made[0].inputs
+    wanted = model.generate(first["input_features"], max_new_tokens=64, do_sample=False)
+    told = tokenizer.batch_decode(wanted, skip_special_tokens=True)
+    counts = first[FORETELLING].sum(1).tolist()
+    for row, tokens, text in zip(first[ANSWER].tolist(), counts, told, strict=True):
+        answer = row[: tokens + 1]
+        assert tokenizer.decode(answer[:1]) == "<|startoftranscript|>"
+        assert "<|notimestamps|>" in tokenizer.convert_ids_to_tokens(answer[:4])
+        assert tokenizer.decode(answer, skip_special_tokens=True) == text
+
+
 @pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("family", ["t5", "bart"])
+@pytest.mark.parametrize("family", ["t5", "bart", "whisper"])
 def test_what_does_nothing_is_worth_nothing(family: str, method: str, tmp_path: Path) -> None:
     """A head and a neuron without effect; the answers are the labels."""
     source = whole_answers(answering(tmp_path, family))
@@ -160,7 +190,7 @@ def test_what_does_nothing_is_worth_nothing(family: str, method: str, tmp_path: 
     with torch.no_grad():
         input_weight(rows[1].out)[:, rows[1].group : 2 * rows[1].group] = 0
         input_weight(rows[2].down)[:, 5] = 0
-    given = batches(source, asked(questions(tmp_path, 16)), 8)
+    given = batches(source, rows_for(family, tmp_path, 16), 8)
     found = scores(source, given, ("heads", "ffn", "layers"), method)
     heads, ffn = found.heads[1], found.ffn[2]
     assert heads is not None
@@ -173,14 +203,15 @@ def test_what_does_nothing_is_worth_nothing(family: str, method: str, tmp_path: 
     assert np.isinf(found.layers).tolist() == [family == "t5", False, False]
 
 
-@pytest.mark.parametrize("family", ["t5", "bart"])
+@pytest.mark.parametrize("family", ["t5", "bart", "whisper"])
 def test_least_squares_bring_what_is_left_closer(family: str, tmp_path: Path) -> None:
     """On texts that nothing was fitted to, where layers hand on a bias and where they do not."""
     source = whole_answers(answering(tmp_path, family))
-    given = batches(source, asked(questions(tmp_path, 160)), 16)
+    given = batches(source, rows_for(family, tmp_path, 40 if family == "whisper" else 160), 16)
     held = answers_of(source, given[1::5])
     rest = [one for place, one in enumerate(given) if place % 5 != 1]
-    plan = alike(source, heads=2, ffn=32, layers=(0, 2))
+    half = layers_of(source).layers[0].heads // 2
+    plan = alike(source, heads=half, ffn=32, layers=(0, 2))
     pruned = cut(source, plan)
     before = held.judge(pruned).loss
     report = repair(source, pruned, plan, rest)
@@ -190,7 +221,7 @@ def test_least_squares_bring_what_is_left_closer(family: str, tmp_path: Path) ->
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("family", ANSWERING)
+@pytest.mark.parametrize("family", TEXTS)
 def test_both_engines_answer_what_the_pruned_module_answers(family: str, tmp_path: Path) -> None:
     """Token for token as transformers' generate, and all that was reported is saved."""
     source = answering(tmp_path, family)
@@ -223,6 +254,29 @@ def test_both_engines_answer_what_the_pruned_module_answers(family: str, tmp_pat
     edgekit.export(str(tmp_path / "model"), tmp_path / "whole")
     whole = open_bundle(tmp_path / "whole")
     saved = encoder_bytes(whole.path) - encoder_bytes(bundle.path)
+    assert saved >= 4 * (source.parameters - opened.parameters) * 0.95
+
+
+@pytest.mark.slow
+def test_both_engines_write_down_what_the_pruned_module_hears(tmp_path: Path) -> None:
+    """Of several sounds at once, with an encoder whose layers differ."""
+    source = answering(tmp_path, "whisper")
+    plan = unlike(source)
+    opened = written(source, plan, tmp_path / "pruned")
+    theirs = Theirs(tmp_path / "model")
+    theirs.model = cut(source, plan).module.model
+    waves = [compose(length, seed) for seed, length in enumerate((32_000, 9_001, 20_000))]
+    expected = [
+        theirs.answer(tokens, times=False) for tokens in theirs.tokens(waves, max_new_tokens=NEW)
+    ]
+    edgekit.export(str(tmp_path / "pruned"), tmp_path / "bundle")
+    for engine in ENGINES:
+        with edgekit.load(tmp_path / "bundle", engine=engine, threads=1) as ours:
+            assert all(row.passed for row in ours.selftest()), engine
+            heard: Any = [(wave, 16_000) for wave in waves]
+            assert ours(heard, batch_size=3, max_new_tokens=NEW) == expected, engine
+    edgekit.export(str(tmp_path / "model"), tmp_path / "whole")
+    saved = encoder_bytes(tmp_path / "whole") - encoder_bytes(tmp_path / "bundle")
     assert saved >= 4 * (source.parameters - opened.parameters) * 0.95
 
 

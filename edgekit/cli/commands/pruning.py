@@ -123,7 +123,7 @@ def command(
     judged, against the original, on rows that neither has seen.
 
     A model that generates texts is cut by --ratio, with or without texts as DATA, and judged by its
-    perplexity; of one with an encoder and a decoder (T5, BART, Marian) the encoder is cut.
+    perplexity; of one with an encoder and a decoder (T5, BART, Whisper) the encoder is cut.
 
     The result is a folder as SOURCE is: export, quantize and compile take it, and validate and
     bench hold it to the original. A recovery that was interrupted goes on when the same command is

@@ -50,7 +50,7 @@ def run_speech(
     after: list[str] = []
     long = 0
     counted = Counted(progress, len(samples))
-    for waves in _heard(samples, rate):
+    for waves in heard(samples, rate):
         told = model([(wave, rate) for wave in waves], batch_size=SOUNDS, **OPTIONS)
         assert isinstance(told, list)
         after += [str(answer["text"]).strip() for answer in told]
@@ -64,7 +64,7 @@ def run_speech(
     return written(before, after)
 
 
-def _heard(samples: Samples, rate: int) -> Iterator[list[Array]]:
+def heard(samples: Samples, rate: int) -> Iterator[list[Array]]:
     """The waves of DATA, some at a time. Raises ConfigError, naming the row."""
     for start in range(0, len(samples), SOUNDS):
         waves: list[Array] = []

@@ -18,6 +18,7 @@ from edgekit.core.errors import ConfigError
 from edgekit.core.measurements import Accuracy, BenchResult
 from edgekit.core.profiles import Profile
 from edgekit.evaluation.accuracy import Evaluation, judge_pairs
+from edgekit.evaluation.counting import Counted
 from edgekit.evaluation.metrics.table import METRICS
 from edgekit.evaluation.pairs import Pairs
 from edgekit.evaluation.statistics import Budget, Floats, judge
@@ -25,6 +26,7 @@ from edgekit.pipeline.cuts.goals import Goal
 from edgekit.pipeline.progress import Progress
 from edgekit.pruning.feeding import Batch, batches
 from edgekit.sources.data import LEAST_VERDICT_ROWS, Samples
+from edgekit.sources.generation.whisper import FEATURES
 from edgekit.sources.generation.whole import ANSWER, FORETELLING, LOGITS, next_token_losses
 
 if TYPE_CHECKING:
@@ -36,6 +38,7 @@ PERPLEXITY = "perplexity"
 # A cut changes what is said of every text: how many have changed bounds nothing.
 _METRIC = replace(METRICS[PERPLEXITY], influence=None)
 _LENGTH = 128
+_AT_ONCE = 256
 _NOT_TIMED = "the time of a model that generates is that of its steps, which prune does not measure"
 
 
@@ -61,7 +64,7 @@ def check_asked(goal: Goal | None, metric: str | None, id: str) -> None:
 
 
 class TextShop:
-    """A `Maker` that leaves cuts in PyTorch, where they read whole texts."""
+    """A `Maker` that leaves cuts in PyTorch, where they read whole texts or answers."""
 
     original = None
     elsewhere = _NOT_TIMED
@@ -84,6 +87,14 @@ class TextShop:
         self._source = source
         self._seed = seed
         self._progress = progress
+        if FEATURES in source.sample_inputs:
+            if length is not None:
+                raise ConfigError(
+                    f"--length {length} is for texts, and {source.id} hears windows of one length.",
+                    hint="Leave --length away.",
+                )
+            self.workload = {"batch": batch or 1}
+            return
         asked = {"batch": batch or 1, "length": length or _LENGTH}
         longest = source.max_length
         if longest is not None and asked["length"] > longest:
@@ -97,12 +108,16 @@ class TextShop:
 
     def workload_tensors(self) -> dict[str, Tensor]:
         """See `Maker`."""
-        shape = (self.workload["batch"], self.workload["length"])
+        rows, length = self.workload["batch"], self.workload.get("length", 1)
         generator = torch.Generator().manual_seed(self._seed)
         vocabulary = int(getattr(self._source.config, "vocab_size", 1))
-        ids = torch.randint(0, vocabulary, shape, generator=generator)
-        made = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
-        if ANSWER in self._source.sample_inputs:
+        ids = torch.randint(0, vocabulary, (rows, length), generator=generator)
+        samples = self._source.sample_inputs
+        if FEATURES in samples:
+            made = {FEATURES: samples[FEATURES][:1].repeat(rows, 1, 1)}
+        else:
+            made = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+        if ANSWER in samples:
             # An encoder's work is done before the first token of an answer.
             made |= {ANSWER: ids[:, :1], FORETELLING: torch.ones_like(ids[:, :1])}
         return made
@@ -143,27 +158,32 @@ def judge_texts(
 
     Raises ConfigError for texts without a token that another one precedes.
     """
-    progress(f"Reading {len(rows):,} texts with the original")
-    given = batches(original, rows)
-    before = _losses(original, given)
-    told = before[:, 1] > 0
+    told, count = "sounds" if FEATURES in original.sample_inputs else "texts", len(rows)
+    losses: list[tuple[Floats, Floats]] = []
+    counted = Counted(progress, count)
+    # Features of many sounds at once would fill the memory.
+    for start in range(0, count, _AT_ONCE):
+        done = min(start + _AT_ONCE, count)
+        given = batches(original, rows.take(range(start, done)))
+        losses.append((_losses(original, given), _losses(pruned, given)))
+        counted.tell(f"Read {done:,} of {count:,} {told} with both", done)
+    before, after = (np.concatenate(parts) for parts in zip(*losses, strict=True))
+    known = before[:, 1] > 0
     least = min(LEAST_VERDICT_ROWS, len(rows))
-    if told.sum() < least:
+    if known.sum() < least:
         raise ConfigError(
-            f"Of {len(rows):,} texts to judge by {int(told.sum()):,} have a second token; it takes"
+            f"Of {len(rows):,} texts to judge by {int(known.sum()):,} have a second token; it takes"
             f" {least}.",
             hint="Give DATA of longer texts.",
         )
-    progress(f"Reading {len(rows):,} texts with the pruned model")
-    after = _losses(pruned, given)
-    before, after = before[told], after[told]
+    before, after = before[known], after[known]
     pairs = Pairs(list(before), list(after), [0.0] * len(before), counted=True)
     found = judge_pairs(_METRIC, pairs, pairs.reference, budget, seed, labelled=False)
     verdict, needed = judge(found.drop, budget)
     problem = None
     if not np.isfinite(after).all():
         verdict, needed = "fail", None
-        problem = "The pruned model says of some texts what is no number."
+        problem = f"The pruned model says of some {told} what is no number."
     return Evaluation(
         verdict,
         Accuracy(
@@ -186,7 +206,8 @@ def judge_texts(
 def _of_what(original: LoadedSource, rows: Samples) -> str:
     if ANSWER not in original.sample_inputs:
         return "texts: validate reads the whole"
-    whose = "the original's own answers" if rows.labels is None else "the answers in DATA"
+    own = rows.labels is None or FEATURES in original.sample_inputs
+    whose = "the original's own answers" if own else "the answers in DATA"
     return f"{whose}: validate judges what both write"
 
 

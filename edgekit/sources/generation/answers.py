@@ -1,7 +1,7 @@
-"""A model with an encoder and a decoder that reads texts and whole answers at once.
+"""A model with an encoder and a decoder that reads whole answers at once, beside what they answer.
 
-So pruning rates, mends and judges its encoder. The answers are those of DATA, or what the model
-itself answers; its cache has no part in that.
+So pruning rates, mends and judges its encoder, of texts or of sounds. The answers are those of
+DATA, or what the model itself answers; its cache has no part in that.
 """
 
 from __future__ import annotations
@@ -10,11 +10,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edgekit.core.errors import SourceError
 from edgekit.sources.generation.specific import first_of, ids_of, prefix_of
+from edgekit.sources.generation.whisper import FEATURES
 from edgekit.sources.generation.whole import (
     ANSWER,
     FORETELLING,
@@ -28,12 +31,14 @@ from edgekit.sources.generation.whole import (
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.quiet import quiet
 from edgekit.sources.samples import SAMPLE_TEXTS
+from edgekit.sources.sounds import compose, extract
 
-ANSWERING = "text2text-generation"
+# A window of sound is long: half a minute.
+_SAMPLE_SOUNDS = 2
 
 
 class WholeAnswers(nn.Module):
-    """Texts and answers in, for each token of the answers the logits of the next one out."""
+    """What is read and answers in, for each token of the answers the logits of the next one out."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -51,27 +56,30 @@ class WholeAnswers(nn.Module):
 
 
 def whole_source(source: LoadedSource) -> LoadedSource:
-    """A source that generates, as one that reads whole texts, or texts and whole answers."""
+    """A source that generates, as one that reads whole texts, or whole answers."""
     return whole_texts(source) if source.task == GENERATION else whole_answers(source)
 
 
 def whole_answers(source: LoadedSource) -> LoadedSource:
-    """A source of an encoder and a decoder of texts, as one that reads whole answers.
+    """A source of an encoder and a decoder, as one that reads whole answers.
 
-    Its samples are texts that answer themselves. Raises SourceError as `with_answers` does.
+    Those of its samples are some texts. Raises SourceError as `with_answers` does.
     """
     longest = min(source.max_length or SAMPLE_LENGTH, SAMPLE_LENGTH)
-    read = encode_texts(source.tokenizer, SAMPLE_TEXTS, max_length=longest)
-    made = with_answers(source, read, SAMPLE_TEXTS, most=longest - 1)
-    answer = {0: "batch", 1: "answer"}
+    if source.feature_extractor is not None:
+        rate = int(cast("Any", source.feature_extractor).sampling_rate)
+        read = read_sounds(source, [compose(rate, seed, rate) for seed in range(_SAMPLE_SOUNDS)])
+    else:
+        read = read_texts(source, SAMPLE_TEXTS, most=longest)
+    rows = len(next(iter(read.values())))
+    made = with_answers(source, read, SAMPLE_TEXTS[:rows], most=longest - 1)
+    axes = {name: {0: "batch", 1: "sequence"} for name in made}
+    axes |= {name: {0: "batch", 1: "answer"} for name in (ANSWER, FORETELLING)}
     return replace(
         source,
         module=WholeAnswers(cast("nn.Module", source.module.model)).eval(),
         sample_inputs=made,
-        dynamic_axes={
-            name: answer if name in (ANSWER, FORETELLING) else {0: "batch", 1: "sequence"}
-            for name in made
-        },
+        dynamic_axes=axes | ({FEATURES: {0: "batch"}} if FEATURES in made else {}),
         output_axes={LOGITS: ("batch", "answer")},
         feeder=None,
         parts={},
@@ -82,6 +90,12 @@ def read_texts(source: LoadedSource, texts: Sequence[str], *, most: int) -> dict
     """What an encoder reads of texts, each with what stands before it, cut to `most` tokens."""
     prefix = prefix_of(source) or ""
     return encode_texts(source.tokenizer, [prefix + text for text in texts], max_length=most)
+
+
+def read_sounds(source: LoadedSource, waves: Sequence[NDArray[np.float32]]) -> dict[str, Tensor]:
+    """What an encoder hears of waves at its rate, of each the first window."""
+    assert source.feature_extractor is not None
+    return {FEATURES: torch.from_numpy(extract(source.feature_extractor, waves)[FEATURES])}
 
 
 def with_answers(
@@ -126,10 +140,13 @@ def _own(
     said: Any = model.generation_config
     ends = ids_of(first_of(said.eos_token_id, getattr(tokenizer, "eos_token_id", None)))
     pad = first_of(said.pad_token_id, getattr(tokenizer, "pad_token_id", None), *ends)
+    # What was asked of sounds (a language, or which) is part of an answer of all its tokens.
+    more = {"return_timestamps": False} if FEATURES in read else {"pad_token_id": pad}
     with torch.inference_mode(), quiet():
         found = model.generate(
-            **read, max_new_tokens=most, do_sample=False, num_beams=1, pad_token_id=pad
-        )
+            **read, max_new_tokens=most, do_sample=False, num_beams=1,
+            return_dict_in_generate=True, **more,
+        ).sequences  # fmt: skip
     answers: list[list[int]] = []
     for row in found[:, started:].tolist():
         length = next((place for place, one in enumerate(row) if one in ends), len(row) - 1)

@@ -34,9 +34,8 @@ class Family:
     ``placed`` a switch of the config by which a layer computes with its own number.
     ``handed_bias`` is the place, among the arguments of a layer, of a tensor with one slice per
     head that the first layer makes and every layer hands on.
-    ``causal`` families are pruned as models that generate texts, and as nothing else; those that
-    have ``answers`` as models that answer texts: the layers are those of their encoder, and their
-    decoder stays whole.
+    ``causal`` families are pruned as models that generate texts, and as nothing else; those of
+    an encoder, whose decoder stays whole, for one task: ``answers``.
     """
 
     name: str
@@ -63,7 +62,7 @@ class Family:
     normed_out: bool = False
     placed: str | None = None
     causal: bool = False
-    answers: bool = False
+    answers: str | None = None
     handed_bias: int | None = None
     described: bool = True
 
@@ -74,6 +73,8 @@ _GATED = ("mlp.gate_proj", "mlp.up_proj")
 _COUNTED = ("num_attention_heads", "num_key_value_heads")
 # Of T5, the second and third where it is gated.
 _ONE_OR_TWO = tuple(f"layer.1.DenseReluDense.{name}" for name in ("wi", "wi_0", "wi_1"))
+
+_TEXTS, _SPEECH = "text2text-generation", "automatic-speech-recognition"
 
 _LLAMA = Family(
     "Llama, Mistral and Qwen",
@@ -88,6 +89,23 @@ _LLAMA = Family(
     config_heads=_COUNTED,
     post_norm=False,
     causal=True,
+)
+
+_BART = Family(
+    "BART and Marian",
+    ("bart", "marian"),
+    layers="encoder.layers",
+    attention="self_attn",
+    projections=tuple(f"self_attn.{name}" for name in _SPLIT),
+    out="self_attn.out_proj",
+    ups=("fc1",),
+    down="fc2",
+    head_size="head_dim",
+    counts=("num_heads",),
+    config_ffn="encoder_ffn_dim",
+    post_norm=True,
+    norm="final_layer_norm",
+    answers=_TEXTS,
 )
 
 FAMILIES = (
@@ -227,23 +245,11 @@ FAMILIES = (
         described=False,
         handed_bias=2,
         post_norm=False,
-        answers=True,
+        answers=_TEXTS,
     ),
-    Family(
-        "BART and Marian",
-        ("bart", "marian"),
-        layers="encoder.layers",
-        attention="self_attn",
-        projections=tuple(f"self_attn.{name}" for name in _SPLIT),
-        out="self_attn.out_proj",
-        ups=("fc1",),
-        down="fc2",
-        head_size="head_dim",
-        counts=("num_heads",),
-        config_ffn="encoder_ffn_dim",
-        post_norm=True,
-        norm="final_layer_norm",
-        answers=True,
+    _BART,
+    replace(
+        _BART, name="Whisper", model_types=("whisper",), post_norm=False, norm=None, answers=_SPEECH
     ),
 )
 
@@ -262,7 +268,6 @@ SKIPPED: Mapping[str, str] = {
     "hubert": _EXTRACTOR,
     "wavlm": f"{_EXTRACTOR}, and a position bias of all heads is handed from layer to layer",
     "audio-spectrogram-transformer": "its repair has not been shown on sounds",
-    "whisper": "its repair has not been shown on sounds",
     "gemma3": "it reads pictures beside texts, and of Gemma 3 only what reads texts alone"
     " (gemma3_text) is pruned",
 }

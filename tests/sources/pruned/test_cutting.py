@@ -37,11 +37,12 @@ def _grouped(kind: str, **extra: Any) -> Any:
     return getattr(transformers, f"{kind}Config")(**SIZES | grouped | {"use_cache": False} | extra)
 
 
-def _both(kind: str) -> Any:
+def _both(kind: str, **extra: Any) -> Any:
     return getattr(transformers, f"{kind}Config")(
         vocab_size=100, d_model=32, encoder_layers=3, decoder_layers=2, encoder_attention_heads=4,
         decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=48, init_std=0.15,
         max_position_embeddings=32, use_cache=False, pad_token_id=1, decoder_start_token_id=2,
+        **extra,
     )  # fmt: skip
 
 
@@ -88,10 +89,14 @@ CONFIGS: dict[str, Any] = {
     "t5": lambda: _t5(),
     "bart": lambda: _both("Bart"),
     "marian": lambda: _both("Marian"),
+    "whisper": lambda: _both(
+        "Whisper", num_mel_bins=8, max_source_positions=12, max_target_positions=16, bos_token_id=1,
+        eos_token_id=2,
+    ),
 }  # fmt: skip
 
 
-ANSWERING = ("t5", "bart", "marian")
+ANSWERING = ("t5", "bart", "marian", "whisper")
 LAYERS = (None, (0, 2), (1, 2))
 # The first layer of T5 makes what all others read.
 CASES = [(kind, left) for kind in CONFIGS for left in LAYERS if (kind, left) != ("t5", (1, 2))]
@@ -113,6 +118,9 @@ def inputs_of(kind: str) -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
     if kind in ("vit", "deit"):
         return {"pixel_values": torch.randn(2, 3, 32, 32)}
+    if kind == "whisper":
+        heard = torch.randn(2, 8, 24)
+        return {"input_features": heard, "decoder_input_ids": torch.randint(4, 100, (2, 7))}
     mask = torch.ones(2, 12, dtype=torch.long)
     mask[1, 9:] = 0
     inputs = {"input_ids": torch.randint(4, 100, (2, 12)), "attention_mask": mask}
