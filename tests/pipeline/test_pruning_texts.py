@@ -12,8 +12,9 @@ from edgekit.core.errors import BudgetNotMet, ConfigError
 from edgekit.core.pruned import Change, PruneResult
 from edgekit.core.results import to_json
 from edgekit.sources.opening import open_source
-from tests.pruning.generators import questions, stories
+from tests.pruning.generators import questions, sounds, stories
 from tests.schemas import check_schema_of
+from tests.speech_models import save_speech_model
 from tests.text_models import save_generator
 
 
@@ -124,3 +125,22 @@ def test_an_encoder_is_mended_and_judged_by_answers(
     assert judged.accuracy is not None
     rows = edgekit.prune(answering, data=data, sensitivity=True).sensitivity
     assert {row.structure for row in rows} == {"heads", "ffn", "layers"}
+
+
+@pytest.mark.slow
+def test_an_encoder_of_sounds_is_judged_by_what_the_original_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With no transcript at all; a length is none of its own."""
+    monkeypatch.setenv("EDGEKIT_CACHE", str(tmp_path / "cache"))
+    model = str(save_speech_model("multilingual", tmp_path / "m", layers=3))
+    data = str(sounds(tmp_path / "sounds", 80))
+    result = edgekit.prune(model, tmp_path / "p", ratio=0.2, data=data, max_drop="100000%")
+    check_schema_of("prune", to_json(result))
+    assert result.accuracy is not None
+    assert result.accuracy.metric == "perplexity"
+    assert result.repair is not None
+    assert any("transcripts are for validate" in note for note in result.notes)
+    assert list(open_source(str(tmp_path / "p")).parts) == ["encoder", "decoder"]
+    with pytest.raises(ConfigError, match="--length 16 is for texts"):
+        edgekit.prune(model, tmp_path / "q", ratio=0.2, length=16)

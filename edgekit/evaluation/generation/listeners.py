@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgekit.core.errors import ConfigError, InputMismatch
 from edgekit.evaluation.counting import Counted
@@ -24,6 +27,7 @@ from edgekit.sources.quiet import quiet
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
 
+Wave: TypeAlias = NDArray[np.float32]
 # Samples of a sound at most: a day of it.
 _MOST = 24 * 3600 * 16_000
 # Whisper's prompt, which counts against its context.
@@ -64,10 +68,10 @@ def run_speech(
     return written(before, after)
 
 
-def heard(samples: Samples, rate: int) -> Iterator[list[Array]]:
+def heard(samples: Samples, rate: int) -> Iterator[list[Wave]]:
     """The waves of DATA, some at a time. Raises ConfigError, naming the row."""
     for start in range(0, len(samples), SOUNDS):
-        waves: list[Array] = []
+        waves: list[Wave] = []
         for index in range(start, min(start + SOUNDS, len(samples))):
             item = samples.inputs[index]["audio"]
             # Arrays of an .npz tell no rate: they are at the model's.
