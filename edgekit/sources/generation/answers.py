@@ -122,7 +122,10 @@ def with_answers(
         answers = _own(source, read, len(start), most)
     else:
         tokenizer: Any = source.tokenizer
-        answers = tokenizer(text_target=list(wanted), truncation=True, max_length=most)["input_ids"]
+        told = tokenizer(text_target=list(wanted), truncation=True, max_length=most)["input_ids"]
+        # Whisper's tokenizer writes down itself what an answer begins with.
+        begun = len(start)
+        answers = [row[begun:] if tuple(row[:begun]) == start else row for row in told]
     # An empty answer is one token, as an empty text is.
     rows, lengths = padded_rows([[*start, *(answer or [0])] for answer in answers])
     places = torch.arange(rows.shape[1])[None, :]
