@@ -15,6 +15,7 @@ import transformers
 import edgekit
 from edgekit.core.bundle import open_bundle
 from edgekit.core.errors import PruneError
+from edgekit.pruning import feeding
 from edgekit.pruning.counting import count
 from edgekit.pruning.distances import answers_of
 from edgekit.pruning.feeding import batches
@@ -37,6 +38,8 @@ from tests.test_speech import Theirs
 from tests.text_models import PROMPTS
 
 TEXTS = ANSWERING[:3]
+METHODS_OF = [(family, method) for family in ("t5", "bart") for method in METHODS]
+SHORT = 6
 NEW = 24
 
 
@@ -52,6 +55,12 @@ def rows_for(family: str, folder: Path, count: int) -> Samples:
     if family == "whisper":
         return asked(sounds(folder / "sounds", count))
     return asked(questions(folder, count))
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers of few tokens: those of sounds are the model's own, and take long to write."""
+    monkeypatch.setattr(feeding, "_LONGEST_ANSWER", SHORT)
 
 
 def said(source: LoadedSource) -> torch.Tensor:
@@ -87,7 +96,7 @@ def test_it_answers_as_the_masked_original(family: str, tmp_path: Path) -> None:
     model: Any = pruned.module.model
     feeds = pruned.parts["encoder"].sample_inputs
     written_down = model.generate(**feeds, max_new_tokens=4, do_sample=False, num_beams=1)
-    assert len(written_down) == len(feeds["input_ids"])
+    assert len(written_down) == len(next(iter(feeds.values())))
 
 
 @pytest.mark.parametrize("family", ANSWERING)
@@ -144,6 +153,7 @@ def test_a_loss_is_that_of_the_answers(family: str, tmp_path: Path) -> None:
     assert counts.tolist() == told
 
 
+@pytest.mark.usefixtures("short")
 def test_without_answers_it_learns_its_own(tmp_path: Path) -> None:
     """What generate writes, up to the token that ends it."""
     source = whole_answers(answering(tmp_path, "t5"))
@@ -152,7 +162,7 @@ def test_without_answers_it_learns_its_own(tmp_path: Path) -> None:
     batch = batches(source, asked(path), 6)[0]
     first = batch.inputs["input_ids"], batch.inputs["attention_mask"]
     wanted = model.generate(
-        input_ids=first[0], attention_mask=first[1], max_new_tokens=64, do_sample=False
+        input_ids=first[0], attention_mask=first[1], max_new_tokens=SHORT, do_sample=False
     )
     found = batch.inputs[ANSWER]
     for row, tokens in enumerate(batch.inputs[FORETELLING].sum(1).tolist()):
@@ -163,6 +173,7 @@ def test_without_answers_it_learns_its_own(tmp_path: Path) -> None:
     assert int(again.inputs[FORETELLING][0].sum()) == 1
 
 
+@pytest.mark.usefixtures("short")
 def test_of_sounds_it_learns_its_own(tmp_path: Path) -> None:
     """What was asked of them (the language, the task) is a part of each answer."""
     source = whole_answers(answering(tmp_path, "whisper"))
@@ -171,7 +182,7 @@ def test_of_sounds_it_learns_its_own(tmp_path: Path) -> None:
     made = batches(source, asked(sounds(tmp_path / "sounds", 6)), 16)
     assert [len(one) for one in made] == [4, 2]
     first = made[0].inputs
-    wanted = model.generate(first["input_features"], max_new_tokens=64, do_sample=False)
+    wanted = model.generate(first["input_features"], max_new_tokens=SHORT, do_sample=False)
     told = tokenizer.batch_decode(wanted, skip_special_tokens=True)
     counts = first[FORETELLING].sum(1).tolist()
     for row, tokens, text in zip(first[ANSWER].tolist(), counts, told, strict=True):
@@ -181,8 +192,8 @@ def test_of_sounds_it_learns_its_own(tmp_path: Path) -> None:
         assert tokenizer.decode(answer, skip_special_tokens=True) == text
 
 
-@pytest.mark.parametrize("method", METHODS)
-@pytest.mark.parametrize("family", ["t5", "bart", "whisper"])
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize(("family", "method"), [*METHODS_OF, ("whisper", "fisher")])
 def test_what_does_nothing_is_worth_nothing(family: str, method: str, tmp_path: Path) -> None:
     """A head and a neuron without effect; the answers are the labels."""
     source = whole_answers(answering(tmp_path, family))
@@ -203,11 +214,12 @@ def test_what_does_nothing_is_worth_nothing(family: str, method: str, tmp_path: 
     assert np.isinf(found.layers).tolist() == [family == "t5", False, False]
 
 
-@pytest.mark.parametrize("family", ["t5", "bart", "whisper"])
+@pytest.mark.usefixtures("short")
+@pytest.mark.parametrize("family", ["t5", "bart", pytest.param("whisper", marks=pytest.mark.slow)])
 def test_least_squares_bring_what_is_left_closer(family: str, tmp_path: Path) -> None:
     """On texts that nothing was fitted to, where layers hand on a bias and where they do not."""
     source = whole_answers(answering(tmp_path, family))
-    given = batches(source, rows_for(family, tmp_path, 40 if family == "whisper" else 160), 16)
+    given = batches(source, rows_for(family, tmp_path, 20 if family == "whisper" else 80), 8)
     held = answers_of(source, given[1::5])
     rest = [one for place, one in enumerate(given) if place % 5 != 1]
     half = layers_of(source).layers[0].heads // 2
@@ -251,10 +263,11 @@ def test_both_engines_answer_what_the_pruned_module_answers(family: str, tmp_pat
     before, after = whole_answers(source), whole_answers(opened)
     assert stated.parameters == count(after).parameters < source.parameters
     assert count(after).flops < count(before).flops
-    edgekit.export(str(tmp_path / "model"), tmp_path / "whole")
-    whole = open_bundle(tmp_path / "whole")
-    saved = encoder_bytes(whole.path) - encoder_bytes(bundle.path)
-    assert saved >= 4 * (source.parameters - opened.parameters) * 0.95
+    if family == "t5":
+        edgekit.export(str(tmp_path / "model"), tmp_path / "whole")
+        whole = open_bundle(tmp_path / "whole")
+        saved = encoder_bytes(whole.path) - encoder_bytes(bundle.path)
+        assert saved >= 4 * (source.parameters - opened.parameters) * 0.95
 
 
 @pytest.mark.slow
@@ -262,7 +275,7 @@ def test_both_engines_write_down_what_the_pruned_module_hears(tmp_path: Path) ->
     """Of several sounds at once, with an encoder whose layers differ."""
     source = answering(tmp_path, "whisper")
     plan = unlike(source)
-    opened = written(source, plan, tmp_path / "pruned")
+    written(source, plan, tmp_path / "pruned")
     theirs = Theirs(tmp_path / "model")
     theirs.model = cut(source, plan).module.model
     waves = [compose(length, seed) for seed, length in enumerate((32_000, 9_001, 20_000))]
@@ -275,9 +288,6 @@ def test_both_engines_write_down_what_the_pruned_module_hears(tmp_path: Path) ->
             assert all(row.passed for row in ours.selftest()), engine
             heard: Any = [(wave, 16_000) for wave in waves]
             assert ours(heard, batch_size=3, max_new_tokens=NEW) == expected, engine
-    edgekit.export(str(tmp_path / "model"), tmp_path / "whole")
-    saved = encoder_bytes(tmp_path / "whole") - encoder_bytes(tmp_path / "bundle")
-    assert saved >= 4 * (source.parameters - opened.parameters) * 0.95
 
 
 def encoder_bytes(bundle: Path) -> int:
