@@ -25,13 +25,16 @@ LANGUAGES = ("en", "de", "fr", "ja")
 _END = "<|endoftext|>"
 
 
-def save_speech_model(kind: str, folder: Path) -> Path:
-    """Write config, random weights, generation settings, extractor and tokenizer of a kind."""
+def save_speech_model(kind: str, folder: Path, *, layers: int = 2) -> Path:
+    """Write config, random weights, generation settings, extractor and tokenizer of a kind.
+
+    `layers` are those of the encoder.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     ids = _write_tokenizer(folder)
     end, start = ids[_END], ids["<|startoftranscript|>"]
     config = transformers.WhisperConfig(
-        vocab_size=max(ids.values()) + 1, d_model=32, encoder_layers=2,
+        vocab_size=max(ids.values()) + 1, d_model=32, encoder_layers=layers,
         encoder_attention_heads=2, encoder_ffn_dim=64, decoder_layers=2,
         decoder_attention_heads=2, decoder_ffn_dim=64, num_mel_bins=40,
         max_source_positions=POSITIONS, max_target_positions=CONTEXT, bos_token_id=end,

@@ -125,7 +125,8 @@ def save_generator(
 ) -> Path:
     """Write a family's random model, its tokenizer and generation_config; the folder.
 
-    `layers` are those of a decoder, of its kinds in turns; `sizes` other words of its config.
+    `layers` are those of a decoder, of its kinds in turns, or of the encoder before one; `sizes`
+    other words of its config.
     """
     import transformers
 

@@ -73,8 +73,9 @@ def prune(
     by distillation from the original on those and rows of "search"; rows of "verdict", which
     nothing has seen, judge one cut. The result is exported and timed against the original.
 
-    A model that generates texts is cut by a `ratio` and judged by its perplexity,
-    in PyTorch; it is neither exported nor timed.
+    A model that generates texts is cut by a `ratio` and judged by its perplexity, in PyTorch; it is
+    neither exported nor timed. Of one with an encoder and a decoder the encoder is cut, and the
+    answers are judged: those of `data`, or the original's own.
 
     Args:
         output: the folder of the new source; None with `sensitivity` alone, which writes nothing.
@@ -121,7 +122,7 @@ def prune(
     from edgekit.pipeline.cuts.shop import Maker, Shop
     from edgekit.pipeline.cuts.texts import TextShop, check_asked
     from edgekit.pruning.structures import structures_of
-    from edgekit.sources.generation.whole import whole_texts
+    from edgekit.sources.generation.answers import whole_source
     from edgekit.sources.opening import open_source
 
     torch.manual_seed(seed)
@@ -137,7 +138,7 @@ def prune(
     generates = loaded.generative
     if generates:
         check_asked(goal, metric, loaded.id)
-        loaded, steps = whole_texts(loaded), recover_steps or 0
+        loaded, steps = whole_source(loaded), recover_steps or 0
     with torch_threads(), _place(output) as folder:
         shop: Maker
         if generates:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
+from torch import nn
 
 from edgekit.sources.pruned.plan import LayerPlan, Plan
 
@@ -248,7 +249,14 @@ def count_parameters(layers: Sequence[Layer], structures: Sequence[str]) -> Para
     per_head, per_neuron, per_layer = [], [], []
     for row in layers:
         # Some families keep the output projection inside of the attention, some beside it.
-        own = {id(one): one for part in (row.attention, row.out) for one in part.parameters()}
+        own = {
+            id(one): one
+            for root in (row.attention, row.out)
+            for part in root.modules()
+            # A table of biases stays whole: other layers read it.
+            if not isinstance(part, nn.Embedding)
+            for one in part.parameters(recurse=False)
+        }
         bias = getattr(row.out, "bias", None)
         held = sum(one.numel() for one in own.values()) - (0 if bias is None else bias.numel())
         per_head.append(held / row.heads)

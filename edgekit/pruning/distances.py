@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edgekit.sources.generation.whole import counted_tokens, foretells
+
 if TYPE_CHECKING:
     from edgekit.pruning.feeding import Batch
     from edgekit.sources.loaded import LoadedSource
@@ -17,7 +19,7 @@ if TYPE_CHECKING:
 # Tasks whose outputs are scores of classes along their last axis.
 _SCORED = frozenset(
     {"text-classification", "token-classification", "image-classification",
-     "audio-classification", "fill-mask", "question-answering", "text-generation"}
+     "audio-classification", "fill-mask", "question-answering"}
 )  # fmt: skip
 _SCORES = "logits"
 # Of the answers to all batches: those over a vocabulary take 25 MB for each text.
@@ -129,7 +131,7 @@ def _is_scored(source: LoadedSource, name: str) -> bool:
     if source.task == "custom":
         return name == _SCORES
     single = source.labels is not None and len(source.labels) == 1
-    return source.task in _SCORED and not single
+    return (source.task in _SCORED or foretells(source)) and not single
 
 
 def _decisions(source: LoadedSource, outputs: Outputs) -> Tensor | None:
@@ -142,7 +144,7 @@ def _decisions(source: LoadedSource, outputs: Outputs) -> Tensor | None:
 
 def _kept(value: Tensor, inputs: Mapping[str, Tensor]) -> Tensor | None:
     """Which positions `[batch, sequence]` of an output are no padding; None where all count."""
-    mask = inputs.get("attention_mask")
+    mask = counted_tokens(inputs)
     if mask is None or value.dim() != 3 or value.shape[:2] != mask.shape:
         return None
     return mask.bool()

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from itertools import islice
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from edgekit.core.errors import ConfigError, EdgekitError, InputMismatch, PruneError
+from edgekit.evaluation.generation.listeners import heard
 from edgekit.sources.data import Inputs, Samples
-from edgekit.sources.generation.whole import GENERATION, encode_texts
+from edgekit.sources.generation.answers import read_sounds, read_texts, with_answers
+from edgekit.sources.generation.whole import ANSWER, GENERATION, encode_texts
 from edgekit.sources.samples import encode
 
 if TYPE_CHECKING:
@@ -24,6 +27,9 @@ LONGEST = 256
 # Scores of a vocabulary for every token take the most of what a batch takes: they, what they are
 # made into and their gradients should stay within so many bytes.
 _LONGEST_SAID = 128
+_LONGEST_ANSWER = 64
+# A window of sound is a thousand frames or more, of which a gradient keeps all layers.
+_SOUNDS = 4
 _MOST_BYTES = 512 << 20
 _COPIES = 4
 # As BERT was trained (Devlin et al. 2018, arXiv 1810.04805).
@@ -50,12 +56,16 @@ def batches(
 ) -> list[Batch]:
     """The samples as batches, texts of like length together and cut to `longest` tokens.
 
-    For a model that generates texts both are smaller, because of what its answers take.
+    For a model that generates texts or answers both are smaller, because of what its scores take.
 
     The module runs on the first of them. Raises ConfigError for a sample that cannot be read, or
     that the module does not take; PruneError for samples of sounds.
     """
-    if source.tokenizer is not None:
+    if ANSWER in source.sample_inputs and source.feature_extractor is not None:
+        made = _heard_batches(source, samples, size)
+    elif ANSWER in source.sample_inputs:
+        made = _answered_batches(source, samples, size, longest)
+    elif source.tokenizer is not None:
         made = _text_batches(source, samples, size, longest)
     elif source.feature_extractor is not None:
         raise PruneError(
@@ -83,8 +93,7 @@ def _text_batches(source: LoadedSource, samples: Samples, size: int, longest: in
     generates = source.task == GENERATION
     limit = min(source.max_length or longest, longest, *([_LONGEST_SAID] if generates else []))
     if generates:
-        vocabulary = int(getattr(source.config, "vocab_size", 1))
-        size = max(1, min(size, _MOST_BYTES // (_COPIES * 4 * limit * vocabulary)))
+        size = _fitting(source, size, limit)
     rows = [(place, text) for place in range(len(samples)) for text in _texts(samples, place)]
     rows.sort(key=lambda row: (sum(map(len, row[1])), row[0]))
     made = []
@@ -107,6 +116,51 @@ def _text_batches(source: LoadedSource, samples: Samples, size: int, longest: in
         labels = _labels(source, samples, [place for place, _ in part]) if one_each else None
         made.append(Batch(inputs, labels))
     return made
+
+
+def _answered_batches(
+    source: LoadedSource, samples: Samples, size: int, longest: int
+) -> list[Batch]:
+    """Texts with what should be answered to them; without labels, what the model itself answers."""
+    limit = min(source.max_length or longest, longest)
+    # What an answer begins with takes a position as well.
+    most = max(1, min(limit - 1, _LONGEST_ANSWER))
+    size = _fitting(source, size, most)
+    texts = [str(row["source"]) for row in samples.inputs]
+    wanted = None if samples.labels is None else [_first(label) for label in samples.labels]
+    order = sorted(range(len(texts)), key=lambda place: (len(texts[place]), place))
+    made = []
+    for start in range(0, len(order), size):
+        part = order[start : start + size]
+        read = read_texts(source, [texts[place] for place in part], most=limit)
+        answers = None if wanted is None else [wanted[place] for place in part]
+        made.append(Batch(with_answers(source, read, answers, most=most)))
+    return made
+
+
+def _heard_batches(source: LoadedSource, samples: Samples, size: int) -> list[Batch]:
+    """Sounds with what the model itself writes down of them.
+
+    Transcripts are no such answers: neither the language nor the task is said in them.
+    """
+    rate = int(cast("Any", source.feature_extractor).sampling_rate)
+    waves = (wave for some in heard(samples, rate) for wave in some)
+    made = []
+    while some := list(islice(waves, min(size, _SOUNDS))):
+        read = read_sounds(source, some)
+        made.append(Batch(with_answers(source, read, None, most=_LONGEST_ANSWER)))
+    return made
+
+
+def _first(label: object) -> str:
+    """One of several texts that would all be right."""
+    return str(label[0] if isinstance(label, tuple) else label)
+
+
+def _fitting(source: LoadedSource, size: int, tokens: int) -> int:
+    """At most so many rows, as the scores of a vocabulary for so many tokens of each fit."""
+    vocabulary = int(getattr(source.config, "vocab_size", 1))
+    return max(1, min(size, _MOST_BYTES // (_COPIES * 4 * tokens * vocabulary)))
 
 
 def _texts(samples: Samples, place: int) -> list[tuple[str, ...]]:

@@ -24,8 +24,8 @@ from edgekit.core.errors import ConfigError
 from edgekit.evaluation.counting import Counted
 from edgekit.pruning.feeding import Batch, own_batches
 from edgekit.pruning.structures import layers_of
-from edgekit.sources.generation.whole import GENERATION, next_token_losses
-from edgekit.sources.pruned.cutting import Layer, input_weight, output_weights
+from edgekit.sources.generation.whole import counted_tokens, foretells, next_token_losses
+from edgekit.sources.pruned.cutting import Layer, input_weight, output_weights, stays_first
 from edgekit.sources.pruned.plan import Structure
 
 if TYPE_CHECKING:
@@ -79,7 +79,8 @@ def scores(
             hint="Pass --data DATA, or --method activations or magnitude.",
         )
     chosen = cast("Method", ("fisher" if given else "activations") if method == "auto" else method)
-    rows = layers_of(source).layers
+    layout = layers_of(source)
+    rows = layout.layers
     notes: list[str] = []
     used = list(given or own_batches(source))
     if not given:
@@ -98,6 +99,8 @@ def scores(
     elif wanted:
         found |= {kind: tuple(_magnitude(row, kind) for row in rows) for kind in wanted}
     layers = block_influence(source, used) if "layers" in structures else None
+    if layers is not None and stays_first(layout) is not None:
+        layers[0] = np.inf
     return Scores(found["heads"], found["ffn"], layers, chosen, tuple(notes))
 
 
@@ -196,8 +199,8 @@ def _mask(row: Layer, kind: str, held: list[Tensor]) -> Callable[..., tuple[Tens
 
 
 def usable_labels(source: LoadedSource, batch: Batch) -> bool:
-    """Whether a batch's labels, or its texts themselves, say what the loss of the task is."""
-    if source.task == GENERATION:
+    """Whether a batch's labels, texts or answers themselves say what the loss of the task is."""
+    if foretells(source):
         return True
     labels = batch.labels
     return labels is not None and source.task in (
@@ -212,13 +215,13 @@ def sample_loss(
     labelled: bool,
     generator: torch.Generator,
 ) -> Tensor:
-    """The sum of the samples' losses; of texts that a model continues, that of the next tokens.
+    """The sum of the samples' losses; of texts and answers to them, that of the next tokens.
 
     Without labels: the log-likelihood of classes that are drawn from the model's own answer (its
     Fisher information proper), or a random projection of outputs that are no classes, whose squared
     gradient is on average that of all outputs.
     """
-    if labelled and source.task == GENERATION:
+    if labelled and foretells(source):
         return _text_loss(outputs, batch)
     if labelled and batch.labels is not None:
         first = next(iter(outputs.values()))
@@ -232,7 +235,7 @@ def sample_loss(
         total: Tensor = gaps.square().sum()
         return total
     parts = [
-        _own(name, value, batch.inputs.get("attention_mask"), generator)
+        _own(name, value, counted_tokens(batch.inputs), generator)
         for name, value in outputs.items()
         if value.is_floating_point()
     ]

@@ -13,7 +13,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +22,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from edgekit.core.errors import PruneError
 from edgekit.pruning.feeding import Batch
 from edgekit.pruning.structures import layers_of
-from edgekit.sources.pruned.cutting import Layer, input_weight, set_input_weight
+from edgekit.pruning.tracks import Seen, Track, tracked, watched
+from edgekit.sources.pruned.cutting import input_weight, set_input_weight
 from edgekit.sources.pruned.families import Family
 from edgekit.sources.pruned.plan import Plan
 
@@ -67,31 +68,6 @@ def _mean(values: Sequence[float]) -> float:
 
 
 @dataclass(eq=False)
-class _Call:
-    """How a layer was called on one batch, but for the hidden states that it gets."""
-
-    rest: tuple[Any, ...]
-    named: dict[str, Any]
-    by_name: bool
-
-    def run(self, layer: nn.Module, hidden: Tensor) -> Tensor:
-        if self.by_name:
-            output = layer(*self.rest, **{**self.named, "hidden_states": hidden})
-        else:
-            output = layer(hidden, *self.rest, **self.named)
-        return cast("Tensor", output[0] if isinstance(output, tuple) else output)
-
-
-@dataclass(eq=False)
-class _Track:
-    """One model on its way through the layers: their calls, and where each batch stands."""
-
-    layers: tuple[Layer, ...]
-    calls: list[list[_Call]]
-    hidden: list[Tensor]
-
-
-@dataclass(eq=False)
 class _Sums:
     """Normal equations of `X·W ≈ R`; X has a column of ones where there is a bias."""
 
@@ -127,21 +103,6 @@ class _Sums:
         return found
 
 
-@dataclass(eq=False)
-class _Seen:
-    """What hooks saw of a layer on one batch: what went into and out of its linear layers."""
-
-    into_out: Tensor | None = None
-    out: Tensor | None = None
-    into_ffn: Tensor | None = None
-    into_down: Tensor | None = None
-    down: Tensor | None = None
-
-
-class _Enough(Exception):
-    """What was looked for has been seen: the rest of a layer need not run."""
-
-
 def repair(
     original: LoadedSource,
     pruned: LoadedSource,
@@ -170,8 +131,8 @@ def repair(
     tokens = [batch.inputs.get("attention_mask") for batch in given]
     with torch.no_grad():
         work = _Repair(
-            _tracked(original, given),
-            _tracked(pruned, given),
+            tracked(original, given),
+            tracked(pruned, given),
             plan,
             family,
             [None if mask is None else mask.bool() for mask in tokens],
@@ -219,13 +180,19 @@ def estimate_norms(module: nn.Module, given: Sequence[Batch]) -> int:
 class _Repair:
     """Both models side by side, layer by layer."""
 
-    whole: _Track
-    left: _Track
+    whole: Track
+    left: Track
     plan: Plan
     family: Family
     tokens: list[Tensor | None]
     progress: Progress
     errors: list[tuple[str, float, float]] = field(default_factory=list)
+
+    @property
+    def uneven(self) -> bool:
+        """Whether tokens count alike whose sums are of very different sizes."""
+        pre_norm = not self.family.post_norm
+        return self.family.causal or (self.family.answers is not None and pre_norm)
 
     def run(self) -> list[tuple[str, float, float]]:
         """Go through the layers; what was missing in each before and after."""
@@ -262,7 +229,7 @@ class _Repair:
         attended, summed = [], []
         for number, call in enumerate(self.whole.calls[place]):
             hidden = self.whole.hidden[number]
-            seen, after = _watched(layer, call, hidden)
+            seen, after = watched(layer, call, hidden)
             attended.append(self._stream(hidden) + _there(seen.out))
             summed.append(self._residual(hidden, seen) + _there(seen.down))
             self.whole.hidden[number] = after
@@ -272,7 +239,7 @@ class _Repair:
         """What the output of the attention is added to, nothing where it is normalised before."""
         return torch.zeros_like(hidden) if self.family.normed_out else hidden
 
-    def _residual(self, hidden: Tensor, seen: _Seen) -> Tensor:
+    def _residual(self, hidden: Tensor, seen: Seen) -> Tensor:
         """What the output of the feed-forward block is added to."""
         if self.family.normed_out:
             return torch.zeros_like(hidden)
@@ -293,7 +260,7 @@ class _Repair:
         held: _Sums | None = None
         for number, call in enumerate(self.left.calls[at]):
             hidden = self.left.hidden[number]
-            seen, _ = _watched(layer, call, hidden, enough=name)
+            seen, _ = watched(layer, call, hidden, enough=name)
             x = _there(seen.into_out if name == "out" else seen.into_down)
             y = _there(seen.out if name == "out" else seen.down)
             residual = self._stream(hidden) if name == "out" else self._residual(hidden, seen)
@@ -302,7 +269,7 @@ class _Repair:
             x, missing, aim = (_flat(one, real) for one in (x, aim - residual - y, aim))
             if linear.bias is not None:
                 x = torch.cat([x, torch.ones(len(x), 1)], 1)
-            if self.family.causal:
+            if self.uneven:
                 # What reads a sum normalises it: of a few tokens it is a thousand times as large.
                 size = aim.square().mean(1, keepdim=True).sqrt().clamp_min(_SMALLEST)
                 x, missing, aim = x / size, missing / size, aim / size
@@ -349,92 +316,3 @@ def _flat(value: Tensor, real: Tensor | None) -> Tensor:
     if real is not None and value.shape[:2] == real.shape:
         return value[real].float()
     return value.reshape(-1, value.shape[-1]).float()
-
-
-def _watched(
-    layer: Layer, call: _Call, hidden: Tensor, *, enough: str | None = None
-) -> tuple[_Seen, Tensor]:
-    """Run a layer and keep what goes through its linear layers; stop behind the one of a name."""
-    seen = _Seen()
-
-    def out(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.into_out, seen.out = args[0], output
-        if enough == "out":
-            raise _Enough
-
-    def up(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.into_ffn = args[0]
-
-    def down(module: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
-        seen.into_down, seen.down = args[0], output
-        if enough == "down":
-            raise _Enough
-
-    handles = [
-        layer.out.register_forward_hook(out),
-        layer.ups[0].register_forward_hook(up),
-        layer.down.register_forward_hook(down),
-    ]
-    after = hidden
-    try:
-        after = call.run(layer.module, hidden)
-    except _Enough:
-        pass
-    finally:
-        for handle in handles:
-            handle.remove()
-    return seen, after
-
-
-def _tracked(source: LoadedSource, given: Sequence[Batch]) -> _Track:
-    """How the layers of a model are called on each batch, and what the first of them gets.
-
-    Only the first batch runs through them: how a layer is called does not depend on the one before,
-    but for the hidden states.
-    """
-    layers = layers_of(source).layers
-    calls: list[list[_Call]] = [[] for _ in layers]
-    hidden: list[Tensor] = []
-    pairs: dict[int, bool] = {}
-
-    def note(place: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        named = dict(kwargs)
-        by_name = not args
-        first = cast("Tensor", named.pop("hidden_states") if by_name else args[0])
-        calls[place].append(_Call(tuple(args[1:]), named, by_name))
-        if place == 0:
-            hidden.append(first)
-        return first
-
-    def look(place: int) -> Callable[..., None]:
-        def hook(module: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
-            note(place, args, kwargs)
-            pairs[place] = isinstance(output, tuple)
-
-        return hook
-
-    def instead(place: int) -> Callable[..., object]:
-        def forward(*args: Any, **kwargs: Any) -> object:
-            first = note(place, args, kwargs)
-            return (first, None) if pairs[place] else first
-
-        return forward
-
-    handles = [
-        row.module.register_forward_hook(look(place), with_kwargs=True)
-        for place, row in enumerate(layers)
-    ]
-    try:
-        source.module(**given[0].inputs)
-    finally:
-        for handle in handles:
-            handle.remove()
-    try:
-        for place, row in enumerate(layers):
-            row.module.forward = instead(place)
-        for batch in given[1:]:
-            source.module(**batch.inputs)
-    finally:
-        for row in layers:
-            vars(row.module).pop("forward", None)
-    return _Track(layers, calls, hidden)

@@ -29,11 +29,13 @@ def structures_of(source: LoadedSource) -> tuple[Structure, ...]:
     Raises PruneError, with the reason, for a model without any.
     """
     kind = getattr(source.config, "model_type", None)
-    if source.parts:
+    family = None if kind is None else find_family(str(kind))
+    reason = SKIPPED.get(str(kind))
+    if source.parts and (family is None or not family.answers):
         named = "" if kind is None else f" ({kind})"
         raise PruneError(
             f"{source.id}{named} has {len(source.parts)} components ({', '.join(source.parts)}),"
-            " and pruning cuts one model.",
+            f" and cannot be pruned: {reason or 'pruning cuts one model'}.",
             hint="Quantize it instead.",
         )
     if source.kind == "program":
@@ -42,18 +44,17 @@ def structures_of(source: LoadedSource) -> tuple[Structure, ...]:
             hint="Prune the module that it was exported from (file.py:factory).",
         )
     model = inner_model(source)
-    reason = SKIPPED.get(str(kind))
     if reason is not None:
         raise PruneError(
             f"A {kind} model cannot be pruned: {reason}.",
             hint=f"Quantize it instead, or take a model of another family: {pruned_types()}.",
         )
-    family = None if kind is None else find_family(str(kind))
     if family is not None:
-        if family.causal is not (source.task == GENERATION):
+        own = family.answers or (GENERATION if family.causal else None)
+        if source.task != own and (own or source.task == GENERATION):
             raise PruneError(
                 f"A {kind} model is not pruned for {source.task}: its repair was shown for"
-                f" {GENERATION if family.causal else 'tasks of encoders'} alone.",
+                f" {own or 'tasks of encoders'} alone.",
                 hint="Quantize it instead.",
             )
         found = layout(model)

@@ -1,19 +1,26 @@
-"""Sources that generate, texts and plans for the tests of their pruning."""
+"""Sources that generate or answer, texts and plans for the tests of their pruning."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
 
+import soundfile
+
 from edgekit.sources.data import Samples, read_samples
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.opening import open_source
 from edgekit.sources.pruned.cutting import whole_plan
 from edgekit.sources.pruned.plan import Plan
+from edgekit.sources.sounds import compose
 from tests.models import CORPUS
+from tests.speech_models import save_speech_model
 from tests.text_models import save_generator
 
 CAUSAL = ("gpt2", "llama", "mistral", "qwen2", "qwen3", "gemma3")
+ANSWERING = ("t5", "bart", "marian", "whisper")
+# A width of random weights under which layers weigh something; T5 has its own.
+_WIDE = {"bart": {"init_std": 0.15}, "marian": {"init_std": 0.15}}
 
 
 def generator(folder: Path, family: str = "llama", **sizes: object) -> LoadedSource:
@@ -70,3 +77,44 @@ def alike(source: LoadedSource, *, heads: int, ffn: int, layers: tuple[int, ...]
         for row in whole.layers
     )
     return replace(whole, layers=rows, kept_layers=layers, structures=("heads", "ffn", "layers"))
+
+
+def answering(folder: Path, family: str = "bart", **sizes: object) -> LoadedSource:
+    """A tiny random model with an encoder of three layers and a decoder."""
+    if family == "whisper":
+        return open_source(str(save_speech_model("multilingual", folder / "model", layers=3)))
+    saved = save_generator(family, folder / "model", layers=3, **{**_WIDE.get(family, {}), **sizes})
+    return open_source(str(saved))
+
+
+def questions(folder: Path, rows: int = 60, *, answers: bool = True) -> Path:
+    """A file of texts, no two alike, and of answers to them where these are wanted."""
+    read = stories(folder, rows).read_text(encoding="utf-8").splitlines()[1:]
+    lines = ["source,target" if answers else "source"]
+    for text in read:
+        words = text.split()
+        lines.append(
+            f"{text},{' '.join(reversed(words[: 3 + len(words) % 5]))}" if answers else text
+        )
+    path = folder / ("questions.csv" if answers else "unanswered.csv")
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def sounds(folder: Path, rows: int = 60) -> Path:
+    """A file that names sounds of half a second, no two alike."""
+    folder.mkdir(exist_ok=True)
+    lines = ["audio"]
+    for seed in range(rows):
+        soundfile.write(folder / f"{seed}.wav", compose(8_000, seed), 16_000)
+        lines.append(f"{seed}.wav")
+    path = folder / "sounds.csv"
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def asked(path: Path) -> Samples:
+    """The texts or sounds of a file as samples for a model that answers."""
+    heard = path.name == "sounds.csv"
+    task = "automatic-speech-recognition" if heard else "text2text-generation"
+    return read_samples(str(path), task)

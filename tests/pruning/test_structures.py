@@ -15,7 +15,6 @@ from edgekit.sources.pruned.cutting import whole_plan
 from edgekit.sources.pruned.families import SKIPPED, find_family
 from tests.picture_models import save_picture_model
 from tests.pruning.sources import text_source
-from tests.text_models import save_generator
 
 # Exported families of convolutions, whose channels are cut, and imports, which are no PyTorch.
 CHANNELS = ("resnet", "convnext", "mobilenet-v2")
@@ -50,19 +49,10 @@ def test_a_family_that_is_skipped_says_why(family: str, tmp_path: Path) -> None:
         structures_of(source)
 
 
-@pytest.mark.parametrize("family", ["t5", "bart", "marian"])
-def test_an_encoder_with_a_decoder_is_refused(family: str, tmp_path: Path) -> None:
-    """They are two components."""
-    source = open_source(str(save_generator(family, tmp_path / "model")))
-    with pytest.raises(PruneError, match=r"2 components \(encoder, decoder\)") as caught:
-        structures_of(source)
-    assert caught.value.hint == "Quantize it instead."
-
-
 def test_two_towers_are_refused(tmp_path: Path) -> None:
-    """CLIP's components are not one model."""
+    """CLIP's components are not one model, and the reason is told."""
     source = open_source(str(save_picture_model("clip", tmp_path / "model")))
-    with pytest.raises(PruneError, match=r"2 components \(image, text\)"):
+    with pytest.raises(PruneError, match=r"2 components \(image, text\), and .* its towers share"):
         structures_of(source)
 
 

@@ -72,7 +72,8 @@ _LAYERS = 48
     "--recover-steps",
     type=int,
     metavar="N",
-    help="Steps of distillation from the original: 2000 with --data; 0 is least squares alone.",
+    help="Steps of distillation from the original: 2000 with --data, 0 of a model that generates;"
+    " 0 is least squares alone.",
 )
 @click.option("--sensitivity", is_flag=True, help="Measure what each structure costs by itself.")
 @source_reading
@@ -122,7 +123,7 @@ def command(
     judged, against the original, on rows that neither has seen.
 
     A model that generates texts is cut by --ratio, with or without texts as DATA, and judged by its
-    perplexity.
+    perplexity; of one with an encoder and a decoder (T5, BART, Whisper) the encoder is cut.
 
     The result is a folder as SOURCE is: export, quantize and compile take it, and validate and
     bench hold it to the original. A recovery that was interrupted goes on when the same command is

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, TypeAlias, cast
+
+import numpy as np
+from numpy.typing import NDArray
 
 from edgekit.evaluation.counting import Counted
 from edgekit.evaluation.generation.original import Original
@@ -19,6 +22,7 @@ from edgekit.runtime.sound.decoding import read_sound
 from edgekit.runtime.sound.predicting import SOUNDS
 from edgekit.sources.data import Samples
 
+Wave: TypeAlias = NDArray[np.float32]
 # Samples of a sound at most: a day of it.
 _MOST = 24 * 3600 * 16_000
 # Whisper's prompt, which counts against its context.
@@ -42,11 +46,11 @@ def run_speech(
     listen = _listener(original, GenerationRules.read(model.manifest.generation or {}))
     extractor = cast("Any", original.source.feature_extractor)
     rate = int(extractor.sampling_rate)
-    waves: dict[int, Array] = {}
+    waves: dict[int, Wave] = {}
 
     def told(part: Sequence[int]) -> object:
-        heard = [(waves[index], rate) for index in part]
-        return model(heard, batch_size=SOUNDS, **OPTIONS)
+        sounds = [(waves[index], rate) for index in part]
+        return model(sounds, batch_size=SOUNDS, **OPTIONS)
 
     def wanted(part: Sequence[int]) -> list[str]:
         some = [waves[index] for index in part]
@@ -56,23 +60,31 @@ def run_speech(
     after: list[str] = []
     long = 0
     counted = Counted(progress, len(samples))
-    for start in range(0, len(samples), SOUNDS):
-        part = range(start, min(start + SOUNDS, len(samples)))
+    for some in heard(samples, rate):
+        part = range(len(after), len(after) + len(some))
         waves.clear()
-        for index in part:
-            with reading(samples, index):
-                item = sound_of(samples.inputs[index]["audio"], rate)
-                waves[index] = read_sound(item, rate, most=_MOST)
+        waves.update(zip(part, some, strict=True))
         found = answered(samples, part, told)
         assert isinstance(found, list)
         after += [str(answer["text"]).strip() for answer in found]
         before += answered(samples, part, wanted)
-        long += sum(len(wave) > extractor.n_samples for wave in waves.values())
+        long += sum(len(wave) > extractor.n_samples for wave in some)
         counted.tell(f"Heard {len(after):,} of {len(samples):,} sounds", len(after))
     if long:
         are = "1 sound is" if long == 1 else f"{long:,} sounds are"
         notes.append(f"{are} longer than a window, and heard in several.")
     return written(before, after)
+
+
+def heard(samples: Samples, rate: int) -> Iterator[list[Wave]]:
+    """The waves of DATA, some at a time. Raises ConfigError, naming the row."""
+    for start in range(0, len(samples), SOUNDS):
+        waves: list[Wave] = []
+        for index in range(start, min(start + SOUNDS, len(samples))):
+            with reading(samples, index):
+                item = sound_of(samples.inputs[index]["audio"], rate)
+                waves.append(read_sound(item, rate, most=_MOST))
+        yield waves
 
 
 def _listener(original: Original, rules: GenerationRules) -> Callable[[Sequence[Array]], list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from typing import Any
 
 from edgekit.core.errors import EdgekitError, ExportError
@@ -15,6 +14,13 @@ from edgekit.runtime.generation.rules import (
     Chat,
     Default,
     GenerationRules,
+)
+from edgekit.sources.generation.specific import (
+    first_of,
+    ids_of,
+    prefix_of,
+    said_of_task,
+    task_params,
 )
 from edgekit.sources.loaded import LoadedSource
 
@@ -70,7 +76,7 @@ def build_rules(source: LoadedSource) -> GenerationRules:
         defaults=usable_defaults(_of_task(source))[0],
         chat=_chat(source),
         task=_task(source) if seq2seq else "text2text",
-        prefix=_said_of_task(source).get("prefix") or getattr(model.config, "prefix", None) or None,
+        prefix=prefix_of(source),
         cleanup=takes_spaces_out(tokenizer),
     )
 
@@ -98,31 +104,11 @@ def _task(source: LoadedSource) -> str:
     return "translation" if model.config.model_type in _TRANSLATORS else "text2text"
 
 
-def _said_of_task(source: LoadedSource) -> dict[str, Any]:
-    """What the checkpoint says of the task that was asked for by name.
-
-    The pipelines that answered with summary_text and translation_text put the prefix of it before
-    each text and generated with its options; transformers 5 has neither them nor that.
-    """
-    return _task_params(source).get(source.asked or "", {})
-
-
-def _task_params(source: LoadedSource) -> dict[str, dict[str, Any]]:
-    """What the checkpoint says of tasks, by their names."""
-    model: Any = source.module.model
-    said = getattr(model.config, "task_specific_params", None) or {}
-    made = {str(task): dict(own) for task, own in said.items() if isinstance(own, dict)}
-    for own in made.values():
-        if not isinstance(own.get("prefix"), str) or not own["prefix"]:
-            own.pop("prefix", None)
-    return made
-
-
 def _of_task(source: LoadedSource) -> Any:
     """The generation_config, with what is said of the task over it."""
     model: Any = source.module.model
     config = copy.deepcopy(model.generation_config)
-    for name, value in _said_of_task(source).items():
+    for name, value in said_of_task(source).items():
         if name in DEFAULTS:
             setattr(config, name, value)
     return config
@@ -130,8 +116,8 @@ def _of_task(source: LoadedSource) -> Any:
 
 def _unwritten_prefixes(source: LoadedSource) -> tuple[str, ...]:
     """That the checkpoint wants texts to begin in a way that nobody asked for."""
-    found = {task: own["prefix"] for task, own in _task_params(source).items() if "prefix" in own}
-    if not found or "prefix" in _said_of_task(source):
+    found = {task: own["prefix"] for task, own in task_params(source).items() if "prefix" in own}
+    if not found or "prefix" in said_of_task(source):
         return ()
     told = ", ".join(f"{prefix!r} for {task}" for task, prefix in found.items())
     return (
@@ -208,15 +194,3 @@ def _chat(source: LoadedSource) -> Chat | None:
         return None
     tokens = {name: getattr(tokenizer, name, None) for name in CHAT_TOKENS}
     return Chat(template, {name: str(token) for name, token in tokens.items() if token})
-
-
-def ids_of(value: int | Sequence[int] | None) -> tuple[int, ...]:
-    """Token ids, of which a config names none, one or several."""
-    if value is None:
-        return ()
-    return (value,) if isinstance(value, int) else tuple(int(one) for one in value)
-
-
-def first_of(*values: Any) -> Any:
-    """The first of some values that anybody has set."""
-    return next((value for value in values if value is not None), None)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from edgekit.core.errors import ExportError
-from edgekit.exporters.generative.rules import first_of, ids_of, usable_defaults
+from edgekit.exporters.generative.rules import usable_defaults
 from edgekit.exporters.generative.texts import (
     FILES,
     Facts,
@@ -26,6 +26,7 @@ from edgekit.runtime.generation.rules import GenerationRules
 from edgekit.runtime.generation.speech.features import long_features
 from edgekit.runtime.generation.speech.rules import TASKS, SpeechRules
 from edgekit.runtime.sound.rules import read_sound_rules
+from edgekit.sources.generation.specific import first_of, ids_of
 from edgekit.sources.generation.whisper import FEATURES
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.quiet import quiet

@@ -17,6 +17,7 @@ from edgekit.pruning.distances import Answers, answers_of
 from edgekit.pruning.feeding import Batch, batches, own_batches
 from edgekit.sources.data import Role, Samples, parse_columns, read_samples
 from edgekit.sources.data_paths import require_texts
+from edgekit.sources.generation.whole import ANSWER
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
@@ -30,6 +31,16 @@ _MOST_HELD = 400
 # Of texts that a model continues, each with scores of a whole vocabulary for every token.
 _MOST_TEXTS: Mapping[Role, int | None] = {"calibration": 128, "search": 1024, "verdict": None}
 _MOST_HELD_TEXTS = 48
+# Of sounds, each a thousand frames or more, of which least squares holds some layers at a time.
+_MOST_SOUNDS: Mapping[Role, int | None] = {"calibration": 40, "search": 200, "verdict": None}
+_OWN_ANSWERS = (
+    "DATA says nothing of answers (a column target): what the original itself answers stands in"
+    " their place."
+)
+_OWN_WORDS = (
+    "What the original itself writes down of a sound's first window rates, mends and judges:"
+    " transcripts are for validate."
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,9 +75,9 @@ def read_material(
 ) -> Material:
     """The rows of DATA, as the source's module takes them.
 
-    Without a `bundle` they are texts that the source continues, of which few minutes' worth rate,
-    mend and choose. PyTorch computes with `threads` from then on, or with as many as are faster for
-    the source (see `torch_threads`).
+    Without a `bundle` they are texts or sounds that the source continues or answers, of which few
+    minutes' worth rate, mend and choose. PyTorch computes with `threads` from then on, or with as
+    many as are faster for the source (see `torch_threads`).
 
     Raises ConfigError for DATA that cannot be read, or with nothing left for a role.
     """
@@ -75,7 +86,7 @@ def read_material(
     if data is None:
         return Material(source, None, (), answers_of(source, own), None, {})
     if bundle is None:
-        rows = _read_texts(source.task, data, columns, seed)
+        rows = _read_generated(source, data, columns, seed, labels_wanted)
     else:
         rows = read_rows(
             bundle, source, data, columns, None, seed=seed, labels_wanted=labels_wanted
@@ -134,18 +145,32 @@ def _settle_threads(source: LoadedSource, own: Sequence[Batch], threads: int | N
     torch.set_num_threads(best.threads)
 
 
-def _read_texts(task: str, data: str, columns: str | None, seed: int) -> Rows:
-    require_texts(data, task)
+def _read_generated(
+    source: LoadedSource, data: str, columns: str | None, seed: int, labels_wanted: bool
+) -> Rows:
+    """The rows of DATA for a model that continues texts, or that answers texts or sounds."""
+    sounds = source.feature_extractor is not None
+    if not sounds:
+        require_texts(data, source.task)
     found = {
         role: read_samples(
-            data, task, columns=parse_columns(columns), role=role, limit=most, seed=seed
+            data,
+            source.task,
+            columns=parse_columns(columns),
+            role=role,
+            limit=most,
+            seed=seed,
+            labels_wanted=labels_wanted and not sounds,
         )
-        for role, most in _MOST_TEXTS.items()
+        for role, most in (_MOST_SOUNDS if sounds else _MOST_TEXTS).items()
     }
     calibration, search, verdict = found["calibration"], found["search"], found["verdict"]
     require_rows(data, calibration=calibration, search=search)
     roles = role_hashes(calibration=calibration, search=search)
-    return Rows(calibration, search, verdict, roles)
+    notes = [_OWN_WORDS] if sounds else []
+    if ANSWER in source.sample_inputs and verdict.labels is None and not sounds:
+        notes.append(_OWN_ANSWERS)
+    return Rows(calibration, search, verdict, roles, tuple(notes))
 
 
 def _split(rows: Rows, most: int) -> tuple[Samples, Samples]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from edgekit.core.errors import ConfigError, PruneError, disk_errors
-from edgekit.sources.generation.whole import whole_texts
+from edgekit.sources.generation.answers import whole_source
 from edgekit.sources.opening import open_source
 from edgekit.sources.pruned.folder import save_pruned
 from edgekit.sources.pruned.plan import Plan
@@ -65,7 +65,7 @@ def _check(folder: Path, pruned: LoadedSource) -> None:
     # A factory's code has been run already: it is the user's own.
     opened = open_source(str(folder), task=_task(pruned), trust_remote_code=True)
     if opened.generative:
-        opened = whole_texts(opened)
+        opened = whole_source(opened)
     inputs = dict(pruned.sample_inputs)
     with torch.inference_mode():
         wanted, found = pruned.module(**inputs), opened.module(**inputs)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from transformers.pytorch_utils import Conv1D
 
 from edgekit.core.errors import PruneError, SourceError
 from edgekit.core.manifest import Origin
+from edgekit.sources.pruned.biases import HandedBias, HeadBias
 from edgekit.sources.pruned.families import Family, require_family
 from edgekit.sources.pruned.plan import Kept, LayerPlan, Plan
 
@@ -163,7 +164,7 @@ def _layer(family: Family, name: str, module: nn.Module) -> Layer:
         module=module,
         attention=attention,
         out=out,
-        ups=tuple(module.get_submodule(path) for path in family.ups),
+        ups=tuple(_there(family, module, family.ups)),
         down=down,
         heads=groups,
         group=width // groups,
@@ -174,15 +175,16 @@ def _layer(family: Family, name: str, module: nn.Module) -> Layer:
 
 def _groups(family: Family, module: nn.Module, head_size: int) -> int:
     # The fewest rows of any projection: those of the keys, where several heads share them.
-    rows = [_weight(one) for one in _projections(family, module)]
-    axes = [_axis(one, 0) for one in _projections(family, module)]
+    rows = [_weight(one) for one in _there(family, module, family.projections)]
+    axes = [_axis(one, 0) for one in _there(family, module, family.projections)]
     least = min(weight.shape[axis] for weight, axis in zip(rows, axes, strict=True))
     return int(least) // family.fused // head_size
 
 
-def _projections(family: Family, module: nn.Module) -> list[nn.Module]:
+def _there(family: Family, module: nn.Module, paths: Sequence[str]) -> list[nn.Module]:
+    """The linear layers at some paths, without those that this model does not have."""
     found = []
-    for path in family.projections:
+    for path in paths:
         parent, _, name = path.rpartition(".")
         if path in family.optional and not hasattr(module.get_submodule(parent), name):
             continue
@@ -195,7 +197,8 @@ def _refuse_shared(model: nn.Module, rows: Sequence[Layer], family: Family) -> N
     for name, parameter in model.named_parameters(remove_duplicate=False):
         names.setdefault(id(parameter), []).append(name)
     for row in rows:
-        for part in (*_projections(family, row.module), row.out, *row.ups, row.down):
+        projections = _there(family, row.module, family.projections)
+        for part in (*projections, row.out, *row.ups, row.down):
             for parameter in part.parameters():
                 shared = names.get(id(parameter), [])
                 if len(shared) > 1:
@@ -207,7 +210,7 @@ def _refuse_shared(model: nn.Module, rows: Sequence[Layer], family: Family) -> N
 
 
 def _cut_heads(family: Family, layer: Layer, kept: Kept) -> None:
-    for part in _projections(family, layer.module):
+    for part in _there(family, layer.module, family.projections):
         rows = _weight(part).shape[_axis(part, 0)] // family.fused
         block = rows // layer.heads
         _cut(part, 0, _slices(kept, block, parts=family.fused, stride=rows))
@@ -219,22 +222,8 @@ def _cut_heads(family: Family, layer: Layer, kept: Kept) -> None:
         setattr(layer.attention, name, heads * layer.head_size)
     if family.head_bias is not None:
         layer.attention.register_forward_pre_hook(HeadBias(family.head_bias, kept))
-
-
-class HeadBias:
-    """Before an attention is called: takes the kept heads' part of a bias made for all heads."""
-
-    def __init__(self, place: int, kept: Kept) -> None:
-        self.place = place
-        self.kept = kept
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
-        """The arguments with the bias `[1, heads, query, key]` cut."""
-        if len(args) <= self.place or args[self.place] is None:
-            return args
-        bias: Tensor = args[self.place]
-        kept = torch.tensor(self.kept, device=bias.device)
-        return (*args[: self.place], bias.index_select(1, kept), *args[self.place + 1 :])
+    if family.handed_bias is not None:
+        HandedBias(family.handed_bias, kept).attach(layer.module, layer.attention)
 
 
 def _cut_ffn(family: Family, layer: Layer, kept: Kept) -> None:
@@ -243,23 +232,35 @@ def _cut_ffn(family: Family, layer: Layer, kept: Kept) -> None:
     _cut(layer.down, 1, _slices(kept, 1))
 
 
+def stays_first(found: Layout) -> str | None:
+    """Why the first layer of a model cannot be taken out; None where it can."""
+    family = found.family
+    if family.handed_bias is not None:
+        return "makes the position bias of all others"
+    if family.behind_first is not None and _optional(found.base, family.behind_first) is not None:
+        return "has a convolution behind it"
+    return None
+
+
 def _keep_layers(model: nn.Module, found: Layout, kept: Kept) -> None:
-    parent_path, _, name = found.family.layers.rpartition(".")
-    behind = found.family.behind_first
-    if kept[0] != 0 and behind is not None and _optional(found.base, behind) is not None:
+    why = stays_first(found) if kept[0] != 0 else None
+    if why is not None:
         raise PruneError(
-            f"The first layer of this {found.family.name} model has a convolution behind it and"
-            " cannot be taken out.",
+            f"The first layer of this {found.family.name} model {why} and cannot be taken out.",
             hint="Keep layer 0.",
         )
+    parent_path, _, name = found.family.layers.rpartition(".")
+    parent = found.base.get_submodule(parent_path)
     left = [found.layers[place].module for place in kept]
-    setattr(found.base.get_submodule(parent_path), name, nn.ModuleList(left))
+    setattr(parent, name, nn.ModuleList(left))
     for place, layer in enumerate(left):
         for module in layer.modules():
             # A cache finds the keys and values of a layer by this number.
             if isinstance(getattr(module, "layer_idx", None), int):
                 module.layer_idx = place  # type: ignore[assignment]
-    configs = {id(part.config): part.config for part in model.modules() if hasattr(part, "config")}
+    # Of T5 those of the model and of the decoder say how many layers the decoder has.
+    parts = (model if found.family.described else parent).modules()
+    configs = {id(part.config): part.config for part in parts if hasattr(part, "config")}
     for config in configs.values():
         types = getattr(config, "layer_types", None)
         if types is not None:

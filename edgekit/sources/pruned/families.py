@@ -28,11 +28,14 @@ class Family:
     head, made once for all layers.
     ``config_ffn`` is the name of the width of the feed-forward block in the config,
     ``config_heads`` are those of the numbers of heads, of all and of keys, where the config says
-    their size by itself.
+    their size by itself. What is not ``described`` has no words of its own in the config.
     ``first_differs``: the config builds the first layer otherwise than the rest. ``behind_first``
     is the path, below the base model, of what may stand between the first and the second,
     ``placed`` a switch of the config by which a layer computes with its own number.
-    ``causal`` families are pruned as models that generate texts, and as nothing else.
+    ``handed_bias`` is the place, among the arguments of a layer, of a tensor with one slice per
+    head that the first layer makes and every layer hands on.
+    ``causal`` families are pruned as models that generate texts, and as nothing else; those of
+    an encoder, whose decoder stays whole, for one task: ``answers``.
     """
 
     name: str
@@ -59,12 +62,19 @@ class Family:
     normed_out: bool = False
     placed: str | None = None
     causal: bool = False
+    answers: str | None = None
+    handed_bias: int | None = None
+    described: bool = True
 
 
 _BERT_LIKE = ("attention.self.query", "attention.self.key", "attention.self.value")
 _SPLIT = ("q_proj", "k_proj", "v_proj")
 _GATED = ("mlp.gate_proj", "mlp.up_proj")
 _COUNTED = ("num_attention_heads", "num_key_value_heads")
+# Of T5, the second and third where it is gated.
+_ONE_OR_TWO = tuple(f"layer.1.DenseReluDense.{name}" for name in ("wi", "wi_0", "wi_1"))
+
+_TEXTS, _SPEECH = "text2text-generation", "automatic-speech-recognition"
 
 _LLAMA = Family(
     "Llama, Mistral and Qwen",
@@ -79,6 +89,23 @@ _LLAMA = Family(
     config_heads=_COUNTED,
     post_norm=False,
     causal=True,
+)
+
+_BART = Family(
+    "BART and Marian",
+    ("bart", "marian"),
+    layers="encoder.layers",
+    attention="self_attn",
+    projections=tuple(f"self_attn.{name}" for name in _SPLIT),
+    out="self_attn.out_proj",
+    ups=("fc1",),
+    down="fc2",
+    head_size="head_dim",
+    counts=("num_heads",),
+    config_ffn="encoder_ffn_dim",
+    post_norm=True,
+    norm="final_layer_norm",
+    answers=_TEXTS,
 )
 
 FAMILIES = (
@@ -200,12 +227,35 @@ FAMILIES = (
     ),
     _LLAMA,
     replace(_LLAMA, name="Gemma 3", model_types=("gemma3_text",), normed_out=True),
+    Family(
+        "T5",
+        ("t5",),
+        layers="encoder.block",
+        attention="layer.0.SelfAttention",
+        projections=tuple(f"layer.0.SelfAttention.{name}" for name in ("q", "k", "v")),
+        out="layer.0.SelfAttention.o",
+        ups=_ONE_OR_TWO,
+        optional=_ONE_OR_TWO,
+        down="layer.1.DenseReluDense.wo",
+        head_size="key_value_proj_dim",
+        counts=("n_heads",),
+        widths=("inner_dim",),
+        # One word says the widths of both stacks, and transformers' `generate` gives the decoder a
+        # cache of as many layers as the config says of the encoder.
+        described=False,
+        handed_bias=2,
+        post_norm=False,
+        answers=_TEXTS,
+    ),
+    _BART,
+    replace(
+        _BART, name="Whisper", model_types=("whisper",), post_norm=False, norm=None, answers=_SPEECH
+    ),
 )
 
 _TOWERS = "its towers share one space of embeddings, which one plan does not describe"
 _STAGES = "its stages have different widths and windows, and merge between them"
 _EXTRACTOR = "a convolutional feature extractor with its own lengths stands before the layers"
-_TWO = "of models that have an encoder and a decoder neither is pruned"
 # Families that edgekit exports and does not prune, by model type, and why.
 SKIPPED: Mapping[str, str] = {
     "albert": "all its layers share one set of weights, so that no layer can be cut by itself",
@@ -218,10 +268,8 @@ SKIPPED: Mapping[str, str] = {
     "hubert": _EXTRACTOR,
     "wavlm": f"{_EXTRACTOR}, and a position bias of all heads is handed from layer to layer",
     "audio-spectrogram-transformer": "its repair has not been shown on sounds",
-    "whisper": f"its repair has not been shown on sounds, and {_TWO}",
     "gemma3": "it reads pictures beside texts, and of Gemma 3 only what reads texts alone"
     " (gemma3_text) is pruned",
-    **dict.fromkeys(("t5", "bart", "marian", "m2m_100"), _TWO),
 }
 
 

@@ -142,7 +142,7 @@ def described_config(
     family = require_family(plan.family)
     rows = plan.left()
     widths = {row.ffn_left for row in rows}
-    if len(widths) > 1 or _moved(family, original, plan):
+    if not family.described or len(widths) > 1 or _moved(family, original, plan):
         return None
     config = dict(stated)
     names = getattr(original.config, "attribute_map", {})
@@ -154,7 +154,10 @@ def described_config(
     if any(row.kept_ffn is not None for row in rows):
         config[family.config_ffn] = widths.pop()
     if len(rows) < len(plan.layers):
-        config[names.get("num_hidden_layers", "num_hidden_layers")] = len(rows)
+        own = names.get("num_hidden_layers", "num_hidden_layers")
+        # Checkpoints of BART have both, and transformers reads the second after the first.
+        for name in {own, *({"num_hidden_layers"} & config.keys())}:
+            config[name] = len(rows)
         types = getattr(original.config, "layer_types", None)
         if types is not None:
             config["layer_types"] = [types[place] for place in plan.kept_layers]

@@ -15,10 +15,20 @@ from edgekit.pipeline.cuts.goals import Goal
 from edgekit.pipeline.cuts.material import read_material
 from edgekit.pipeline.cuts.texts import TextShop, check_asked, judge_texts
 from edgekit.pipeline.progress import silent
+from edgekit.pruning.counting import count
 from edgekit.pruning.structures import cut
-from edgekit.sources.generation.whole import whole_texts
+from edgekit.sources.generation.answers import whole_answers
+from edgekit.sources.generation.whole import ANSWER, whole_texts
 from edgekit.sources.loaded import LoadedSource
-from tests.pruning.generators import alike, generator, read, stories
+from tests.pruning.generators import (
+    alike,
+    answering,
+    asked,
+    generator,
+    questions,
+    read,
+    stories,
+)
 
 BUDGET = Budget(0.05, "relative")
 
@@ -69,6 +79,25 @@ def test_what_is_no_number_fails(source: LoadedSource, tmp_path: Path) -> None:
         judge_texts(source, source, read(path), BUDGET, seed=0)
 
 
+@pytest.mark.parametrize("answers", [True, False], ids=["DATA", "its own"])
+def test_of_answers_it_is_that_of_what_is_answered(answers: bool, tmp_path: Path) -> None:
+    """Of those in DATA, or of what the original writes, which is likelier to nobody else."""
+    torch.set_num_threads(1)
+    source = whole_answers(answering(tmp_path))
+    rows = asked(questions(tmp_path, 32, answers=answers))
+    own = judge_texts(source, source, rows, BUDGET, seed=0)
+    assert own.verdict == "pass"
+    assert own.accuracy.drop == 0
+    other = cut(source, alike(source, heads=1, ffn=8, layers=(0,)))
+    found = judge_texts(source, other, rows, BUDGET, seed=0)
+    assert found.accuracy.samples == 32
+    if not answers:
+        assert found.accuracy.candidate > found.accuracy.reference
+        assert found.verdict == "fail"
+    whose = "the answers in DATA" if answers else "the original's own answers"
+    assert f"the beginnings of {whose}: validate judges" in found.notes[0]
+
+
 def test_what_cannot_be_asked_of_it_is_told() -> None:
     """Neither a speed, nor a depth that only the accuracy decides, nor another metric."""
     with pytest.raises(ConfigError, match=r"--speedup 1\.5 cannot be aimed at: m generates"):
@@ -95,6 +124,18 @@ def test_its_workload_is_a_text(source: LoadedSource, tmp_path: Path) -> None:
     assert shop(7).export(source, "pruned") is None
     with pytest.raises(ConfigError, match="--length 1000 is beyond the 256 tokens"):
         shop(1000)
+
+
+def test_the_workload_of_an_encoder_is_a_text_and_a_first_token(tmp_path: Path) -> None:
+    """What the decoder takes for an answer is no matter of the cut."""
+    source = whole_answers(answering(tmp_path))
+    shop = TextShop(
+        source, load_profile("cpu-x86"), tmp_path, batch=1, length=9, threads=1, seed=0,
+        progress=silent,
+    )  # fmt: skip
+    inputs = shop.workload_tensors()
+    assert (inputs["input_ids"].shape, inputs[ANSWER].shape) == ((1, 9), (1, 1))
+    assert count(source, inputs).flops < count(source).flops
 
 
 def test_rows_have_their_roles(source: LoadedSource, tmp_path: Path) -> None:

@@ -37,6 +37,23 @@ def _grouped(kind: str, **extra: Any) -> Any:
     return getattr(transformers, f"{kind}Config")(**SIZES | grouped | {"use_cache": False} | extra)
 
 
+def _both(kind: str, **extra: Any) -> Any:
+    return getattr(transformers, f"{kind}Config")(
+        vocab_size=100, d_model=32, encoder_layers=3, decoder_layers=2, encoder_attention_heads=4,
+        decoder_attention_heads=2, encoder_ffn_dim=64, decoder_ffn_dim=48, init_std=0.15,
+        max_position_embeddings=32, use_cache=False, pad_token_id=1, decoder_start_token_id=2,
+        **extra,
+    )  # fmt: skip
+
+
+def _t5(**extra: Any) -> Any:
+    return transformers.T5Config(
+        vocab_size=100, d_model=32, d_kv=6, d_ff=64, num_layers=3, num_decoder_layers=2,
+        num_heads=4, relative_attention_num_buckets=8, use_cache=False, decoder_start_token_id=0,
+        **extra,
+    )  # fmt: skip
+
+
 CONFIGS: dict[str, Any] = {
     "bert": lambda: _bert("Bert"),
     "roberta": lambda: _bert("Roberta"),
@@ -69,13 +86,26 @@ CONFIGS: dict[str, Any] = {
         "Gemma3Text", sliding_window=4, query_pre_attn_scalar=8,
         layer_types=["sliding_attention", "full_attention", "sliding_attention"],
     ),
+    "t5": lambda: _t5(),
+    "bart": lambda: _both("Bart"),
+    "marian": lambda: _both("Marian"),
+    "whisper": lambda: _both(
+        "Whisper", num_mel_bins=8, max_source_positions=12, max_target_positions=16, bos_token_id=1,
+        eos_token_id=2,
+    ),
 }  # fmt: skip
 
 
-def model_of(kind: str) -> nn.Module:
+ANSWERING = ("t5", "bart", "marian", "whisper")
+LAYERS = (None, (0, 2), (1, 2))
+# The first layer of T5 makes what all others read.
+CASES = [(kind, left) for kind in CONFIGS for left in LAYERS if (kind, left) != ("t5", (1, 2))]
+
+
+def model_of(kind: str, config: Any = None) -> nn.Module:
     """A tiny random model of a type, with biases that show when they are forgotten."""
     torch.manual_seed(0)
-    model = transformers.AutoModel.from_config(CONFIGS[kind]()).eval()
+    model = transformers.AutoModel.from_config(config or CONFIGS[kind]()).eval()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name.endswith("bias") or "orm" in name:
@@ -88,17 +118,23 @@ def inputs_of(kind: str) -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
     if kind in ("vit", "deit"):
         return {"pixel_values": torch.randn(2, 3, 32, 32)}
+    if kind == "whisper":
+        heard = torch.randn(2, 8, 24)
+        return {"input_features": heard, "decoder_input_ids": torch.randint(4, 100, (2, 7))}
     mask = torch.ones(2, 12, dtype=torch.long)
     mask[1, 9:] = 0
-    return {"input_ids": torch.randint(4, 100, (2, 12)), "attention_mask": mask}
+    inputs = {"input_ids": torch.randint(4, 100, (2, 12)), "attention_mask": mask}
+    if kind in ANSWERING:
+        inputs["decoder_input_ids"] = torch.randint(4, 100, (2, 7))
+    return inputs
 
 
 def answer(model: nn.Module, kind: str) -> torch.Tensor:
-    """The last hidden state where it is not padding."""
+    """The last hidden state where it is not padding, of an answer all of it."""
     inputs = inputs_of(kind)
     with torch.inference_mode():
         hidden: torch.Tensor = model(**inputs).last_hidden_state
-    mask = inputs.get("attention_mask")
+    mask = None if kind in ANSWERING else inputs.get("attention_mask")
     return hidden if mask is None else hidden[mask.bool()]
 
 
@@ -107,8 +143,7 @@ def test_every_family_is_tried_here() -> None:
     assert {one for family in FAMILIES for one in family.model_types} == set(CONFIGS)
 
 
-@pytest.mark.parametrize("layers", [None, (0, 2), (1, 2)], ids=["all", "0-2", "1-2"])
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize(("kind", "layers"), CASES)
 def test_cutting_equals_masking(kind: str, layers: tuple[int, ...] | None) -> None:
     """Heads, neurons and layers, other ones in every layer."""
     model = model_of(kind)
@@ -122,8 +157,48 @@ def test_cutting_equals_masking(kind: str, layers: tuple[int, ...] | None) -> No
     left = layout(cut).layers
     assert [row.heads for row in left] == [row.heads_left for row in plan.left()]
     assert [row.ffn for row in left] == [row.ffn_left for row in plan.left()]
-    assert cut.config.num_hidden_layers == len(left)
+    told = cut.encoder.config if kind == "t5" else cut.config
+    assert told.num_hidden_layers == len(left)
     assert sum(p.numel() for p in cut.parameters()) < sum(p.numel() for p in model.parameters())
+
+
+@pytest.mark.parametrize("kind", ANSWERING)
+def test_the_decoder_stays_whole(kind: str) -> None:
+    """Its weights, and what its config says of it."""
+    model = model_of(kind)
+    cut = copy.deepcopy(model)
+    apply_plan(cut, plan_of(model, layers=(0,)))
+    before, after = model.decoder.state_dict(), cut.decoder.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    layers = "num_layers" if kind == "t5" else "decoder_layers"
+    assert getattr(cut.decoder.config, layers) == 2
+
+
+def test_gated_layers_lose_neurons_of_both_halves() -> None:
+    """T5's, whose halves are two linear layers."""
+    model = model_of("t5", _t5(feed_forward_proj="gated-gelu"))
+    plan = plan_of(model)
+    with masked(model, plan):
+        expected = answer(model, "t5")
+    apply_plan(model, plan)
+    torch.testing.assert_close(answer(model, "t5"), expected, atol=1e-5, rtol=1e-5)
+    row = layout(model).layers[1]
+    assert [part.out_features for part in row.ups] == [row.ffn, row.ffn]
+
+
+def test_what_makes_the_bias_of_all_layers_stays() -> None:
+    """T5's first layer; cut twice, heads still have their own part of it."""
+    model = model_of("t5")
+    with pytest.raises(PruneError, match="makes the position bias of all others"):
+        apply_plan(copy.deepcopy(model), plan_of(model, layers=(1, 2)))
+    once = copy.deepcopy(model)
+    first = plan_of(model, layers=(0, 2))
+    apply_plan(model, first)
+    second = plan_of(model, seed=5)
+    apply_plan(model, second)
+    apply_plan(once, first.then(second))
+    torch.testing.assert_close(answer(once, "t5"), answer(model, "t5"))
 
 
 def test_grouped_heads_stay_whole() -> None:
