@@ -1,9 +1,9 @@
 """What bundles of models that generate lose of their accuracy: `smollm2`, `whisper-tiny-en`.
 
-``python -m benchmarks.generation_accuracy [--limit N] [--clips N]``. The perplexity of `smollm2` on
-passages of the Brown corpus, in float32 and with weights of 8 bits, and the word error rate of
-`whisper-tiny-en` on recorded sentences, each on both engines, beside PyTorch's own on the same
-rows, with the interval of the drop.
+``python -m benchmarks.generation_accuracy [--limit N] [--clips N] [--bundles DIR]``. The perplexity
+of `smollm2` on passages of the Brown corpus, in float32 and with weights of 8 bits, and the word
+error rate of `whisper-tiny-en` on recorded sentences, each on both engines, beside PyTorch's own on
+the same rows, with the interval of the drop.
 """
 
 from __future__ import annotations
@@ -16,48 +16,42 @@ from pathlib import Path
 from typing import Any
 
 import edgekit
+from benchmarks.generation import make_bundles
 from benchmarks.measure import report
+from benchmarks.processes import THREADS, told
 from benchmarks.zoo import fetch
 from edgekit.evaluation.accuracy import evaluate
 from edgekit.sources.data import Samples, read_samples
 from edgekit.sources.opening import open_reference
 
-THREADS = 2
-_TARGETS = {"ONNX Runtime": "host", "OpenVINO": "openvino-cpu"}
 _ENGINES = {"ONNX Runtime": "onnxruntime", "OpenVINO": "openvino"}
-_EXACT, _ROUNDED = "f32", "int8"
+_PRECISIONS = ("f32", "int8")
 
 
-def decoders(source: Path, folder: Path) -> dict[str, tuple[Path, str]]:
-    """(bundle, engine) for each engine and precision."""
-    exported = edgekit.export(str(source), folder / "exported").output
-    made: dict[str, tuple[Path, str]] = {}
-    for name, target in _TARGETS.items():
-        for precision in (_EXACT, _ROUNDED):
-            path = exported
-            if precision == _ROUNDED:
-                path = folder / f"{target}-{precision}"
-                edgekit.quantize(
-                    exported, path, target=target, method="weight-only", bits=8, allow_slower=True
-                )
-            made[f"smollm2, {name} {precision}"] = (path, _ENGINES[name])
-    return made
+def decoders(source: Path, folder: Path) -> dict[str, tuple[Path, str | None]]:
+    """(bundle, engine) for each engine and precision; None is the bundle's own engine."""
+    made = make_bundles(source, folder, _PRECISIONS)
+    return {f"smollm2, {name}": (path, None) for name, path in made.items()}
 
 
-def listeners(source: Path, folder: Path) -> dict[str, tuple[Path, str]]:
+def listeners(source: Path, folder: Path) -> dict[str, tuple[Path, str | None]]:
     """The same of the model of speech, in float32."""
-    exported = edgekit.export(str(source), folder / "heard").output
-    return {f"whisper-tiny-en, {name} f32": (exported, _ENGINES[name]) for name in _TARGETS}
+    exported = folder / "heard"
+    if not exported.is_dir():
+        told("exporting")
+        edgekit.export(str(source), exported)
+    return {f"whisper-tiny-en, {name} f32": (exported, engine) for name, engine in _ENGINES.items()}
 
 
 def judged(
-    bundles: Mapping[str, tuple[Path, str]], source: Path, samples: Samples, task: str
+    bundles: Mapping[str, tuple[Path, str | None]], source: Path, samples: Samples, task: str
 ) -> tuple[dict[str, object], list[str]]:
     """Each bundle beside the reference, on the same rows."""
     reference = open_reference(str(source), task=task)
     figures: dict[str, object] = {}
     lines: list[str] = []
     for name, (path, engine) in bundles.items():
+        told(f"{name}: judging {len(samples)} rows")
         with edgekit.load(path, engine=engine, threads=THREADS) as model:
             found = evaluate(model, reference, samples).accuracy
         figures[name] = {
@@ -72,7 +66,7 @@ def judged(
             f" {found.drop:.3%} ({found.drop_lower_95:.3%} to {found.drop_upper_95:.3%}),"
             f" {found.samples} rows"
         )
-        print(lines[-1], flush=True)
+        told(lines[-1])
     return figures, lines
 
 
@@ -95,10 +89,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--limit", type=int, default=150, help="passages of the Brown corpus")
     parser.add_argument("--clips", type=int, default=60, help="recorded sentences")
+    parser.add_argument(
+        "--bundles", type=Path, help="folder where bundles are kept, or lie already"
+    )
     chosen = parser.parse_args()
     os.environ["HF_HUB_OFFLINE"] = "1"
     with tempfile.TemporaryDirectory(prefix="edgekit-accuracy-") as name:
-        folder = Path(name)
+        folder = chosen.bundles or Path(name)
         source = fetch("smollm2")
         texts = read_samples(
             str(fetch("brown") / "brown.csv"), "text-generation", limit=chosen.limit
