@@ -183,12 +183,8 @@ def for_onnxruntime_genai(bundle: Bundle, source: Path, output: Path) -> None:
     last_place_in_onnx(model)
     onnx.save(model, output / "model.onnx")
     for name in weights:
-        target = output / Path(name).name
-        try:
-            # Not a symbolic link: ONNX Runtime reads no weights outside of the model's folder.
-            os.link(bundle.file(name), target)
-        except OSError:
-            shutil.copyfile(bundle.file(name), target)
+        # Not a link: onnx and ONNX Runtime read no weights that are one, of the bundle neither.
+        shutil.copyfile(bundle.file(name), output / Path(name).name)
     _copy_beside(source, output)
     config = json.loads((source / "config.json").read_text())
     described = genai_config(component, rules, config, "model.onnx")
