@@ -304,9 +304,7 @@ def note(found: Mapping[str, Any]) -> str:
     ]
     if not grown:
         return told
-    return (
-        f"{told} Memory from the {count // 10:,}th to the {count:,}th answer: {', '.join(grown)}."
-    )
+    return f"{told} Memory between the answers {count // 10:,} and {count:,}: {', '.join(grown)}."
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from benchmarks import generation, rivals, transcription
+from benchmarks import generation, generation_accuracy, rivals, transcription
 from benchmarks.generation import EAGER
 from edgekit.core.manifest import Component, TensorSpec
 from edgekit.runtime.engines.onnxruntime import import_onnxruntime
@@ -67,7 +67,7 @@ def test_a_row_for_each_contender() -> None:
     assert ours[5:] == ("63 of 64", "2.1 %")
     assert theirs[5:] == ("63 of 64, as ours", "")
     assert generation.note(found).endswith(
-        "Memory from the 100th to the 1,000th answer: OpenVINO int8 -0.2 MB."
+        "Memory between the answers 100 and 1,000: OpenVINO int8 -0.2 MB."
     )
 
 
@@ -161,3 +161,16 @@ def test_an_answer_as_it_is_told() -> None:
     assert math.isclose(told["first"], 500.0)
     assert told["steps"] == [250.0, 500.0]
     assert told["tokens"] == [4, 5, 6]
+
+
+def test_rows_of_accuracy() -> None:
+    """Drops in percent of PyTorch's value or in points, and no sign where there is nothing."""
+    same = {"metric": "perplexity", "rows": 150, "reference": 57.5141, "candidate": 57.51408}
+    words = {"metric": "wer", "rows": 60, "reference": 0.045, "candidate": 0.046}
+    found = {
+        "smollm2, OpenVINO f32": {**same, "unit": "relative", "drop": [-1e-6, -2e-6, 1e-6]},
+        "whisper-tiny-en, OpenVINO f32": {**words, "unit": "points", "drop": [0.001, -0.01, 0.02]},
+    }
+    rows = generation_accuracy.rows(found)
+    assert rows[0][2:] == ("57.5141", "57.5141", "0.00 % (0.00 to 0.00)")
+    assert rows[1][1:] == ("wer, 60 rows", "0.0450", "0.0460", "0.10 pt (-1.00 to 2.00)")
