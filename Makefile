@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+RIVALS := $(VENV)/.rivals
 # Two worker processes fit the smallest machine we test on.
 WORKERS ?= 2
 
@@ -10,7 +11,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 # Tests and tools must behave as on a machine without a network, except where they fetch the zoo.
 OFFLINE := HF_HUB_OFFLINE=1 TRANSFORMERS_OFFLINE=1
 
-.PHONY: demo test test-slow check format lint types layers test-bare bench trust zoo clean
+.PHONY: demo test test-slow check format lint types layers test-bare bench bench-generation trust zoo clean
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "edgekit needs Python 3.11 or newer; run: make PYTHON=python3.11")'
@@ -59,6 +60,19 @@ bench: $(STAMP)
 	$(BIN)/python -m benchmarks.quantize_memory
 	$(BIN)/python -m benchmarks.vision
 	$(BIN)/python -m benchmarks.sound
+	$(BIN)/python -m benchmarks.readme
+
+# Three quarters of an hour: what generates, beside eager PyTorch and beside onnxruntime-genai and
+# OpenVINO GenAI, which are installed for this alone.
+$(RIVALS): $(STAMP)
+	$(BIN)/pip install --quiet -c constraints.txt -e '.[all,dev,rivals]'
+	touch $@
+
+bench-generation: $(RIVALS)
+	$(BIN)/python -m benchmarks.zoo fetch smollm2 brown whisper-tiny-en speech
+	$(BIN)/python -m benchmarks.generation
+	$(BIN)/python -m benchmarks.transcription
+	$(BIN)/python -m benchmarks.generation_accuracy
 	$(BIN)/python -m benchmarks.readme
 
 # Two hours on a machine with nothing else to do.

@@ -1,136 +1,116 @@
-"""What an answer costs: `smollm2` by our loop on both engines, beside transformers' generate.
+"""What an answer costs: `smollm2` by our loop on both engines, beside PyTorch and its rivals.
 
 ``python -m benchmarks.generation [--rounds N] [--precisions f32,int8,int4] [--many N]``. Every
 contender is a process of its own that waits between its turns; in a round each of them, in random
-order, answers a prompt of 128 tokens with 64 more, greedily. Told are the time to the first token
-and the tokens per second after it, as ratios to eager PyTorch in float32 with its dynamic cache,
-the part of a step that our loop takes outside the engine, and the memory after many short answers.
+order, answers the same 128 tokens with 64 more, greedily. Told are the time to the first token and
+the tokens per second after it, as ratios to eager PyTorch in float32 with its dynamic cache, how
+many tokens agree, the part of a step that our loop takes outside the engine, and the memory after
+many short answers. onnxruntime-genai and OpenVINO GenAI take part where they are installed
+(``pip install -c constraints.txt -e '.[rivals]'``, or ``make bench-generation``).
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import edgekit
+from benchmarks import rivals
 from benchmarks.measure import Times, compare, factor, median, report, shown
+from benchmarks.processes import THREADS, Contender, close, resident, serve, started, told, turns
+from benchmarks.rivals import Answer, measured
 from benchmarks.zoo import fetch
 from edgekit.runtime.rows import PASSAGE
 
 PROMPT = 128
 NEW = 64
 EAGER = "PyTorch eager f32"
-THREADS = 2
+# Of an answer whose memory is looked at: what grows does so with their number.
+_SHORT_PROMPT, _SHORT = 16, 4
 _TARGETS = {"ONNX Runtime": "host", "OpenVINO": "openvino-cpu"}
 _BITS = {"int8": 8, "int4": 4}
 
 
 def make_bundles(source: Path, folder: Path, precisions: Sequence[str]) -> dict[str, Path]:
-    """A bundle for each engine and precision, and why there is none where there is none."""
+    """A bundle for each engine and precision, and why there is none where there is none.
+
+    What lies in the folder already is taken as it is.
+    """
     made: dict[str, Path] = {}
-    exported = edgekit.export(str(source), folder / "exported").output
+    exported = folder / "exported"
+    if not exported.is_dir():
+        told("exporting")
+        edgekit.export(str(source), exported)
     for name, target in _TARGETS.items():
         for precision in precisions:
             output = folder / f"{target}-{precision}"
-            try:
-                if precision == "f32" and target == "host":
-                    # ONNX Runtime optimises it when it is loaded.
-                    output = exported
-                elif precision == "f32":
-                    # OpenVINO's own choice would be bf16 where the CPU has it.
-                    exact = ["options.openvino.precision_hint=f32"]
-                    edgekit.compile(exported, output, target=target, overrides=exact)
-                elif precision == "bf16" and target == "host":
-                    # ONNX Runtime computes in the types that the graph holds.
-                    continue
-                elif precision == "bf16":
-                    edgekit.compile(exported, output, target=target)
-                else:
-                    edgekit.quantize(
-                        exported, output, target=target, method="weight-only",
-                        bits=_BITS[precision], allow_slower=True, keep=True,
-                    )  # fmt: skip
-            except edgekit.EdgekitError as error:
-                print(f"{name} {precision}: {error.message}", file=sys.stderr)
-                if not output.is_dir():
-                    continue
-            made[f"{name} {precision}"] = output
+            if target == "host" and precision == "f32":
+                # ONNX Runtime optimises it when it is loaded.
+                output = exported
+            elif target == "host" and precision == "bf16":
+                # ONNX Runtime computes in the types that the graph holds.
+                continue
+            if not output.is_dir():
+                told(f"{name} {precision}: making the bundle")
+                try:
+                    _make(exported, output, target, precision)
+                except edgekit.EdgekitError as error:
+                    told(f"{name} {precision}: {error.message}")
+            if output.is_dir():
+                made[f"{name} {precision}"] = output
     return made
 
 
-class Contender:
-    """A process that answers once each time it is told to."""
-
-    def __init__(self, kind: str, path: Path) -> None:
-        environment = {**os.environ, "OMP_NUM_THREADS": str(THREADS), "OMP_WAIT_POLICY": "PASSIVE"}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.generation", "--child", kind, str(path)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment,
+def _make(exported: Path, output: Path, target: str, precision: str) -> None:
+    if precision in _BITS:
+        edgekit.quantize(
+            exported, output, target=target, method="weight-only", bits=_BITS[precision],
+            threads=THREADS, allow_slower=True, keep=True,
         )  # fmt: skip
-
-    def ask(self, what: str) -> dict[str, Any]:
-        """What it measured of one answer, or of as many short ones as `what` says."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(what + "\n")
-        self._process.stdin.flush()
-        told: dict[str, Any] = json.loads(self._process.stdout.readline())
-        return told
-
-    def close(self) -> None:
-        """End the process."""
-        self._process.communicate()
-
-
-def resident() -> int:
-    """The bytes of memory that this process holds now."""
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmRSS"):
-            return int(line.split()[1]) * 1024
-    return 0
+    else:
+        asked = [f"options.openvino.precision_hint={precision}"]
+        edgekit.compile(exported, output, target=target, overrides=asked, threads=THREADS)
 
 
 def child(kind: str, path: Path) -> None:
     """Answer for every line of standard input; a line of JSON each."""
-    answer = _eager(path) if kind == "eager" else _ours(path)
-    answer(8)
-    for line in sys.stdin:
-        word = line.strip()
-        if word == "answer":
-            print(json.dumps(answer(NEW)), flush=True)
-            continue
-        # Memory: the first tenth fills what engines keep.
-        count = int(word)
-        before = 0
-        for number in range(count):
-            if number == count // 10:
-                before = resident()
-            answer(4)
-        print(json.dumps({"before": before, "after": resident()}), flush=True)
-
-
-def _told(begin: float, marks: Sequence[float], inside: float = 0.0) -> dict[str, Any]:
-    """Milliseconds to the first token and of the steps after it; ``inside`` are the engine's."""
-    steps = np.diff(np.array(marks)) * 1e3
-    return {
-        "first": (marks[0] - begin) * 1e3,
-        "steps": steps.tolist(),
-        "outside": 1 - inside * 1e3 / steps.sum() if len(steps) else 0.0,
+    makers: dict[str, Callable[[Path], Answer]] = {
+        "eager": _eager,
+        "ours": _ours,
+        "ort-genai": rivals.onnxruntime_genai,
+        "openvino-genai": rivals.openvino_genai,
     }
 
+    def make() -> Callable[[Any], object]:
+        answer = makers[kind](path)
 
-def _ours(path: Path) -> Callable[[int], dict[str, Any]]:
+        def respond(question: Any) -> object:
+            prompt, count, times = (question[key] for key in ("prompt", "count", "times"))
+            if times == 1:
+                return answer(prompt, count)
+            # Memory: the first tenth fills what engines keep.
+            before = 0
+            for number in range(times):
+                if number == times // 10:
+                    before = resident()
+                answer(prompt, count)
+            return {"before": before, "after": resident()}
+
+        return respond
+
+    serve(make)
+
+
+def _ours(path: Path) -> Answer:
     from edgekit.runtime import caches
     from edgekit.runtime.generation import decoder as decoders
     from edgekit.runtime.generation.loop import Row, steps
@@ -139,7 +119,9 @@ def _ours(path: Path) -> Callable[[int], dict[str, Any]]:
 
     model = edgekit.load(path, threads=THREADS)
     predictor: Any = model.predictor
-    prompt = predictor.tokenizer.encode(PASSAGE).ids[:PROMPT]
+    # Never the end: every contender makes as many tokens.
+    rules = replace(predictor.rules, eos=())
+    stops = Stops(predictor.tokenizer, ())
     spent = [0.0]
 
     class Timed:
@@ -158,125 +140,177 @@ def _ours(path: Path) -> Callable[[int], dict[str, Any]]:
 
     decoders.start_decoding = lambda *words: Timed(caches.start_decoding(*words))  # type: ignore
 
-    def answer(count: int) -> dict[str, Any]:
+    def answer(prompt: Sequence[int], count: int) -> dict[str, Any]:
         row = Row(prompt, len(prompt) + count)
-        # Never the end: every contender makes as many tokens.
-        rules = predictor.rules.__class__(**{**vars(predictor.rules), "eos": ()})
         begin = time.perf_counter()
         marks: list[float] = []
         inside: list[float] = []
-        growing = steps(
-            predictor.decoder, [row], {}, Options(), rules, Stops(predictor.tokenizer, ())
-        )
-        for _ in growing:
+        for _ in steps(predictor.decoder, [row], {}, Options(), rules, stops):
             marks.append(time.perf_counter())
             inside.append(spent[0])
-        return _told(begin, marks, inside[-1] - inside[0])
+        after = marks[-1] - marks[0]
+        outside = 1 - (inside[-1] - inside[0]) / after if after else 0.0
+        return {**measured(begin, marks, row.new), "outside": outside}
 
     return answer
 
 
-def _eager(path: Path) -> Callable[[int], dict[str, Any]]:
+def _eager(path: Path) -> Answer:
     import torch
     import transformers
 
     torch.set_num_threads(THREADS)
     model = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
-    tokenizer = transformers.AutoTokenizer.from_pretrained(path)
-    prompt = torch.tensor([tokenizer(PASSAGE)["input_ids"][:PROMPT]])
 
     class Marks(transformers.generation.BaseStreamer):  # type: ignore[misc]
         """When each token came."""
 
         def __init__(self) -> None:
             self.marks: list[float] = []
+            self.tokens: list[int] = []
 
         def put(self, value: Any) -> None:
             self.marks.append(time.perf_counter())
+            self.tokens.append(int(value.ravel()[-1]))
 
         def end(self) -> None:
             pass
 
-    def answer(count: int) -> dict[str, Any]:
+    def answer(prompt: Sequence[int], count: int) -> dict[str, Any]:
         marks = Marks()
         begin = time.perf_counter()
+        ids = torch.tensor([list(prompt)])
         with torch.inference_mode():
             model.generate(
-                prompt, attention_mask=torch.ones_like(prompt), do_sample=False, streamer=marks,
+                ids, attention_mask=torch.ones_like(ids), do_sample=False, streamer=marks,
                 max_new_tokens=count, min_new_tokens=count,
             )  # fmt: skip
         # The prompt is the first that a streamer is given.
-        return _told(begin, marks.marks[1:])
+        return measured(begin, marks.marks[1:], marks.tokens[1:])
 
     return answer
 
 
+def question(prompt: Sequence[int], count: int, times: int = 1) -> dict[str, object]:
+    """What a contender is asked."""
+    return {"prompt": list(prompt), "count": count, "times": times}
+
+
+def prompt_of(source: Path) -> list[int]:
+    """The tokens that everybody goes on with."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(source / "tokenizer.json"))
+    return list(tokenizer.encode(PASSAGE).ids[:PROMPT])
+
+
+def agreeing(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens are the same, from the first on."""
+    for place, (mine, theirs) in enumerate(zip(one, other, strict=False)):
+        if mine != theirs:
+            return place
+    return min(len(one), len(other))
+
+
+def remembering(made: Mapping[str, Path]) -> list[str]:
+    """The contenders whose memory is looked at: of each engine the one of the fewest bits."""
+    return list({name.rpartition(" ")[0]: name for name in made}.values())
+
+
 def measure(
-    paths: Mapping[str, tuple[str, Path]], rounds: int, many: int
-) -> tuple[dict[str, object], list[str]]:
-    """Ratios of every contender to eager, what is outside the engine, and memory."""
-    first: Times = {name: [] for name in paths}
-    after: Times = {name: [] for name in paths}
-    outside: dict[str, list[float]] = {name: [] for name in paths}
-    memory: dict[str, dict[str, Any]] = {}
+    contenders: Mapping[str, Contender],
+    prompt: Sequence[int],
+    rounds: int,
+    many: int,
+    watched: Sequence[str],
+    like: Mapping[str, str],
+) -> dict[str, dict[str, Any]]:
+    """Ratios of every contender to eager, tokens that agree, what is outside the engine, memory.
+
+    `like` tells whose tokens a contender should say, eager's where it says nothing.
+    """
+    first: Times = {name: [] for name in contenders}
+    after: Times = {name: [] for name in contenders}
+    outside: dict[str, list[float]] = {name: [] for name in contenders}
+    said: dict[str, list[int]] = {}
     order = random.Random(0)
-    contenders = {name: Contender(*how) for name, how in paths.items()}
-    try:
-        for _ in range(rounds):
-            for name in order.sample(sorted(contenders), len(contenders)):
-                told = contenders[name].ask("answer")
-                first[name].append(np.array([told["first"]]))
-                after[name].append(np.array(told["steps"]))
-                outside[name].append(told["outside"])
-        for name, contender in contenders.items():
-            if many and name != EAGER:
-                memory[name] = contender.ask(str(many))
-    finally:
-        for contender in contenders.values():
-            contender.close()
-    figures: dict[str, object] = {}
-    lines: list[str] = []
-    for name in paths:
+    for number in range(rounds):
+        told(f"round {number + 1} of {rounds}")
+        for name, answer in turns(contenders, order, question(prompt, NEW)).items():
+            first[name].append(np.array([answer["first"]]))
+            after[name].append(np.array(answer["steps"]))
+            outside[name].append(answer.get("outside", 0.0))
+            said.setdefault(name, answer["tokens"])
+    grown: dict[str, int] = {}
+    for name in watched if many else ():
+        told(f"{name}: memory over {many} answers")
+        found = contenders[name].ask(question(prompt[:_SHORT_PROMPT], _SHORT, many))
+        grown[name] = found["after"] - found["before"]
+    figures: dict[str, dict[str, Any]] = {}
+    for name in contenders:
         speed, wait = compare(after, EAGER, name), compare(first, EAGER, name)
-        grown = memory.get(name)
+        whose = like.get(name, EAGER)
         figures[name] = {
             "tokens_per_second": 1e3 / median(after, name),
             "first_ms": median(first, name),
             "speed": [speed.value, speed.low, speed.high],
             "first": [wait.value, wait.low, wait.high],
-            "outside": float(np.median(outside[name])) if name != EAGER else None,
-            "grown_bytes": None if grown is None else grown["after"] - grown["before"],
+            "same": [agreeing(said[name], said[whose]), len(said[whose]), whose],
+            "outside": float(np.median(outside[name])) if any(outside[name]) else None,
+            "grown_bytes": grown.get(name),
+            "answers": many if name in grown else None,
         }
-        line = (
+        told(
             f"{name}: {1e3 / median(after, name):.1f} tokens/s (×{shown(speed)}), first token"
             f" {median(first, name):.0f} ms (×{shown(wait)})"
         )
-        if name != EAGER:
-            line += f", outside the engine {100 * float(np.median(outside[name])):.1f} %"
-        if grown is not None:
-            line += f", {(grown['after'] - grown['before']) / 1e6:+.1f} MB over {many} answers"
-        lines.append(line)
-    return figures, lines
+    return figures
 
 
 def rows(found: Mapping[str, Any]) -> list[tuple[object, ...]]:
-    """(what, tokens per second, against eager, first token, against eager) for README's table."""
-    return [
-        (
-            name,
-            f"{one['tokens_per_second']:.1f}",
-            factor(one["speed"]),
-            f"{one['first_ms']:.0f} ms",
-            factor(one["first"]),
+    """Rows of README's table: both speeds with their ratios, same tokens, the loop's own part."""
+    made: list[tuple[object, ...]] = []
+    for name, one in found.items():
+        alone = name == EAGER
+        same, count, whose = one["same"]
+        told = f"{same} of {count}" + ("" if whose == EAGER else ", as ours")
+        outside = one["outside"]
+        made.append(
+            (
+                name,
+                f"{one['tokens_per_second']:.1f}",
+                "" if alone else factor(one["speed"]),
+                f"{one['first_ms']:.0f} ms",
+                "" if alone else factor(one["first"]),
+                "" if alone else told,
+                "" if outside is None else f"{100 * outside:.1f} %",
+            )
         )
+    return made
+
+
+def note(found: Mapping[str, Any]) -> str:
+    """What stands below README's table: what was asked, and what became of the memory."""
+    told = (
+        f"{PROMPT} prompt tokens and {NEW} new ones, {THREADS} threads, greedily; tokens that are"
+        " the same as eager's, or as ours where the file is ours. Made by"
+        " `python -m benchmarks.generation`."
+    )
+    count = next((one["answers"] for one in found.values() if one["answers"]), 0)
+    grown = [
+        f"{name} {one['grown_bytes'] / 1e6:+.1f} MB"
         for name, one in found.items()
+        if one["grown_bytes"] is not None
     ]
+    if not grown:
+        return told
+    return f"{told} Memory between the answers {count // 10:,} and {count:,}: {', '.join(grown)}."
 
 
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument("--rounds", type=int, default=10)
     parser.add_argument("--precisions", default="f32,bf16,int8,int4")
     parser.add_argument("--many", type=int, default=1000, help="short answers for the memory")
     parser.add_argument(
@@ -289,12 +323,25 @@ def main() -> None:
         child(chosen.child[0], Path(chosen.child[1]))
         return
     source = fetch("smollm2")
+    precisions = chosen.precisions.split(",")
     with tempfile.TemporaryDirectory(prefix="edgekit-generation-") as name:
         folder = chosen.bundles or Path(name)
-        made = make_bundles(source, folder, chosen.precisions.split(","))
-        paths = {EAGER: ("eager", source), **{key: ("ours", path) for key, path in made.items()}}
-        figures, lines = measure(paths, chosen.rounds, chosen.many)
-    report("generation", figures, lines)
+        made = make_bundles(source, folder, precisions)
+        others, like = rivals.make_rivals(source, made, folder, precisions)
+        wanted = {EAGER: ("eager", str(source))}
+        wanted |= {key: ("ours", str(path)) for key, path in made.items()}
+        wanted |= {key: (kind, str(path)) for key, (kind, path) in others.items()}
+        prompt = prompt_of(source)
+        contenders = started(
+            "benchmarks.generation", wanted, question(prompt, 8), optional=set(others)
+        )
+        try:
+            figures = measure(
+                contenders, prompt, chosen.rounds, chosen.many, remembering(made), like
+            )
+        finally:
+            close(contenders)
+    report("generation", figures, [" | ".join(map(str, row)) for row in rows(figures)])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from benchmarks import generation, generation_accuracy, sound, vision
+from benchmarks import generation, generation_accuracy, sound, transcription, vision
 from benchmarks.measure import factor
 from benchmarks.measurement import table
 from edgekit.core.profiles import list_profiles
@@ -127,6 +127,23 @@ def _quantizing_row(found: dict[str, Any]) -> tuple[object, ...]:
     )
 
 
+def generated() -> str:
+    """What answers and transcripts cost; empty unless one of the two benchmarks has been run."""
+    parts: list[str] = []
+    answers = figures("generation")
+    if answers:
+        header = ("`smollm2`", "tokens/s", "against eager", "first token", "against eager",
+                  "same tokens", "outside the engine")  # fmt: skip
+        parts.append(markdown(header, generation.rows(answers)))
+        parts.append(generation.note(answers))
+    heard = figures("transcription")
+    if heard:
+        header = ("`whisper-tiny-en`, a sentence", "median", "against the pipeline", "same texts")
+        parts.append(markdown(header, transcription.rows(heard)))
+        parts.append("On 2 threads; made by `python -m benchmarks.transcription`.")
+    return "\n\n".join(parts)
+
+
 def between(text: str, name: str, content: str) -> str:
     """`text` with what stands between the markers of a name replaced."""
     pattern = re.compile(rf"(<!-- {name} -->\n).*?(<!-- /{name} -->)", re.DOTALL)
@@ -160,13 +177,9 @@ def main() -> None:
         header = ("what", "against", "speed", "")
         told = "A clip of five seconds on 2 threads; made by `python -m benchmarks.sound`."
         text = between(text, "sound", f"{markdown(header, sound.rows(heard))}\n\n{told}")
-    told_by = figures("generation")
-    if told_by:
-        header = ("`smollm2`", "tokens/s", "against eager", "first token", "against eager")
-        told = "128 prompt tokens, 2 threads; made by `python -m benchmarks.generation`."
-        text = between(
-            text, "generation", f"{markdown(header, generation.rows(told_by))}\n\n{told}"
-        )
+    spoken = generated()
+    if spoken:
+        text = between(text, "generation", spoken)
     kept = figures("generation_accuracy")
     if kept:
         header = ("what", "on", "PyTorch", "bundle", "drop (95 % interval)")
