@@ -7,10 +7,12 @@ from pathlib import Path
 
 import soundfile
 
+from edgekit.pruning.structures import cut
 from edgekit.sources.data import Samples, read_samples
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.opening import open_source
 from edgekit.sources.pruned.cutting import whole_plan
+from edgekit.sources.pruned.folder import save_pruned
 from edgekit.sources.pruned.plan import Plan
 from edgekit.sources.sounds import compose
 from tests.models import CORPUS
@@ -118,3 +120,10 @@ def asked(path: Path) -> Samples:
     heard = path.name == "sounds.csv"
     task = "automatic-speech-recognition" if heard else "text2text-generation"
     return read_samples(str(path), task)
+
+
+def written(source: LoadedSource, plan: Plan, folder: Path) -> LoadedSource:
+    """A source cut by a plan, written, and opened again."""
+    folder.mkdir()
+    save_pruned(source, cut(source, plan), plan, folder)
+    return open_source(str(folder))

@@ -27,12 +27,19 @@ from edgekit.sources.families import ENGINES
 from edgekit.sources.generation.answers import whole_answers
 from edgekit.sources.generation.whole import ANSWER, FORETELLING, next_token_losses
 from edgekit.sources.loaded import LoadedSource
-from edgekit.sources.opening import open_source
 from edgekit.sources.pruned.cutting import input_weight, whole_plan
-from edgekit.sources.pruned.folder import save_pruned
-from edgekit.sources.pruned.plan import Plan, read_plan
+from edgekit.sources.pruned.plan import read_plan
 from edgekit.sources.sounds import compose
-from tests.pruning.generators import ANSWERING, alike, answering, asked, questions, sounds, unlike
+from tests.pruning.generators import (
+    ANSWERING,
+    alike,
+    answering,
+    asked,
+    questions,
+    sounds,
+    unlike,
+    written,
+)
 from tests.sources.pruned.masking import masked
 from tests.test_speech import Theirs
 from tests.text_models import PROMPTS
@@ -41,13 +48,6 @@ TEXTS = ANSWERING[:3]
 METHODS_OF = [(family, method) for family in ("t5", "bart") for method in METHODS]
 SHORT = 6
 NEW = 24
-
-
-def written(source: LoadedSource, plan: Plan, folder: Path) -> LoadedSource:
-    """A source cut by a plan, written, and opened again."""
-    folder.mkdir()
-    save_pruned(source, cut(source, plan), plan, folder)
-    return open_source(str(folder))
 
 
 def rows_for(family: str, folder: Path, count: int) -> Samples:

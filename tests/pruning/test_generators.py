@@ -28,22 +28,13 @@ from edgekit.sources.generation.whole import (
     whole_texts,
 )
 from edgekit.sources.loaded import LoadedSource
-from edgekit.sources.opening import open_source
 from edgekit.sources.pruned.cutting import input_weight
-from edgekit.sources.pruned.folder import save_pruned
-from edgekit.sources.pruned.plan import Plan, read_plan
-from tests.pruning.generators import CAUSAL, alike, generator, read, stories, unlike
+from edgekit.sources.pruned.plan import read_plan
+from tests.pruning.generators import CAUSAL, alike, generator, read, stories, unlike, written
 from tests.sources.pruned.masking import masked
 from tests.text_models import PROMPTS
 
 NEW = 24
-
-
-def written(source: LoadedSource, plan: Plan, folder: Path) -> LoadedSource:
-    """A source cut by a plan, written, and opened again."""
-    folder.mkdir()
-    save_pruned(source, cut(source, plan), plan, folder)
-    return open_source(str(folder))
 
 
 @pytest.mark.parametrize("family", CAUSAL)
