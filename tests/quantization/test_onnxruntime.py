@@ -237,15 +237,6 @@ def test_half_precision_is_only_stored(small: Encoder) -> None:
     assert made.kept_float == ()
 
 
-def test_tied_head_stays_float(tmp_path: Path) -> None:
-    """A table that is also the head's weight stays whole, with the reason for both."""
-    bundle = bundle_of(encoder(tied=True), tmp_path / "exported")
-    prepared = onnxruntime.prepare(bundle, "model", VNNI, tmp_path / "work", ())
-    made = prepared.write(Recipe("int8-dynamic"), tmp_path / "out")
-    assert {one.node for one in made.kept_float} == {"/words/Gather", "/decoder/MatMul"}
-    assert "Gather" not in made.quantized_ops
-
-
 def test_quantized_already(small: Encoder) -> None:
     """What is quantized is not quantized again."""
     small.write(Recipe("int8-dynamic"))

@@ -21,7 +21,7 @@ _MICROSOFT = "com.microsoft"
 
 
 class Draft:
-    """Nodes in the order in which they are computed; constants that nothing reads are not saved."""
+    """Nodes in the order in which they are computed; what nothing reads is not saved."""
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
@@ -37,7 +37,7 @@ class Draft:
         name: str,
         *,
         domain: str = "",
-        **attributes: int | float,
+        **attributes: int | float | Sequence[int],
     ) -> str:
         """Append a node; the name of its first output."""
         make = require("onnx.helper", "build").make_node
@@ -93,15 +93,16 @@ class Draft:
         model.producer_name = source.producer_name
         model.opset_import.extend(source.opset_import)
         held = {item.domain for item in model.opset_import}
-        for domain in sorted({node.domain for node in self.nodes} - held - {"", "ai.onnx"}):
+        nodes = self._read_nodes()
+        for domain in sorted({node.domain for node in nodes} - held - {"", "ai.onnx"}):
             model.opset_import.add(domain=domain, version=1)
         model.functions.extend(source.functions)
         graph = model.graph
         graph.name = source.graph.name
         graph.input.extend(source.graph.input)
         graph.output.extend(source.graph.output)
-        graph.node.extend(self.nodes)
-        read = {name for node in self.nodes for name in reads(node)} | self.graph.outputs
+        graph.node.extend(nodes)
+        read = {name for node in nodes for name in reads(node)} | self.graph.outputs
         to_tensor = require("onnx.numpy_helper", "build").from_array
         for name, weight in self.graph.weights.items():
             if name not in read or name in self._constants:
@@ -115,6 +116,16 @@ class Draft:
                 # ascontiguousarray would make a vector of a scalar.
                 graph.initializer.append(to_tensor(np.asarray(values, order="C"), name))
         return model
+
+    def _read_nodes(self) -> list[onnx.NodeProto]:
+        """The nodes without those whose reader was replaced, such as what turned its weight."""
+        wanted = set(self.graph.outputs)
+        found: list[onnx.NodeProto] = []
+        for node in reversed(self.nodes):
+            if not wanted.isdisjoint(node.output):
+                wanted.update(reads(node))
+                found.append(node)
+        return found[::-1]
 
 
 def add_blocks(

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from edgekit.quantization.excluding import excluded
-from edgekit.quantization.graphs.reading import Graph, attribute
+from edgekit.quantization.graphs.reading import Graph, attribute, turned_table
 from edgekit.quantization.graphs.refusing import why_not
 from edgekit.quantization.recipes import Group, KeptFloat
 
@@ -56,7 +57,8 @@ _KINDS: Mapping[str, str] = {
 class Site:
     """One operator that can be quantized: its ``weight`` and the tensor ``entering`` it.
 
-    For an embedding ``entering`` is the tensor of row numbers.
+    For an embedding ``entering`` is the tensor of row numbers. ``turned``: the weight lies as
+    ``[columns, rows]``, a row for each number that leaves.
     """
 
     node: str
@@ -64,6 +66,12 @@ class Site:
     weight: str
     entering: str
     leaving: str
+    turned: bool = False
+
+    @property
+    def by_row(self) -> bool:
+        """Whether a row of the weight as it lies is read whole: an embedding's, or an output's."""
+        return self.operator == "Gather" or self.turned
 
 
 @dataclass(frozen=True)
@@ -78,6 +86,16 @@ class Grouping:
         """The sites of a group."""
         return tuple(self.sites[node] for node in group.nodes)
 
+    @cached_property
+    def tied(self) -> frozenset[str]:
+        """The tables that an embedding reads row by row, and a product as its weight."""
+        tables = {site.weight for site in self.sites.values() if site.operator == "Gather"}
+        return frozenset(
+            site.weight
+            for site in self.sites.values()
+            if site.operator != "Gather" and site.weight in tables
+        )
+
 
 def find_groups(graph: Graph, exclude: Sequence[str] = ()) -> Grouping:
     """The groups of a graph. `exclude` are patterns of nodes or of groups, see `excluded`.
@@ -86,9 +104,13 @@ def find_groups(graph: Graph, exclude: Sequence[str] = ()) -> Grouping:
     """
     kept: list[KeptFloat] = []
     sites: dict[str, Site] = {}
+    found = {node.name: _site(graph, node) for node in graph.model.graph.node}
+    reading: dict[str, list[Site]] = {}
+    for reader in filter(None, found.values()):
+        reading.setdefault(reader.weight, []).append(reader)
     for node in graph.model.graph.node:
-        site = _site(graph, node)
-        reason = why_not(graph, node) if site is None else _shared(graph, site)
+        site = found[node.name]
+        reason = why_not(graph, node) if site is None else _shared(graph, site, reading)
         if reason is not None:
             kept.append(KeptFloat(node.name, reason))
         elif site is not None:
@@ -113,18 +135,21 @@ def _site(graph: Graph, node: onnx.NodeProto) -> Site | None:
     if node.domain not in ("", "ai.onnx"):
         return None
     if node.op_type == "Gather":
-        table = node.input[0]
+        rows = node.input[0]
         if (
-            graph.is_float(table)
-            and len(graph.shape(table)) == 2
-            and np.prod(graph.shape(table)) >= _LEAST_TABLE
+            graph.is_float(rows)
+            and len(graph.shape(rows)) == 2
+            and np.prod(graph.shape(rows)) >= _LEAST_TABLE
             and attribute(node, "axis", 0) == 0
         ):
-            return Site(node.name, "Gather", table, node.input[1], node.output[0])
+            return Site(node.name, "Gather", rows, node.input[1], node.output[0])
         return None
-    if node.op_type not in ("MatMul", "Gemm", "Conv") or not graph.is_float(node.input[1]):
+    if node.op_type not in ("MatMul", "Gemm", "Conv") or node.input[0] in graph.weights:
         return None
-    if node.input[0] in graph.weights:
+    table = turned_table(graph, node.input[1]) if node.op_type == "MatMul" else None
+    if table is not None:
+        return Site(node.name, "MatMul", table, node.input[0], node.output[0], turned=True)
+    if not graph.is_float(node.input[1]):
         return None
     rank = len(graph.shape(node.input[1]))
     if node.op_type == "Conv":
@@ -137,20 +162,32 @@ def _site(graph: Graph, node: onnx.NodeProto) -> Site | None:
     if rank != 2 or not plain:
         return None
     kind: Operator = "Gemm" if node.op_type == "Gemm" else "MatMul"
-    return Site(node.name, kind, node.input[1], node.input[0], node.output[0])
+    turned = bool(attribute(node, "transB", 0))
+    return Site(node.name, kind, node.input[1], node.input[0], node.output[0], turned=turned)
 
 
-def _shared(graph: Graph, site: Site) -> str | None:
+def _shared(graph: Graph, site: Site, reading: Mapping[str, Sequence[Site]]) -> str | None:
     """Why a weight that others read too cannot be replaced."""
-    others = {
-        node.op_type
-        for node in graph.readers[site.weight]
-        if node.op_type != site.operator
-        or node.input[0 if site.operator == "Gather" else 1] != site.weight
-    }
+    alike = {other.node for other in reading[site.weight] if _alike(site, other)}
+    others = {node.op_type for node in _readers(graph, site.weight) if node.name not in alike}
     if not others:
         return None
     return f"its weight {site.weight} is also read by {', '.join(sorted(others))}"
+
+
+def _alike(one: Site, other: Site) -> bool:
+    """Whether two readers of a weight can read the same codes."""
+    same = one.operator == other.operator and one.turned == other.turned
+    return same or (one.by_row and other.by_row)
+
+
+def _readers(graph: Graph, weight: str) -> Iterator[onnx.NodeProto]:
+    """The nodes that read a weight, as it is or turned."""
+    for node in graph.readers[weight]:
+        if node.op_type == "Transpose" and turned_table(graph, node.output[0]) == weight:
+            yield from graph.readers.get(node.output[0], ())
+        else:
+            yield node
 
 
 def _together(sites: Iterable[Site]) -> list[list[Site]]:

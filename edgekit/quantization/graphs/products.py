@@ -10,7 +10,7 @@ import numpy as np
 from edgekit.quantization.graphs.drafting import Draft
 from edgekit.quantization.graphs.grouping import Site
 from edgekit.quantization.graphs.numbers import Quantized, Scale, quantize_weight
-from edgekit.quantization.graphs.reading import Floats, Graph, attribute
+from edgekit.quantization.graphs.reading import Floats, Graph
 from edgekit.quantization.recipes import Recipe
 
 
@@ -38,14 +38,7 @@ def smoothed_name(tensor: str) -> str:
 def matrix(graph: Graph, site: Site) -> Floats:
     """The weight of a MatMul or Gemm as ``[rows, columns]``, whichever way it is stored."""
     weight = graph.array(site.weight)
-    return weight.T if _turned(graph, site) else weight
-
-
-def _turned(graph: Graph, site: Site) -> bool:
-    if site.operator != "Gemm":
-        return False
-    node = graph.producers[site.leaving]
-    return bool(attribute(node, "transB", 0))
+    return weight.T if site.turned else weight
 
 
 def integer_weight(graph: Graph, site: Site, recipe: Recipe, factors: Floats | None) -> Quantized:

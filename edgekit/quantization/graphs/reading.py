@@ -164,6 +164,20 @@ def _indexed(path: Path, model: onnx.ModelProto) -> Graph:
     )
 
 
+def turned_table(graph: Graph, name: str) -> str | None:
+    """The float matrix that a tensor is with its axes exchanged; None where it is something else.
+
+    A head that is tied to the embeddings reads their table so.
+    """
+    maker = graph.producers.get(name)
+    if maker is None or maker.op_type != "Transpose" or maker.domain not in _STANDARD:
+        return None
+    source = str(maker.input[0])
+    axes = next((list(item.ints) for item in maker.attribute if item.name == "perm"), [1, 0])
+    matrix = graph.is_float(source) and len(graph.shape(source)) == 2 and axes == [1, 0]
+    return source if matrix and name not in graph.outputs else None
+
+
 def attribute(node: onnx.NodeProto, name: str, default: float) -> float:
     """A number among a node's attributes."""
     for item in node.attribute:

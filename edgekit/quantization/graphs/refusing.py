@@ -61,9 +61,6 @@ def _of_weight(graph: Graph, node: onnx.NodeProto) -> str:
     name = node.input[1]
     maker = graph.producers.get(name)
     if maker is not None:
-        source = maker.input[0]
-        if maker.op_type == "Transpose" and len(graph.readers.get(source, ())) > 1:
-            return f"its weight is the table {source}, turned: in 8 bits it would be stored twice"
         return f"its weight is computed by {maker.name} ({maker.op_type}) while the graph runs"
     if not graph.is_float(name):
         return f"its weight {name} is not float32"

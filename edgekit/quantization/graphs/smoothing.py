@@ -51,7 +51,8 @@ def entering_sites(grouping: Grouping) -> dict[str, tuple[Site, ...]]:
     """The products that read each tensor, for the tensors that factors can be found for."""
     by_tensor: dict[str, list[Site]] = {}
     for site in grouping.sites.values():
-        if site.operator in ("MatMul", "Gemm"):
+        # A tied head is no product in 8 bits.
+        if site.operator in ("MatMul", "Gemm") and site.weight not in grouping.tied:
             by_tensor.setdefault(site.entering, []).append(site)
     homes: dict[str, set[str]] = {}
     for tensor, sites in by_tensor.items():

@@ -10,34 +10,22 @@ from edgekit.core.lazy import require
 from edgekit.quantization.graphs.drafting import Draft, add_blocks
 from edgekit.quantization.graphs.grouping import Site
 from edgekit.quantization.graphs.numbers import quantize_rows, quantize_weight
-from edgekit.quantization.graphs.products import matrix
 from edgekit.quantization.graphs.reading import Floats
 from edgekit.quantization.recipes import Rounding
 from edgekit.runtime.engines.onnxruntime import import_onnxruntime
 
 _FLOAT, _FLOAT16 = 1, 10
 _LARGEST_HALF = 65504.0
+# The zero point of 8-bit codes that have none of their own; see MatMulNBits.
+_MIDDLE = 128
 _Bytes = NDArray[np.uint8]
 
 
 def add_blockwise(draft: Draft, site: Site, *, bits: int, block: int, rounding: Rounding) -> None:
     """A MatMul or Gemm whose weight is stored with one scale for each `block` of its rows."""
-    weight = matrix(draft.graph, site)
-    rows, columns = weight.shape
-    blocks = -(-rows // block)
-    padded = np.zeros((columns, blocks * block), dtype=np.float32)
-    padded[:, :rows] = weight.T
-    blocked = padded.reshape(columns * blocks, block)
-    codes, scales, zeros = (_k_quant if rounding == "k-quant" else _nearest)(blocked, bits, block)
-    name = site.weight
-    inputs = [
-        site.entering,
-        draft.constant(f"{name}/int{bits}", _packed(codes, bits).reshape(columns, blocks, -1)),
-        draft.constant(f"{name}/scales", scales.reshape(columns * blocks)),
-    ]
-    if zeros is not None:
-        packed = _packed(zeros.reshape(columns, blocks), bits)
-        inputs.append(draft.constant(f"{name}/zeros", packed.reshape(-1)))
+    shape = draft.graph.shape(site.weight)
+    columns, rows = shape if site.turned else shape[::-1]
+    inputs = [site.entering, *_blocks(draft, site, bits=bits, block=block, rounding=rounding)]
     node = draft.graph.producers[site.leaving]
     bias = node.input[2] if site.operator == "Gemm" and len(node.input) > 2 else ""
     output = f"{site.node}/product" if bias else site.leaving
@@ -45,6 +33,37 @@ def add_blockwise(draft: Draft, site: Site, *, bits: int, block: int, rounding: 
     add_blocks(draft, inputs, output, label, bits=bits, block=block, rows=rows, columns=columns)
     if bias:
         draft.add("Add", [output, bias], [site.leaving], site.node)
+
+
+def _blocks(
+    draft: Draft, site: Site, *, bits: int, block: int, rounding: Rounding
+) -> tuple[str, ...]:
+    """The constants of a weight ``[rows, columns]``, made once for all that read it.
+
+    They are codes ``[columns, blocks, bytes]``, scales ``[columns, blocks]``, and by k-quant the
+    zero points, packed.
+    """
+    name = site.weight
+    parts = (f"int{bits}", "scales", *(("zeros",) if rounding == "k-quant" else ()))
+    names = tuple(f"{name}/{part}" for part in parts)
+
+    def make() -> None:
+        stored = draft.graph.array(name)
+        weight = stored if site.by_row else stored.T
+        columns, rows = weight.shape
+        blocks = -(-rows // block)
+        padded = np.zeros((columns, blocks * block), dtype=np.float32)
+        padded[:, :rows] = weight
+        blocked = padded.reshape(columns * blocks, block)
+        find = _k_quant if rounding == "k-quant" else _nearest
+        codes, scales, zeros = find(blocked, bits, block)
+        draft.constant(names[0], _packed(codes, bits).reshape(columns, blocks, -1))
+        draft.constant(names[1], scales.reshape(columns, blocks))
+        if zeros is not None:
+            draft.constant(names[2], _packed(zeros.reshape(columns, blocks), bits).reshape(-1))
+
+    draft.once(names[0], make)
+    return names
 
 
 def _nearest(blocked: Floats, bits: int, block: int) -> tuple[_Bytes, Floats, _Bytes | None]:
@@ -92,6 +111,33 @@ def add_rows(draft: Draft, site: Site) -> None:
     draft.add("Mul", [f"{node}/wide", f"{node}/scales"], [site.leaving], node)
 
 
+def add_block_rows(draft: Draft, site: Site, *, block: int) -> None:
+    """An embedding that reads its rows from the 8-bit blocks of the head that it is tied to.
+
+    Plain operators do what `com.microsoft.GatherBlockQuantized` would, which wants the table in
+    another shape than MatMulNBits: it would have to be stored twice, or reshaped by the engine.
+    """
+    codes, scales = _blocks(draft, site, bits=8, block=block, rounding="nearest")
+    size = draft.graph.shape(site.weight)[1]
+    node = site.node
+    middle = draft.constant("edgekit/blocks/middle", np.array(_MIDDLE, dtype=np.float32))
+    last = draft.constant("edgekit/blocks/last", np.array([-1], dtype=np.int64))
+    draft.add("Gather", [codes, site.entering], [f"{node}/codes"], f"{node}/codes")
+    draft.add("Cast", [f"{node}/codes"], [f"{node}/wide"], f"{node}/wide", to=_FLOAT)
+    draft.add("Sub", [f"{node}/wide", middle], [f"{node}/centred"], f"{node}/centred")
+    draft.add("Gather", [scales, site.entering], [f"{node}/steps"], f"{node}/steps")
+    draft.add("Unsqueeze", [f"{node}/steps", last], [f"{node}/scales"], f"{node}/scales")
+    draft.add("Mul", [f"{node}/centred", f"{node}/scales"], [f"{node}/blocks"], f"{node}/blocks")
+    draft.add("Shape", [site.entering], [f"{node}/places"], f"{node}/places")
+    draft.add("Concat", [f"{node}/places", last], [f"{node}/shape"], f"{node}/shape", axis=0)
+    flat = f"{node}/flat" if size % block else site.leaving
+    draft.add("Reshape", [f"{node}/blocks", f"{node}/shape"], [flat], f"{node}/flat")
+    if size % block:
+        start = draft.constant("edgekit/blocks/start", np.array([0], dtype=np.int64))
+        end = draft.constant(f"{node}/size", np.array([size], dtype=np.int64))
+        draft.add("Slice", [flat, start, end, last], [site.leaving], node)
+
+
 def add_stored_convolution(draft: Draft, site: Site) -> None:
     """A convolution in float whose weight is stored in 8 bits, one scale per output channel."""
     weight = quantize_weight(draft.graph.array(site.weight), 0)
@@ -128,4 +174,10 @@ def add_half(draft: Draft, site: Site) -> None:
         return
     told = f"{site.weight}/told"
     draft.once(told, lambda: draft.add("Cast", [half], [told], told, to=_FLOAT))
+    # A Gemm turns its weight itself.
+    if site.operator == "MatMul" and site.turned:
+        turned = f"{told}/turned"
+        told = draft.once(
+            turned, lambda: draft.add("Transpose", [told], [turned], turned, perm=[1, 0])
+        )
     draft.copy(node).input[1] = told

@@ -17,6 +17,7 @@ from edgekit.quantization.graphs.grouping import Grouping, Site
 from edgekit.quantization.graphs.products import Numbers, add_dynamic, add_static
 from edgekit.quantization.graphs.reading import Graph
 from edgekit.quantization.graphs.storing import (
+    add_block_rows,
     add_blockwise,
     add_half,
     add_rows,
@@ -24,14 +25,19 @@ from edgekit.quantization.graphs.storing import (
 )
 from edgekit.quantization.recipes import KeptFloat, Recipe
 
-Mode = Literal["dynamic", "static", "blocks-8", "blocks-4", "rows", "stored", "half"]
+Mode = Literal["dynamic", "static", "blocks-8", "blocks-4", "rows", "block-rows", "stored", "half"]
 
 _DYNAMIC_CONVOLUTION = "a convolution with ranges found at run time is slower than in float"
 _LEAVING = "its answer leaves the graph, where rounding to 8 bits would show"
 _RAISED = "the recipe keeps it at float32"
 _NO_TABLES = "the recipe leaves embeddings alone"
+_TIED = (
+    "an embedding and a product read its table: rows and 8-bit products want it in different"
+    " numbers, and it would be stored twice"
+)
 _PRODUCTS = ("dynamic", "static")
 _STORED = ("stored", "half")
+_WEIGHT_ONLY = ("weight-int8", "weight-int4")
 _BLOCKS: Mapping[str, int] = {"blocks-8": 8, "blocks-4": 4}
 # What the 8-bit operators below need: per-channel scales (13) and the dynamic range (11).
 _LEAST_OPSET = 13
@@ -124,7 +130,8 @@ def _draft(
         if mode is None:
             draft.copy(node)
         else:
-            _emit(draft, grouping.sites[node.name], mode, recipe, numbers)
+            site = grouping.sites[node.name]
+            _emit(draft, site, mode, recipe, numbers, tied=site.weight in grouping.tied)
         for tensor in node.output:
             root = numbers.chained.get(tensor)
             if root is not None:
@@ -164,7 +171,7 @@ def choose_modes(grouping: Grouping, recipe: Recipe) -> tuple[dict[str, Mode], l
     for group in grouping.groups:
         level = recipe.levels.get(group.name, recipe.scheme)
         for site in grouping.sites_of(group):
-            mode, reason = _mode(site, level, embeddings=recipe.embeddings)
+            mode, reason = _mode(site, level, recipe, tied=site.weight in grouping.tied)
             if mode is not None:
                 modes[site.node] = mode
             if reason is not None:
@@ -172,14 +179,21 @@ def choose_modes(grouping: Grouping, recipe: Recipe) -> tuple[dict[str, Mode], l
     return modes, kept
 
 
-def _mode(site: Site, level: str, *, embeddings: bool) -> tuple[Mode | None, str | None]:
+def _mode(site: Site, level: str, recipe: Recipe, *, tied: bool) -> tuple[Mode | None, str | None]:
     if level == "float32":
         return None, _RAISED
     if level == "float16":
         return "half", None
+    if tied and recipe.scheme not in _WEIGHT_ONLY:
+        return None, _TIED
+    if (tied or site.operator == "Gather") and not recipe.embeddings:
+        return None, _NO_TABLES
+    if tied:
+        # What a step reads most of, and what a model of few bits is most sensitive to.
+        return "block-rows" if site.operator == "Gather" else "blocks-8", None
     if site.operator == "Gather":
-        return ("rows", None) if embeddings else (None, _NO_TABLES)
-    if level in ("weight-int8", "weight-int4"):
+        return "rows", None
+    if level in _WEIGHT_ONLY:
         if site.operator == "Conv":
             return "stored", None
         return "blocks-4" if level == "weight-int4" else "blocks-8", None
@@ -190,13 +204,19 @@ def _mode(site: Site, level: str, *, embeddings: bool) -> tuple[Mode | None, str
     return "dynamic", None
 
 
-def _emit(draft: Draft, site: Site, mode: Mode, recipe: Recipe, numbers: Numbers) -> None:
+def _emit(
+    draft: Draft, site: Site, mode: Mode, recipe: Recipe, numbers: Numbers, *, tied: bool
+) -> None:
     if mode == "dynamic":
         add_dynamic(draft, site, recipe, numbers)
     elif mode == "static":
         add_static(draft, site, recipe, numbers)
     elif mode in _BLOCKS:
-        add_blockwise(draft, site, bits=_BLOCKS[mode], block=recipe.block, rounding=recipe.rounding)
+        # The embedding reads the same codes: they have their zero point in the middle.
+        rounding = "nearest" if tied else recipe.rounding
+        add_blockwise(draft, site, bits=_BLOCKS[mode], block=recipe.block, rounding=rounding)
+    elif mode == "block-rows":
+        add_block_rows(draft, site, block=recipe.block)
     elif mode == "rows":
         add_rows(draft, site)
     elif mode == "stored":

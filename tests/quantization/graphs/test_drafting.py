@@ -81,7 +81,7 @@ def test_scalars_stay_scalars(tmp_path: Path) -> None:
     bundle = bundle_of(encoder(), tmp_path / "b")
     draft = Draft(read_graph(bundle.path / "model.onnx", tmp_path / "work"))
     draft.constant("two", np.array(2.0, dtype=np.float32))
-    draft.add("Mul", ["two", "two"], ["four"], "/four")
+    draft.add("Mul", ["two", "two"], ["logits"], "/four")
     held = {one.name: list(one.dims) for one in draft.build().graph.initializer}
     assert held["two"] == []
 
@@ -104,3 +104,16 @@ def test_not_onnx(tmp_path: Path) -> None:
     source.write_bytes(b"something else")
     with pytest.raises(QuantizeError, match=r"model\.onnx"):
         read_graph(source, tmp_path / "work")
+
+
+def test_what_nothing_reads_is_not_written(tmp_path: Path) -> None:
+    """Nor what only such a node reads: its weight would fill the file."""
+    bundle = bundle_of(encoder(), tmp_path / "b")
+    draft = Draft(read_graph(bundle.path / "model.onnx", tmp_path / "work"))
+    draft.add("Transpose", ["table"], ["turned"], "/turn", perm=[1, 0])
+    draft.add("Neg", ["turned"], ["negative"], "/neg")
+    draft.constant("two", np.array(2.0, dtype=np.float32))
+    draft.add("Neg", ["two"], ["logits"], "/last")
+    graph = draft.build().graph
+    assert [node.name for node in graph.node] == ["/last"]
+    assert [one.name for one in graph.initializer] == ["two"]
