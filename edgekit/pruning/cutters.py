@@ -20,8 +20,12 @@ if TYPE_CHECKING:
     from edgekit.pruning.feeding import Batch
     from edgekit.sources.loaded import LoadedSource
 
-# Shares of the channels whose time is measured.
-CHANNEL_SHARES = (0.2, 0.4, 0.6, 0.8)
+# The largest share of the channels that goes, and at how many of the shares below it the time is
+# measured: a network of few widths has no more.
+_MOST_CHANNELS = 0.8
+_TIMED_SHARES = 6
+# Of a share, for sums of rounded numbers.
+_SLACK = 1e-9
 
 
 class Cutter(Protocol):
@@ -115,17 +119,16 @@ class ChannelCutter:
 
     def time(self, time_all: TimePlans) -> None:
         """Measure the time at some shares of channels: from then on shares are of the time."""
-        plans: dict[float, Plan] = {}
-        for share in CHANNEL_SHARES:
-            plan = self._cut(share)
-            # Narrow networks have few widths: one that was timed already takes as long again.
-            if plan is not None and plan not in plans.values():
-                plans[share] = plan
-        found = time_all({"whole": None, **{str(share): one for share, one in plans.items()}})
+        steps = self._steps
+        # Between two steps no width changes, and nor does the time.
+        places = np.linspace(0, len(steps) - 1, min(len(steps), _TIMED_SHARES)).round()
+        shares = [steps[int(place)] for place in places]
+        plans = {f"{share:.3g} of the channels": self._cut(share) for share in shares}
+        found = time_all({"whole": None, **plans})
         times = {0.0: found["whole"]}
-        for share in CHANNEL_SHARES:
+        for share, name in zip(shares, plans, strict=True):
             # What is left of noise: fewer channels never take longer.
-            times[share] = min(found.get(str(share), found["whole"]), *times.values())
+            times[share] = min(found[name], *times.values())
         self.milliseconds = times
 
     @property
@@ -151,8 +154,9 @@ class ChannelCutter:
         whole = self.milliseconds[0.0]
         saved = [1 - ms / whole for ms in self.milliseconds.values()]
         wanted = float(np.interp(share, saved, list(self.milliseconds)))
-        # Less than the first step would be nothing.
-        return self._cut(max(wanted, self._steps[0]))
+        steps = self._steps
+        # The last of the steps is the deepest: what lies behind it is a rounded number.
+        return self._cut(steps[min(bisect_left(steps, wanted - _SLACK), len(steps) - 1)])
 
     def speedup(self, plan: Plan) -> float | None:
         """See `Cutter`."""
@@ -186,7 +190,7 @@ class ChannelCutter:
     @property
     def _steps(self) -> list[float]:
         """The shares of channels at which more goes; there is always one."""
-        return [share for share in self._rated.steps if share <= CHANNEL_SHARES[-1]]
+        return [share for share in self._rated.steps if share <= _MOST_CHANNELS]
 
     def _parameters(self, share: float) -> float:
         plan = self._rated.draft(share)
