@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
+from onnx_ir.passes.common import CommonSubexpressionEliminationPass
 
 from edgekit.core.errors import ExportError
 from edgekit.core.manifest import Component, TensorSpec
@@ -56,6 +57,8 @@ def finish(
     _refuse_frozen(source, model, axes)
     parameters = {tensor.data_ptr(): name for name, tensor in source.module.named_parameters()}
     name_by_module(model, parameters, prefix=_PREFIX)
+    # torch.onnx's fusion of rotary embeddings computes their angles anew for every layer.
+    CommonSubexpressionEliminationPass()(model)
     expand_rotary_caches(model)
     share_weights(model)
     inputs = order_interface(
