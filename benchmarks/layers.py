@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 import edgekit
-from benchmarks.generation import Contender, make_bundles
+from benchmarks.generation import NEW, make_bundles, prompt_of, question
 from benchmarks.measure import Times, compare, median
 from benchmarks.models import SMOLLM2, data, source
+from benchmarks.processes import close, started, turns
 from edgekit.core.errors import BudgetNotMet
 from edgekit.core.pruned import PruneResult
 from edgekit.core.results import to_json
@@ -59,14 +60,15 @@ def tokens(paths: Mapping[str, Path], rounds: int) -> Times:
     """Milliseconds of the steps after the first token, of bundles asked in turns."""
     order = random.Random(0)
     times: Times = {name: [] for name in paths}
-    contenders = {name: Contender("ours", path) for name, path in paths.items()}
+    prompt = prompt_of(Path(source(SMOLLM2)))
+    wanted = {name: ("ours", str(path)) for name, path in paths.items()}
+    contenders = started("benchmarks.generation", wanted, question(prompt, 8), optional=())
     try:
         for _ in range(rounds):
-            for name in order.sample(sorted(contenders), len(contenders)):
-                times[name].append(np.array(contenders[name].ask("answer")["steps"]))
+            for name, answer in turns(contenders, order, question(prompt, NEW)).items():
+                times[name].append(np.array(answer["steps"]))
     finally:
-        for contender in contenders.values():
-            contender.close()
+        close(contenders)
     return times
 
 

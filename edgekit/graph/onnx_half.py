@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
@@ -12,6 +12,9 @@ from edgekit.graph.onnx_nodes import reads
 
 if TYPE_CHECKING:
     import onnx
+
+# float16 among ONNX's types.
+_HALF = 10
 
 
 def halve(model: onnx.ModelProto, *, large: bool, keep: Sequence[str] = ()) -> onnx.ModelProto:
@@ -27,6 +30,7 @@ def halve(model: onnx.ModelProto, *, large: bool, keep: Sequence[str] = ()) -> o
     log = logging.getLogger(tools.__name__)
     before = log.level
     log.setLevel(logging.ERROR)
+    own = {node.name for node in model.graph.node}
     try:
         converted: onnx.ModelProto = tools.convert_float_to_float16(
             model, keep_io_types=True, disable_shape_infer=large, node_block_list=list(keep)
@@ -35,9 +39,30 @@ def halve(model: onnx.ModelProto, *, large: bool, keep: Sequence[str] = ()) -> o
         raise ValueError(str(error)) from error
     finally:
         log.setLevel(before)
+    _drop_round_trips(converted.graph, own)
     # The conversions it adds stand at the end, behind the nodes that read them.
     sort_nodes(converted.graph)
     return converted
+
+
+def _drop_round_trips(graph: onnx.GraphProto, own: Collection[str]) -> None:
+    """Let nodes that are kept read of each other what was not rounded to half precision between.
+
+    ``own`` are the names of the nodes that were there before the conversions.
+    """
+    casts = [node for node in graph.node if node.op_type == "Cast" and node.name not in own]
+    halved = {node.output[0]: node.input[0] for node in casts if node.attribute[0].i == _HALF}
+    back = {node.output[0]: halved[node.input[0]] for node in casts if node.input[0] in halved}
+    for node in graph.node:
+        for at, name in enumerate(node.input):
+            if name in back:
+                node.input[at] = back[name]
+    outputs = {value.name for value in graph.output}
+    # The casts back are the readers of the others.
+    for made in (back, halved):
+        read = {name for node in graph.node for name in reads(node)} | outputs
+        for node in [one for one in casts if one.output[0] in made and one.output[0] not in read]:
+            graph.node.remove(node)
 
 
 def sort_nodes(graph: onnx.GraphProto) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,6 +47,17 @@ def reads(node: onnx.NodeProto) -> Iterator[str]:
     """The names that a node reads, those of the graphs inside it among them; some repeat."""
     yield from filter(None, node.input)
     yield from inner_reads(node)
+
+
+def live_nodes(nodes: Sequence[onnx.NodeProto], outputs: Collection[str]) -> list[onnx.NodeProto]:
+    """Those of some nodes, in the order in which they are computed, that an output hangs on."""
+    wanted = set(outputs)
+    found: list[onnx.NodeProto] = []
+    for node in reversed(nodes):
+        if not wanted.isdisjoint(node.output):
+            wanted.update(reads(node))
+            found.append(node)
+    return found[::-1]
 
 
 def inner_reads(node: onnx.NodeProto) -> Iterator[str]:

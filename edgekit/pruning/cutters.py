@@ -20,12 +20,15 @@ if TYPE_CHECKING:
     from edgekit.pruning.feeding import Batch
     from edgekit.sources.loaded import LoadedSource
 
-# The largest share of the channels that goes, and at how many of the shares below it the time is
-# measured: a network of few widths has no more.
+# The largest share of the channels that goes.
 _MOST_CHANNELS = 0.8
+# A network of few widths is timed at all of them, one of many at so many shares.
+_FEW_WIDTHS = 16
 _TIMED_SHARES = 6
 # Of a share, for sums of rounded numbers.
 _SLACK = 1e-9
+# More than was wanted is asked for where a cut fell short, lest the next falls short again.
+_MARGIN = 1.01
 
 
 class Cutter(Protocol):
@@ -42,6 +45,16 @@ class Cutter(Protocol):
 
     def plan(self, share: float, without: Sequence[int]) -> Plan | None:
         """The plan of least loss that saves a share, without some layers; None where none does."""
+        ...
+
+    def following(
+        self, timed: Mapping[Plan, float], wanted: float, without: Sequence[int], *, last: bool
+    ) -> Plan | None:
+        """The plan to time by itself next, for a speed-up that is wanted; None where none is.
+
+        ``timed`` are those that were, the latest last, with how many times as fast they are; `last`
+        says that there will be no other after this one.
+        """
         ...
 
     def speedup(self, plan: Plan) -> float | None:
@@ -79,6 +92,20 @@ class LayerCutter:
             without=without,
         )  # fmt: skip
         return None if found is None else found.plan
+
+    def following(
+        self, timed: Mapping[Plan, float], wanted: float, without: Sequence[int], *, last: bool
+    ) -> Plan | None:
+        """See `Cutter`: a deeper one while none is fast enough. Layers add up as was foretold."""
+        if max(timed.values()) >= wanted:
+            return None
+        asked = wanted
+        for quick in timed.values():
+            asked *= wanted / quick * _MARGIN
+        # Heads and neurons go in pieces: a little more may be the same cut.
+        while (plan := self.plan(1 - 1 / asked, without)) in timed:
+            asked *= _MARGIN
+        return plan
 
     def speedup(self, plan: Plan) -> float | None:
         """See `Cutter`."""
@@ -119,11 +146,12 @@ class ChannelCutter:
 
     def time(self, time_all: TimePlans) -> None:
         """Measure the time at some shares of channels: from then on shares are of the time."""
-        steps = self._steps
         # Between two steps no width changes, and nor does the time.
-        places = np.linspace(0, len(steps) - 1, min(len(steps), _TIMED_SHARES)).round()
-        shares = [steps[int(place)] for place in places]
-        plans = {f"{share:.3g} of the channels": self._cut(share) for share in shares}
+        shares = self._steps
+        if len(shares) > _FEW_WIDTHS:
+            places = np.linspace(0, len(shares) - 1, _TIMED_SHARES).round()
+            shares = [shares[int(place)] for place in places]
+        plans = {f"{share:g} of the channels": self._cut(share) for share in shares}
         found = time_all({"whole": None, **plans})
         times = {0.0: found["whole"]}
         for share, name in zip(shares, plans, strict=True):
@@ -131,16 +159,25 @@ class ChannelCutter:
             times[share] = min(found[name], *times.values())
         self.milliseconds = times
 
-    def learn(self, plan: Plan, speedup: float) -> None:
-        """Put the time of a plan that was measured by itself among the others.
+    def following(
+        self, timed: Mapping[Plan, float], wanted: float, without: Sequence[int], *, last: bool
+    ) -> Plan | None:
+        """See `Cutter`: one between the deepest that is too slow and the least that is not.
 
-        Between two of them it may fall in one step: engines compute channels in blocks.
+        Time falls in steps, as engines compute channels in blocks: between two points of the table
+        it may fall anywhere. Channels that need not go are accuracy.
         """
-        times = {**self.milliseconds, self._shares[plan]: self.milliseconds[0.0] / speedup}
-        least = float("inf")
-        for share in sorted(times):
-            least = times[share] = min(times[share], least)
-        self.milliseconds = dict(sorted(times.items()))
+        found = {share: self.milliseconds[0.0] / ms for share, ms in self.milliseconds.items()}
+        own = {self._shares[plan]: quick for plan, quick in timed.items()}
+        found |= own
+        steps = self._steps
+        fast = min((share for share, quick in found.items() if quick >= wanted), default=steps[-1])
+        slow = max(share for share, quick in found.items() if share < fast and quick < wanted)
+        left = [share for share in steps if slow < share <= fast and share not in own]
+        if not left:
+            return None
+        settled = max(own.values()) >= wanted
+        return self._cut(left[-1] if last and not settled else left[(len(left) - 1) // 2])
 
     @property
     def points(self) -> tuple[Point, ...]:

@@ -9,6 +9,8 @@ from fnmatch import fnmatchcase
 from edgekit.core.errors import ConfigError
 from edgekit.quantization.recipes import Group
 
+# Why an operator stays in float that `--exclude` names, or a group of it.
+EXCLUDED = "excluded"
 # Names that a message proposes.
 _NEAREST = 3
 

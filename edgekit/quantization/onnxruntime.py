@@ -17,11 +17,19 @@ from edgekit.core.versions import version_key
 from edgekit.graph.disk import INLINE_BYTES
 from edgekit.graph.onnx_files import save_proto
 from edgekit.graph.onnx_half import halve
+from edgekit.quantization.excluding import EXCLUDED
 from edgekit.quantization.graphs.finding import Finder
 from edgekit.quantization.graphs.grouping import Grouping, find_groups
 from edgekit.quantization.graphs.reading import Graph, read_graph
-from edgekit.quantization.graphs.writing import Written, choose_modes, write_candidate
-from edgekit.quantization.recipes import Feeds, Group, QuantizedComponent, Recipe, better_static
+from edgekit.quantization.graphs.writing import Mode, Written, choose_modes, write_candidate
+from edgekit.quantization.recipes import (
+    Feeds,
+    Group,
+    KeptFloat,
+    QuantizedComponent,
+    Recipe,
+    better_static,
+)
 from edgekit.runtime.engines.onnxruntime import import_onnxruntime
 
 ENGINE = "onnxruntime"
@@ -215,9 +223,7 @@ class OnnxPrepared:
         """The whole graph in half precision, except for the groups that the recipe raises."""
         import_onnxruntime()
         modes, kept = choose_modes(self.grouping, recipe)
-        held = [
-            one.node for one in kept if one.node in self.grouping.sites and one.node not in modes
-        ]
+        held = self._held(modes, kept)
         large = self.graph.bytes > INLINE_BYTES
         model = require("onnx", "build").load(str(self.graph.path))
         try:
@@ -235,6 +241,19 @@ class OnnxPrepared:
             operator = self.grouping.sites[node].operator
             operators[operator] = operators.get(operator, 0) + 1
         return Written(files, modes, operators, tuple(reasons), {}, 0)
+
+    def _held(self, modes: Mapping[str, Mode], kept: Sequence[KeptFloat]) -> list[str]:
+        """The nodes that are kept in float on purpose, with those that turn their weights."""
+        held: list[str] = []
+        for one in kept:
+            site = self.grouping.sites.get(one.node)
+            if one.node in modes or (site is None and one.reason != EXCLUDED):
+                continue
+            held.append(one.node)
+            if site is not None and site.turned and site.operator == "MatMul":
+                product = self.graph.producers[site.leaving]
+                held.append(self.graph.producers[product.input[1]].name)
+        return held
 
     def _requires(self, *, vnni: bool) -> Requires:
         before = self.source.manifest.requires

@@ -38,9 +38,9 @@ from edgekit.graph.openvino import (
     oldest_reader,
     precision_hint,
 )
+from edgekit.quantization.excluding import EXCLUDED
 from edgekit.quantization.openvino_audit import audit
 from edgekit.quantization.openvino_groups import (
-    EXCLUDED,
     find_groups,
     is_quantized,
     title,

@@ -11,14 +11,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekit.graph.openvino import bodies, nested_nodes
-from edgekit.quantization.excluding import excluded
+from edgekit.quantization.excluding import EXCLUDED, excluded
 from edgekit.quantization.recipes import Group, KeptFloat
 
 if TYPE_CHECKING:
     import openvino as ov
-
-# Why an operator stays in float that `--exclude` names, or a group of it.
-EXCLUDED = "excluded"
 
 _ATTENTION = "ScaledDotProductAttention"
 _CONVOLUTIONS = frozenset(

@@ -35,7 +35,8 @@ class Recipe:
     the weights 7 bits, so that sums of two products fit 16 bits (processors without VNNI).
     ``symmetric``: the activations' zero point is in the middle. ``smooth`` is SmoothQuant's alpha
     (None: not done). ``block`` is the number of weights that share a scale in the weight-only
-    schemes, ``rounding`` how they are found. ``levels`` names the groups that are not at the
+    schemes, ``rounding`` how they are found. ``embeddings``: tables are rounded as well, with the
+    heads that share them. ``levels`` names the groups that are not at the
     scheme.
     """
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 from transformers import GenerationConfig
@@ -351,6 +352,11 @@ def test_weights_beside_the_graph_are_compiled(
     folder = save_generator("llama", tmp_path / "source")
     edgekit.export(str(folder), tmp_path / "bundle")
     assert (tmp_path / "bundle" / "model.onnx.data").is_file()
+    graph = onnx.load(str(tmp_path / "bundle" / "model.onnx"), load_external_data=False).graph
+    operators = [node.op_type for node in graph.node]
+    # Two layers turn queries and keys by the same angles.
+    assert operators.count("RotaryEmbedding") == 4
+    assert [operators.count(name) for name in ("Cos", "Sin")] == [1, 1]
     edgekit.compile(tmp_path / "bundle", tmp_path / "compiled", target="cpu-x86", threads=1)
     with edgekit.load(tmp_path / "compiled") as model:
         assert all(row.passed for row in model.selftest())

@@ -151,3 +151,18 @@ class TestTargets:
         assert kinds["outer.weight"] == onnx.TensorProto.FLOAT16
         assert kinds["head.weight"] == onnx.TensorProto.FLOAT
         assert [one.node for one in made.kept_float] == ["/head/Gemm"]
+
+    def test_what_stays_whole_for_a_gpu(self, tmp_path: Path) -> None:
+        """A table that is raised with its head, and what is excluded, are float32 in the file."""
+        bundle = bundle_of(encoder(tied=True), tmp_path / "exported")
+        cuda = load_profile("cuda")
+        prepared = onnxruntime.prepare(
+            bundle, "model", cuda, tmp_path / "work", (), exclude=["/head/Gemm"]
+        )
+        prepared.write(Recipe("float16", levels={"decoder": "float32"}), tmp_path / "out")
+        model = onnx.load(str(tmp_path / "out" / "model.onnx"))
+        kinds = {one.name: one.data_type for one in model.graph.initializer}
+        assert kinds["outer.weight"] == onnx.TensorProto.FLOAT16
+        assert kinds["table"] == kinds["head.weight"] == onnx.TensorProto.FLOAT
+        casts = [node for node in model.graph.node if node.op_type == "Cast"]
+        assert not any("table" in node.input or "turned" in node.input for node in casts)

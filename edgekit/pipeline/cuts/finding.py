@@ -24,10 +24,8 @@ from edgekit.sources.pruned.plan import Plan, Structure
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource
 
-# What the table foretells is checked on the whole cut model, and asked for more so many times.
+# What the table foretells is checked on whole cut models, on so many at most.
 _CHECKS = 4
-# More than was wanted is asked for where the check fell short, lest the next falls short again.
-_MARGIN = 1.01
 # Sets of dropped layers are compared after a mending on so many batches, and on one in so many
 # where there are many small ones.
 _FEW = 4
@@ -36,10 +34,7 @@ _ONE_IN = 4
 
 @dataclass(frozen=True, eq=False)
 class Mended:
-    """A plan with its source, cut and mended; ``predicted`` is the speed-up of the table.
-
-    Of channels the table holds the cuts that were timed by themselves, too.
-    """
+    """A plan with its source, cut and mended; ``predicted`` is the speed-up of the table."""
 
     plan: Plan
     source: LoadedSource
@@ -167,34 +162,33 @@ class Finder:
         return plans[best]
 
     def _fast_enough(self, plan: Plan, without: Sequence[int], wanted: float) -> Plan:
-        """The plan, cut deeper where the whole model is not as fast as its table foretold.
+        """The plan of those timed by themselves that loses least and is fast enough.
 
-        Of channels also less deep, where the table learns from it that less would do: what need not
-        go is accuracy. The last plan is the answer where none is fast enough.
+        The quickest where none is.
         """
-        asked, chosen = wanted, plan
-        timed: dict[Plan, tuple[float | None, float]] = {}
-        while len(timed) < _CHECKS and plan not in timed:
-            found = self._time_all({"whole": None, "cut": plan})
-            quick = found["whole"] / found["cut"]
-            timed[plan] = self.cutter.speedup(plan), quick
-            if quick >= wanted or timed[chosen][1] < wanted:
-                chosen = plan
-            if isinstance(self.cutter, ChannelCutter):
-                self.cutter.learn(plan, quick)
-            elif quick >= wanted:
-                break
-            else:
-                asked *= wanted / quick * _MARGIN
-            following = self.cutter.plan(1 - 1 / asked, without)
-            if following is None:
-                break
-            plan = following
-        for one, (foretold, quick) in timed.items():
+        timed: dict[Plan, float] = {}
+        following: Plan | None = plan
+        while following is not None:
+            found = self._time_all({"whole": None, "cut": following})
+            timed[following] = found["whole"] / found["cut"]
+            left = _CHECKS - len(timed)
+            following = (
+                self.cutter.following(timed, wanted, without, last=left == 1) if left else None
+            )
+        enough = {one: quick for one, quick in timed.items() if quick >= wanted}
+        # What the table foretells rises with what goes; what was timed also by chance.
+        chosen = (
+            min(enough, key=lambda one: (self.cutter.speedup(one) or 0.0, enough[one]))
+            if enough
+            else max(timed, key=timed.__getitem__)
+        )
+        for one, quick in timed.items():
             reason = "fast enough" if one == chosen else "less would do"
             if quick < wanted:
                 reason = f"less than {words.digits(wanted)} times as fast"
-            self.tried.append(Cut(told_plan(one), foretold, quick, None, one == chosen, reason))
+            self.tried.append(
+                Cut(told_plan(one), self.cutter.speedup(one), quick, None, one == chosen, reason)
+            )
         return chosen
 
     def _time_all(self, plans: Mapping[str, Plan | None]) -> Mapping[str, float]:

@@ -11,7 +11,7 @@ import numpy as np
 from edgekit.core.errors import QuantizeError, disk_errors
 from edgekit.core.lazy import require
 from edgekit.graph.onnx_files import save_proto
-from edgekit.graph.onnx_nodes import reads
+from edgekit.graph.onnx_nodes import live_nodes, reads
 from edgekit.quantization.graphs.reading import Floats, Graph, Ints
 
 if TYPE_CHECKING:
@@ -93,7 +93,8 @@ class Draft:
         model.producer_name = source.producer_name
         model.opset_import.extend(source.opset_import)
         held = {item.domain for item in model.opset_import}
-        nodes = self._read_nodes()
+        # What turned a weight is not read where the weight was replaced.
+        nodes = live_nodes(self.nodes, self.graph.outputs)
         for domain in sorted({node.domain for node in nodes} - held - {"", "ai.onnx"}):
             model.opset_import.add(domain=domain, version=1)
         model.functions.extend(source.functions)
@@ -116,16 +117,6 @@ class Draft:
                 # ascontiguousarray would make a vector of a scalar.
                 graph.initializer.append(to_tensor(np.asarray(values, order="C"), name))
         return model
-
-    def _read_nodes(self) -> list[onnx.NodeProto]:
-        """The nodes without those whose reader was replaced, such as what turned its weight."""
-        wanted = set(self.graph.outputs)
-        found: list[onnx.NodeProto] = []
-        for node in reversed(self.nodes):
-            if not wanted.isdisjoint(node.output):
-                wanted.update(reads(node))
-                found.append(node)
-        return found[::-1]
 
 
 def add_blocks(

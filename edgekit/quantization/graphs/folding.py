@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from edgekit.core.lazy import require
-from edgekit.graph.onnx_nodes import inner_reads
+from edgekit.graph.onnx_nodes import inner_reads, live_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -23,7 +23,7 @@ def fold_constants(graph: onnx.GraphProto) -> None:
     """Make weights of Constant nodes, and let who reads a weight through Identity read the weight.
 
     Nodes that make an output of the graph stay: its name belongs to the interface. So do those that
-    an inner graph reads a copy from.
+    an inner graph reads a copy from. What no output hangs on is dropped.
     """
     outputs = {value.name for value in graph.output}
     inner = {name for node in graph.node for name in inner_reads(node)}
@@ -50,6 +50,7 @@ def fold_constants(graph: onnx.GraphProto) -> None:
                 same[node.output[0]] = node.input[0]
                 continue
         kept.append(node)
+    kept = live_nodes(kept, outputs)
     if len(kept) == len(graph.node):
         return
     # Messages of a repeated field are its own: they are gone once it is cleared.

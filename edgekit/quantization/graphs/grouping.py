@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from edgekit.quantization.excluding import excluded
+from edgekit.quantization.excluding import EXCLUDED, excluded
 from edgekit.quantization.graphs.reading import Graph, attribute, turned_table
 from edgekit.quantization.graphs.refusing import why_not
 from edgekit.quantization.recipes import Group, KeptFloat
@@ -125,7 +125,7 @@ def find_groups(graph: Graph, exclude: Sequence[str] = ()) -> Grouping:
     for group in groups:
         if group.name in out:
             for name in group.nodes:
-                kept.append(KeptFloat(name, "excluded"))
+                kept.append(KeptFloat(name, EXCLUDED))
                 del sites[name]
     left = tuple(group for group in groups if group.name not in out)
     return Grouping(sites, left, tuple(kept))
@@ -135,20 +135,20 @@ def _site(graph: Graph, node: onnx.NodeProto) -> Site | None:
     if node.domain not in ("", "ai.onnx"):
         return None
     if node.op_type == "Gather":
-        rows = node.input[0]
+        table = node.input[0]
         if (
-            graph.is_float(rows)
-            and len(graph.shape(rows)) == 2
-            and np.prod(graph.shape(rows)) >= _LEAST_TABLE
+            graph.is_float(table)
+            and len(graph.shape(table)) == 2
+            and np.prod(graph.shape(table)) >= _LEAST_TABLE
             and attribute(node, "axis", 0) == 0
         ):
-            return Site(node.name, "Gather", rows, node.input[1], node.output[0])
+            return Site(node.name, "Gather", table, node.input[1], node.output[0])
         return None
     if node.op_type not in ("MatMul", "Gemm", "Conv") or node.input[0] in graph.weights:
         return None
-    table = turned_table(graph, node.input[1]) if node.op_type == "MatMul" else None
-    if table is not None:
-        return Site(node.name, "MatMul", table, node.input[0], node.output[0], turned=True)
+    turned_round = turned_table(graph, node.input[1]) if node.op_type == "MatMul" else None
+    if turned_round is not None:
+        return Site(node.name, "MatMul", turned_round, node.input[0], node.output[0], turned=True)
     if not graph.is_float(node.input[1]):
         return None
     rank = len(graph.shape(node.input[1]))
@@ -209,7 +209,8 @@ def _together(sites: Iterable[Site]) -> list[list[Site]]:
 
 
 def _group(graph: Graph, members: Sequence[Site], taken: set[str]) -> Group:
-    first = members[0]
+    # A table that a head reads too costs the time of the head.
+    first = next((site for site in members if site.operator != "Gather"), members[0])
     kind = _KINDS[first.operator]
     layer = _LAYER.search(first.node)
     if layer is not None and first.operator in ("MatMul", "Gemm"):

@@ -10,7 +10,7 @@ from edgekit.core.lazy import require
 from edgekit.quantization.graphs.drafting import Draft, add_blocks
 from edgekit.quantization.graphs.grouping import Site
 from edgekit.quantization.graphs.numbers import quantize_rows, quantize_weight
-from edgekit.quantization.graphs.reading import Floats
+from edgekit.quantization.graphs.reading import Floats, Ints
 from edgekit.quantization.recipes import Rounding
 from edgekit.runtime.engines.onnxruntime import import_onnxruntime
 
@@ -18,6 +18,8 @@ _FLOAT, _FLOAT16 = 1, 10
 _LARGEST_HALF = 65504.0
 # The zero point of 8-bit codes that have none of their own; see MatMulNBits.
 _MIDDLE = 128
+# Columns that are rounded at a time: a head has as many as the vocabulary has words.
+_SLICE = 4096
 _Bytes = NDArray[np.uint8]
 
 
@@ -49,21 +51,30 @@ def _blocks(
 
     def make() -> None:
         stored = draft.graph.array(name)
-        weight = stored if site.by_row else stored.T
-        columns, rows = weight.shape
-        blocks = -(-rows // block)
-        padded = np.zeros((columns, blocks * block), dtype=np.float32)
-        padded[:, :rows] = weight
-        blocked = padded.reshape(columns * blocks, block)
-        find = _k_quant if rounding == "k-quant" else _nearest
-        codes, scales, zeros = find(blocked, bits, block)
-        draft.constant(names[0], _packed(codes, bits).reshape(columns, blocks, -1))
-        draft.constant(names[1], scales.reshape(columns, blocks))
-        if zeros is not None:
-            draft.constant(names[2], _packed(zeros.reshape(columns, blocks), bits).reshape(-1))
+        by_column = stored if site.by_row else stored.T
+        found = [
+            _rounded(by_column[first : first + _SLICE], bits, block, rounding)
+            for first in range(0, len(by_column), _SLICE)
+        ]
+        for constant, parts in zip(names, zip(*found, strict=True), strict=True):
+            draft.constant(constant, np.concatenate(parts))
 
     draft.once(names[0], make)
     return names
+
+
+def _rounded(weight: Floats, bits: int, block: int, rounding: Rounding) -> tuple[Ints, ...]:
+    """Some columns of a weight, each as it lies in a row: the parts of `_blocks`."""
+    columns, rows = weight.shape
+    blocks = -(-rows // block)
+    padded = np.zeros((columns, blocks * block), dtype=np.float32)
+    padded[:, :rows] = weight
+    blocked = padded.reshape(columns * blocks, block)
+    codes, scales, zeros = (_k_quant if rounding == "k-quant" else _nearest)(blocked, bits, block)
+    parts = (_packed(codes, bits).reshape(columns, blocks, -1), scales.reshape(columns, blocks))
+    if zeros is None:
+        return parts
+    return (*parts, _packed(zeros.reshape(columns, blocks), bits).reshape(-1))
 
 
 def _nearest(blocked: Floats, bits: int, block: int) -> tuple[_Bytes, Floats, _Bytes | None]:
@@ -122,6 +133,7 @@ def add_block_rows(draft: Draft, site: Site, *, block: int) -> None:
     node = site.node
     middle = draft.constant("edgekit/blocks/middle", np.array(_MIDDLE, dtype=np.float32))
     last = draft.constant("edgekit/blocks/last", np.array([-1], dtype=np.int64))
+    width = draft.constant(f"{node}/width", np.array([-(-size // block) * block], dtype=np.int64))
     draft.add("Gather", [codes, site.entering], [f"{node}/codes"], f"{node}/codes")
     draft.add("Cast", [f"{node}/codes"], [f"{node}/wide"], f"{node}/wide", to=_FLOAT)
     draft.add("Sub", [f"{node}/wide", middle], [f"{node}/centred"], f"{node}/centred")
@@ -129,13 +141,15 @@ def add_block_rows(draft: Draft, site: Site, *, block: int) -> None:
     draft.add("Unsqueeze", [f"{node}/steps", last], [f"{node}/scales"], f"{node}/scales")
     draft.add("Mul", [f"{node}/centred", f"{node}/scales"], [f"{node}/blocks"], f"{node}/blocks")
     draft.add("Shape", [site.entering], [f"{node}/places"], f"{node}/places")
-    draft.add("Concat", [f"{node}/places", last], [f"{node}/shape"], f"{node}/shape", axis=0)
-    flat = f"{node}/flat" if size % block else site.leaving
-    draft.add("Reshape", [f"{node}/blocks", f"{node}/shape"], [flat], f"{node}/flat")
-    if size % block:
-        start = draft.constant("edgekit/blocks/start", np.array([0], dtype=np.int64))
-        end = draft.constant(f"{node}/size", np.array([size], dtype=np.int64))
-        draft.add("Slice", [flat, start, end, last], [site.leaving], node)
+    draft.add("Concat", [f"{node}/places", width], [f"{node}/shape"], f"{node}/shape", axis=0)
+    reshaped = [f"{node}/blocks", f"{node}/shape"]
+    if size % block == 0:
+        draft.add("Reshape", reshaped, [site.leaving], node)
+        return
+    start = draft.constant("edgekit/blocks/start", np.array([0], dtype=np.int64))
+    end = draft.constant(f"{node}/size", np.array([size], dtype=np.int64))
+    draft.add("Reshape", reshaped, [f"{node}/flat"], f"{node}/flat")
+    draft.add("Slice", [f"{node}/flat", start, end, last], [site.leaving], node)
 
 
 def add_stored_convolution(draft: Draft, site: Site) -> None:
@@ -156,14 +170,19 @@ def add_half(draft: Draft, site: Site) -> None:
 
     Raises QuantizeError for numbers that half precision does not reach.
     """
-    weight = draft.graph.array(site.weight)
-    largest = float(np.abs(weight).max(initial=0.0))
-    if not largest <= _LARGEST_HALF:
-        raise QuantizeError(
-            f"The weight {site.weight} holds {largest:g}; half precision ends at 65504.",
-            hint=f"Leave it out with --exclude {site.node!r}.",
-        )
-    half = draft.constant(f"{site.weight}/half", weight.astype(np.float16))
+    half = f"{site.weight}/half"
+
+    def make() -> None:
+        weight = draft.graph.array(site.weight)
+        largest = float(np.abs(weight).max(initial=0.0))
+        if not largest <= _LARGEST_HALF:
+            raise QuantizeError(
+                f"The weight {site.weight} holds {largest:g}; half precision ends at 65504.",
+                hint=f"Leave it out with --exclude {site.node!r}.",
+            )
+        draft.constant(half, weight.astype(np.float16))
+
+    draft.once(half, make)
     node = draft.graph.producers[site.leaving]
     if site.operator == "Gather":
         # Only the rows that are read are widened.

@@ -25,7 +25,7 @@ from edgekit.quantization.graphs.storing import (
 )
 from edgekit.quantization.recipes import KeptFloat, Recipe
 
-Mode = Literal["dynamic", "static", "blocks-8", "blocks-4", "rows", "block-rows", "stored", "half"]
+Mode = Literal["dynamic", "static", "blocks-8", "blocks-4", "rows", "shared", "stored", "half"]
 
 _DYNAMIC_CONVOLUTION = "a convolution with ranges found at run time is slower than in float"
 _LEAVING = "its answer leaves the graph, where rounding to 8 bits would show"
@@ -38,7 +38,9 @@ _TIED = (
 _PRODUCTS = ("dynamic", "static")
 _STORED = ("stored", "half")
 _WEIGHT_ONLY = ("weight-int8", "weight-int4")
-_BLOCKS: Mapping[str, int] = {"blocks-8": 8, "blocks-4": 4}
+# A table that an embedding and a head share has 8 bits whatever the others have: it is what a step
+# reads most of, and what a model of few bits is most sensitive to.
+_BLOCKS: Mapping[str, int] = {"blocks-8": 8, "blocks-4": 4, "shared": 8}
 # What the 8-bit operators below need: per-channel scales (13) and the dynamic range (11).
 _LEAST_OPSET = 13
 
@@ -104,7 +106,7 @@ def write_candidate(
     files = save(numbers, path)
     weights: dict[str, list[str]] = {}
     for name, mode in modes.items():
-        if mode in _PRODUCTS or mode in _BLOCKS:
+        if mode in _PRODUCTS or (mode in _BLOCKS and grouping.sites[name].operator != "Gather"):
             held = f"{grouping.sites[name].weight}/int{_BLOCKS.get(mode, 8)}"
             weights.setdefault(held, []).append(name)
     kernels, left = audit(path, weights, signed=recipe.activations == "s8")
@@ -130,8 +132,7 @@ def _draft(
         if mode is None:
             draft.copy(node)
         else:
-            site = grouping.sites[node.name]
-            _emit(draft, site, mode, recipe, numbers, tied=site.weight in grouping.tied)
+            _emit(draft, grouping.sites[node.name], mode, recipe, numbers)
         for tensor in node.output:
             root = numbers.chained.get(tensor)
             if root is not None:
@@ -189,8 +190,7 @@ def _mode(site: Site, level: str, recipe: Recipe, *, tied: bool) -> tuple[Mode |
     if (tied or site.operator == "Gather") and not recipe.embeddings:
         return None, _NO_TABLES
     if tied:
-        # What a step reads most of, and what a model of few bits is most sensitive to.
-        return "block-rows" if site.operator == "Gather" else "blocks-8", None
+        return "shared", None
     if site.operator == "Gather":
         return "rows", None
     if level in _WEIGHT_ONLY:
@@ -204,19 +204,17 @@ def _mode(site: Site, level: str, recipe: Recipe, *, tied: bool) -> tuple[Mode |
     return "dynamic", None
 
 
-def _emit(
-    draft: Draft, site: Site, mode: Mode, recipe: Recipe, numbers: Numbers, *, tied: bool
-) -> None:
+def _emit(draft: Draft, site: Site, mode: Mode, recipe: Recipe, numbers: Numbers) -> None:
     if mode == "dynamic":
         add_dynamic(draft, site, recipe, numbers)
     elif mode == "static":
         add_static(draft, site, recipe, numbers)
-    elif mode in _BLOCKS:
-        # The embedding reads the same codes: they have their zero point in the middle.
-        rounding = "nearest" if tied else recipe.rounding
-        add_blockwise(draft, site, bits=_BLOCKS[mode], block=recipe.block, rounding=rounding)
-    elif mode == "block-rows":
+    elif mode == "shared" and site.operator == "Gather":
         add_block_rows(draft, site, block=recipe.block)
+    elif mode in _BLOCKS:
+        # What reads rows takes the zero point for the middle of the codes.
+        rounding = "nearest" if mode == "shared" else recipe.rounding
+        add_blockwise(draft, site, bits=_BLOCKS[mode], block=recipe.block, rounding=rounding)
     elif mode == "rows":
         add_rows(draft, site)
     elif mode == "stored":

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from edgekit.pipeline.cuts.finding import Finder
+from edgekit.pruning import cutters
+from edgekit.pruning.cutters import ChannelCutter, LayerCutter
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.opening import open_source
 from tests.pruning.test_channels import network
@@ -49,19 +51,31 @@ def finder_of(folder: Path, fall: float) -> tuple[Finder, Steps]:
     return finder, shop
 
 
-@pytest.mark.parametrize("fall", [0.75, 0.5, 0.3])
-def test_no_more_channels_go_than_the_speed_needs(fall: float, tmp_path: Path) -> None:
+@pytest.mark.parametrize("few", [16, 0], ids=["all widths timed", "two widths timed"])
+@pytest.mark.parametrize("fall", [0.85, 0.75, 0.5, 0.35, 0.25])
+def test_no_more_channels_go_than_the_speed_needs(
+    fall: float, few: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where time falls at one width, the cut ends there: what is deeper costs accuracy only."""
+    monkeypatch.setattr(cutters, "_FEW_WIDTHS", few)
+    monkeypatch.setattr(cutters, "_TIMED_SHARES", 2)
     finder, shop = finder_of(tmp_path, fall)
+    assert isinstance(finder.cutter, ChannelCutter)
+    widths = [1 - finder.cutter._parameters(step) for step in finder.cutter._steps]
+    assert len(widths) == 6
     found = finder.find(1 - 1 / 1.5, speedup=1.5)
     assert found is not None
     left = found.source.parameters / shop.whole
-    assert left <= fall
-    assert not any(left < other <= fall for other in shop.asked)
-    taken = [one for one in finder.tried if one.taken]
-    assert len(taken) == 1
-    assert taken[0].speedup is not None
-    assert found.predicted == pytest.approx(taken[0].speedup, rel=0.01)
+    assert left == pytest.approx(max(one for one in widths if one <= fall))
+    (taken,) = [one for one in finder.tried if one.taken]
+    assert taken.reason == "fast enough"
+    assert taken.predicted_speedup == found.predicted
+    # A table of all widths foretells what is measured; one of two is not asked to.
+    if few:
+        assert len(finder.tried) == 1
+        assert found.predicted == pytest.approx(taken.speedup)
+    else:
+        assert len(finder.tried) > 1
 
 
 def test_a_speed_that_is_not_reached(tmp_path: Path) -> None:
@@ -74,3 +88,21 @@ def test_a_speed_that_is_not_reached(tmp_path: Path) -> None:
     assert only.taken
     assert only.speedup == pytest.approx(1.0, abs=0.01)
     assert only.reason.startswith("less than 1.5")
+
+
+def test_layers_are_cut_deeper_until_it_suffices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By how much the cuts before fell short, and further where that is the same cut again."""
+    asked: list[float] = []
+
+    def plan(cutter: LayerCutter, share: float, without: tuple[int, ...]) -> str | None:
+        asked.append(share)
+        return None if share > 0.5 else f"{share:.1f}"
+
+    monkeypatch.setattr(LayerCutter, "plan", plan)
+    cutter: Any = LayerCutter(None, None, None, ())  # type: ignore[arg-type]
+    assert cutter.following({"0.3": 1.5}, 1.5, (), last=False) is None
+    assert cutter.following({"0.3": 1.4}, 1.5, (), last=False) == "0.4"
+    assert cutter.following({"0.3": 1.49}, 1.5, (), last=False) == "0.4"
+    assert asked[1:] == sorted(asked[1:])
+    assert asked[0] == pytest.approx(1 - 1 / (1.5 * 1.5 / 1.4 * 1.01))
+    assert cutter.following({"0.3": 1.2, "0.4": 1.2}, 1.5, (), last=False) is None

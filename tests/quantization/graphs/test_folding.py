@@ -110,3 +110,17 @@ def test_inner_graphs_still_find_what_they_read(tmp_path: Path) -> None:
     assert [node.op_type for node in graph.model.graph.node] == ["Identity", "If"]
     onnx.checker.check_model(str(graph.path), full_check=True)
     assert [node.name for node in graph.readers["c"]] == ["/copy", "/if"]
+
+
+def test_what_no_output_hangs_on_is_no_product(tmp_path: Path) -> None:
+    """Nothing would tell how its rounding changes an answer."""
+    weights = Weights()
+    weights.add("w", 8, 8)
+    nodes = [
+        make("MatMul", ["x", "w"], ["dead"], name="/dead/MatMul"),
+        make("Neg", ["dead"], ["deader"], name="/deader"),
+        make("MatMul", ["x", "w"], ["y"], name="/live/MatMul"),
+    ]
+    graph = graph_of(nodes, tmp_path, weights)
+    assert [node.name for node in graph.model.graph.node] == ["/live/MatMul"]
+    assert [group.nodes for group in find_groups(graph).groups] == [("/live/MatMul",)]
