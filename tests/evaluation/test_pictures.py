@@ -42,7 +42,7 @@ def test_judged_is_the_output_that_answers(
     """By its name, wherever it stands; of many vectors their mean."""
     made = picture_bundle(tmp_path / "b", kind, other=True)
     reader = _Reader(made.manifest, None)
-    encoded = reader.encode(np.full((5, 6, 3), 7, np.uint8), 0)
+    encoded = reader.processor.encode(np.full((5, 6, 3), 7, np.uint8))
     with load(made.path) as model:
         outputs = {name: array[0] for name, array in model.run(reader.feeds([encoded])).items()}
     said = np.asarray(reader.prediction(outputs, encoded))
@@ -110,7 +110,7 @@ def test_masks_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ConfigError, match="too large: 80×60"):
         read_mask(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(ConfigError, match="cannot be read: Image size"):
+    with pytest.raises(ConfigError, match="too large: it has more than the 2,000 pixels"):
         read_mask(path)
     with pytest.raises(ConfigError, match="got int"):
         read_mask(3)
