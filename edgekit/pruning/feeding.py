@@ -14,7 +14,8 @@ from torch import Tensor
 from edgekit.core.errors import ConfigError, EdgekitError, PruneError
 from edgekit.evaluation.generation.listeners import heard
 from edgekit.evaluation.naming import reading
-from edgekit.sources.data import Inputs, Samples
+from edgekit.sources.data import Samples
+from edgekit.sources.data_roles import Inputs
 from edgekit.sources.generation.answers import read_sounds, read_texts, with_answers
 from edgekit.sources.generation.whole import ANSWER, GENERATION, encode_texts
 from edgekit.sources.samples import encode
