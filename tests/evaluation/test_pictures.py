@@ -63,6 +63,16 @@ def test_feeds_of_pictures_without_labels(kind: str, tmp_path: Path) -> None:
         assert [one["pixel_values"].shape for one in feeds] == [(1, 3, 4, 4)] * 2
 
 
+def test_a_picture_that_is_broken_is_told_by_its_row(tmp_path: Path) -> None:
+    """Its place in DATA, and what is wrong with it."""
+    made = picture_bundle(tmp_path / "b", "image-states")
+    samples = read_samples(str(album(tmp_path / "album", 3)), "feature-extraction", pictures=True)
+    cut_off = cast("Path", samples.inputs[1]["image"])
+    cut_off.write_bytes(cut_off.read_bytes()[:40])
+    with pytest.raises(ConfigError, match=r"^Row 2 of DATA cannot be read: .*cannot be decoded"):
+        list(prepared_feeds(made.manifest, samples, 2))
+
+
 def test_masks_that_are_reduced_are_told(tmp_path: Path) -> None:
     """Somebody may have done so before; without labels, or reducing, there is nothing to tell."""
     Image.new("L", (8, 6)).save(tmp_path / "m.png")
