@@ -10,10 +10,11 @@ import pytest
 import soundfile
 
 import edgekit
+from edgekit.core.built import BuildResult
 from edgekit.core.bundle import open_bundle
 from edgekit.core.cachefolder import VARIABLE
 from edgekit.core.errors import BudgetNotMet
-from edgekit.core.measurements import BuildResult, QuantizeResult
+from edgekit.core.measurements import QuantizeResult
 from edgekit.pipeline.building import build
 from edgekit.pipeline.quantizing import quantize
 from edgekit.sources.sounds import compose

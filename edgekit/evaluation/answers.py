@@ -15,7 +15,8 @@ from edgekit.evaluation.naming import reading
 from edgekit.evaluation.sides import CandidateText, OutputRow, task_rows
 from edgekit.runtime.tasks import TextTask
 from edgekit.runtime.text import Text
-from edgekit.sources.data import Inputs, Samples
+from edgekit.sources.data import Samples
+from edgekit.sources.data_roles import Inputs
 
 
 @dataclass(frozen=True)

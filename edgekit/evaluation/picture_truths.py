@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import struct
-import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -17,19 +16,24 @@ from edgekit.evaluation.metrics import Metric, Prediction, Truth
 from edgekit.evaluation.metrics.boxes import MOST_CLASSES, no_boxes
 from edgekit.evaluation.metrics.masks import IGNORED_PIXEL
 from edgekit.evaluation.statistics import Floats
-from edgekit.runtime.pictures.decoding import MOST_PIXELS, open_picture, own_size, told_size
+from edgekit.runtime.pictures.decoding import (
+    BROKEN,
+    MOST_PIXELS,
+    open_picture,
+    own_size,
+    pillow_limit,
+    told_size,
+)
 from edgekit.runtime.session import Array
 from edgekit.sources.data import Samples
 from edgekit.sources.data_boxes import Boxes
 
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
 # The formats that hold numbers of classes unchanged. Pillow would open any other, and hand
 # PostScript to Ghostscript.
 _MASKS = ("PNG", "TIFF", "BMP", "GIF", "WEBP")
-# What Pillow's decoders raise for files that are broken or cut off.
-_BROKEN = (
-    OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
-    MemoryError, struct.error, zlib.error,
-)  # fmt: skip
 # The boxes that a reference is sure of, where nothing else says how sure that is.
 _SURE = 0.5
 
@@ -155,15 +159,8 @@ def wrong_size(what: str, size: tuple[int, int], found: tuple[int, int]) -> Conf
 
 def _mask_size(value: object) -> tuple[int, int] | None:
     """(height, width) of a mask by its head. Raises ConfigError for what is none."""
-    from PIL import Image
-
-    path = _mask_file(value)
-    try:
-        with Image.open(path, formats=_MASKS) as image:
-            _check_area(path, image.width, image.height)
-            return image.height, image.width
-    except (*_BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _no_mask(path, error) from error
+    with _opened(value) as image:
+        return image.height, image.width
 
 
 def read_mask(value: object, *, reduced: bool = False) -> Array:
@@ -173,18 +170,11 @@ def read_mask(value: object, *, reduced: bool = False) -> Array:
 
     Raises ConfigError for one that cannot be read, or holds colours instead of class numbers.
     """
-    from PIL import Image
-
-    path = _mask_file(value)
-    try:
-        with Image.open(path, formats=_MASKS) as image:
-            _check_area(path, image.width, image.height)
-            found = np.asarray(image)
-    except (*_BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _no_mask(path, error) from error
+    with _opened(value) as image:
+        found = np.asarray(image)
     if found.ndim != 2 or found.dtype.kind not in "ui":
         raise ConfigError(
-            f"The mask {path} holds {found.dtype}{list(found.shape)}, not class numbers.",
+            f"The mask {value} holds {found.dtype}{list(found.shape)}, not class numbers.",
             hint="Write it with one channel of 8 bits: 0, 1, … the class of each pixel.",
         )
     return _reduced(found) if reduced else found
@@ -197,27 +187,38 @@ def _reduced(mask: Array) -> Array:
     return np.where(none, np.asarray(IGNORED_PIXEL, mask.dtype), lower)
 
 
-def _mask_file(value: object) -> Path:
+@contextmanager
+def _opened(value: object) -> Iterator[Image]:
+    """A mask of which the head was read. Raises ConfigError for what is none, or too large."""
+    from PIL import Image
+
     if not isinstance(value, Path):
         raise ConfigError(
             f"A mask is a file of its own, got {type(value).__name__}.",
             hint="Give a table with the columns image and mask, which hold paths.",
         )
-    return value
-
-
-def _check_area(path: Path, width: int, height: int) -> None:
-    if width * height > MOST_PIXELS:
+    try:
+        with Image.open(value, formats=_MASKS) as image:
+            if image.width * image.height > MOST_PIXELS:
+                raise _too_large(
+                    value,
+                    f"{image.width}×{image.height} pixels; the limit is {MOST_PIXELS // 10**6}"
+                    " million",
+                )
+            yield image
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large(value, f"it has {pillow_limit(error)}") from error
+    except BROKEN as error:
         raise ConfigError(
-            f"The mask {path} is too large: {width}×{height} pixels; the limit is"
-            f" {MOST_PIXELS // 10**6} million."
-        )
+            f"The mask {value} cannot be read: {str(error) or type(error).__name__}.",
+            hint=f"Masks are files of {', '.join(_MASKS)}.",
+        ) from error
 
 
-def _no_mask(path: Path, error: BaseException) -> ConfigError:
+def _too_large(path: Path, what: str) -> ConfigError:
     return ConfigError(
-        f"The mask {path} cannot be read: {str(error) or type(error).__name__}.",
-        hint=f"Masks are files of {', '.join(_MASKS)}.",
+        f"The mask {path} is too large: {what}.",
+        hint="Make it and its picture smaller first.",
     )
 
 

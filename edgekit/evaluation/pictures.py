@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from edgekit.core.errors import ConfigError, InputMismatch
 from edgekit.core.manifest import Manifest
 from edgekit.evaluation.counting import Counted
 from edgekit.evaluation.metrics import Prediction
+from edgekit.evaluation.naming import reading
 from edgekit.evaluation.numerics import add_outputs, largest_gap
 from edgekit.evaluation.pairs import Pairs, comparable
 from edgekit.evaluation.picture_truths import MaskTruths, wrong_size
@@ -60,7 +60,7 @@ def run_pictures(
     counted = Counted(progress, len(samples))
     for start in range(0, len(samples), size):
         part = [row["image"] for row in samples.inputs[start : start + size]]
-        ours = [reader.encode(item, samples.row(start + at)) for at, item in enumerate(part)]
+        ours = reader.encode(samples, range(start, start + len(part)))
         found = reader.first_rows(model.run(reader.feeds(ours)), len(part))
         expected = reference.run(reader.reference_feeds(part, ours))
         add_outputs(pairs.distances, model.task, expected, found, problem=problem)
@@ -98,14 +98,7 @@ def picture_batches(manifest: Manifest, samples: Samples, batch: int) -> Iterato
     """
     reader = _Reader(manifest, None)
     for start in range(0, len(samples) - batch + 1, batch):
-        part = samples.inputs[start : start + batch]
-        numbers = [samples.row(start + at) for at in range(len(part))]
-        ours = [reader.encode(row["image"], n) for n, row in zip(numbers, part, strict=True)]
-        yield reader.feeds(ours)
-
-
-def _unreadable(row: int, error: InputMismatch) -> ConfigError:
-    return ConfigError(f"Row {row} of DATA cannot be read: {error.message}", hint=error.hint)
+        yield reader.feeds(reader.encode(samples, range(start, start + batch)))
 
 
 class _Reader:
@@ -126,12 +119,13 @@ class _Reader:
         self._dtypes = {spec.name: np.dtype(spec.dtype) for spec in component.inputs}
         self._source = source
 
-    def encode(self, item: object, row: int) -> Encoded:
-        """A picture of DATA prepared as the bundle does it. Raises ConfigError, naming its row."""
-        try:
-            return self.processor.encode(item)
-        except InputMismatch as error:
-            raise _unreadable(row, error) from error
+    def encode(self, samples: Samples, indices: Sequence[int]) -> list[Encoded]:
+        """Some pictures of DATA as the bundle prepares them. Raises ConfigError, naming the row."""
+        made: list[Encoded] = []
+        for index in indices:
+            with reading(samples, index):
+                made.append(self.processor.encode(samples.inputs[index]["image"]))
+        return made
 
     def feeds(self, pictures: Sequence[Encoded]) -> dict[str, Array]:
         """The graph's inputs; a graph of a fixed batch gets the last picture several times."""

@@ -15,8 +15,9 @@ from edgekit.core.measurements import WorstSample
 from edgekit.evaluation.metrics import IGNORED, Prediction, cosine
 from edgekit.evaluation.metrics.table import CLASSIFIED
 from edgekit.evaluation.pairs import Pairs
-from edgekit.sources.data import Inputs, Samples
+from edgekit.sources.data import Samples
 from edgekit.sources.data_boxes import Boxes
+from edgekit.sources.data_roles import Inputs
 from edgekit.sources.data_spool import Spool
 
 # More of a list (tags, tokens, numbers) is no help to the eye.

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from edgekit.core.built import BuildResult
 from edgekit.core.bundle import BundleWriter, check_output
 from edgekit.core.cachefolder import cache_folder
 from edgekit.core.errors import BudgetNotMet, ConfigError, StepError
-from edgekit.core.measurements import BuildResult
 from edgekit.core.profiles import Profile, load_profile
 from edgekit.pipeline.builds.budgets import check_budget
 from edgekit.pipeline.builds.jobs import GOALS, Goal, Job, Options

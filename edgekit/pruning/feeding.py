@@ -11,9 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edgekit.core.errors import ConfigError, EdgekitError, InputMismatch, PruneError
+from edgekit.core.errors import ConfigError, EdgekitError, PruneError
 from edgekit.evaluation.generation.listeners import heard
-from edgekit.sources.data import Inputs, Samples
+from edgekit.evaluation.naming import reading
+from edgekit.sources.data import Samples
+from edgekit.sources.data_roles import Inputs
 from edgekit.sources.generation.answers import read_sounds, read_texts, with_answers
 from edgekit.sources.generation.whole import ANSWER, GENERATION, encode_texts
 from edgekit.sources.samples import encode
@@ -197,13 +199,8 @@ def _pictures(
 
     opened = []
     for at, row in enumerate(rows):
-        try:
+        with reading(samples, start + at):
             opened.append(open_picture(row["image"]))
-        except InputMismatch as error:
-            raise ConfigError(
-                f"Row {samples.row(start + at)} of DATA cannot be read: {error.message}",
-                hint=error.hint,
-            ) from error
     processor = cast("Callable[..., dict[str, np.ndarray]]", source.image_processor)
     made = processor(images=opened, return_tensors="np")
     return {

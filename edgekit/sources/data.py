@@ -1,8 +1,4 @@
-"""DATA: samples with labels, each with a role that follows from its content (DESIGN §5.2).
-
-The hash of a sample's inputs decides what it may be used for, whatever file it came in and
-wherever it stands there: calibration, search, or the verdict. One file can go to every command.
-"""
+"""DATA: samples with labels, each with a role that follows from its content."""
 
 from __future__ import annotations
 
@@ -11,13 +7,9 @@ import heapq
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, TypeAlias
-
-import numpy as np
 
 from edgekit.core.errors import ConfigError
-from edgekit.core.hashing import canonical_json, sha256_file
-from edgekit.sources.data_arrays import Array, array_rows, check_arrays
+from edgekit.sources.data_arrays import array_rows, check_arrays
 from edgekit.sources.data_columns import (
     ONLY_PICTURES,
     TASK_COLUMNS,
@@ -25,7 +17,6 @@ from edgekit.sources.data_columns import (
     Labels,
     Problem,
     TaskColumns,
-    Value,
     class_label,
 )
 from edgekit.sources.data_files import Table, open_table, require_datasets
@@ -37,15 +28,11 @@ from edgekit.sources.data_pictures import (
     picture_table,
     with_paths,
 )
+from edgekit.sources.data_roles import Inputs, Role, content_of, hash_inputs, role_of
 from edgekit.sources.data_spool import Spool, Stored
 from edgekit.sources.data_tables import check_table, choose_columns, table_rows
 
-Role = Literal["calibration", "search", "verdict"]
-Inputs: TypeAlias = Mapping[str, Value | Array]
-
 LEAST_VERDICT_ROWS = 30
-# What is hashed by its bytes, wherever they lie.
-_HASHED = (np.ndarray, Path, Stored)
 
 
 @dataclass(frozen=True)
@@ -96,7 +83,7 @@ class Samples:
             firsts: dict[int, int] = {}
             for i in places:
                 label = None if self.labels is None else self.labels[i]
-                firsts.setdefault(_content(self.hashes[i], label), i)
+                firsts.setdefault(content_of(self.hashes[i], label), i)
             repeated, places = len(places) - len(firsts), list(firsts.values())
             chosen = replace(self.take(places), eligible=len(places), repeated=repeated)
             if repeated:
@@ -121,54 +108,6 @@ class Samples:
             hashes=tuple(self.hashes[i] for i in rows),
             rows=tuple(self.rows[i] for i in rows) if self.rows else (),
         )
-
-
-def role_of(digest: str) -> Role:
-    """The role of a sample: its hash modulo 100, < 10 calibration, < 30 search, else verdict."""
-    place = int(digest, 16) % 100
-    if place < 10:
-        return "calibration"
-    return "search" if place < 30 else "verdict"
-
-
-def hash_inputs(inputs: Inputs) -> str:
-    """SHA-256 over the canonical inputs, the label excluded.
-
-    Texts as canonical JSON (RFC 8785); arrays as their names, types, shapes and little-endian
-    bytes in C order; pictures and sounds as the bytes of their files, wherever these lie.
-
-    Raises ConfigError for a file that cannot be read.
-    """
-    digest = hashlib.sha256()
-    texts = {name: v for name, v in inputs.items() if not isinstance(v, _HASHED)}
-    if texts:
-        digest.update(canonical_json(texts))
-    for name in sorted(set(inputs) - set(texts)):
-        value = inputs[name]
-        if isinstance(value, Stored):
-            digest.update(canonical_json([name, "picture", value.digest]))
-            continue
-        if isinstance(value, Path):
-            try:
-                content = sha256_file(value)
-            except OSError as error:
-                raise ConfigError(
-                    f"{value} cannot be read: {error.strerror or error}.",
-                    hint="Check its permissions.",
-                ) from error
-            digest.update(canonical_json([name, "picture", content]))
-            continue
-        array = np.ascontiguousarray(value)
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        digest.update(canonical_json([name, array.dtype.name, list(array.shape)]))
-        digest.update(little.tobytes())
-    return digest.hexdigest()
-
-
-def _content(digest: str, label: Label | None) -> int:
-    """A number that stands for what a row says: its inputs and its label."""
-    told = f"{digest} {label!r}".encode("utf-8", errors="surrogatepass")
-    return int.from_bytes(hashlib.sha256(told).digest()[:8], "big")
 
 
 def _repeats(count: int) -> str:
@@ -404,7 +343,7 @@ def _collect(
         if role is not None and role_of(digest) != role:
             continue
         if role == "verdict":
-            content = _content(digest, label)
+            content = content_of(digest, label)
             if content in seen:
                 repeated += 1
                 continue

@@ -12,13 +12,11 @@ from pathlib import Path
 import pytest
 
 from edgekit.cli.commands.building import describe
+from edgekit.core.built import BuildCandidate, BuildResult, BuildStep
 from edgekit.core.cachefolder import VARIABLE
 from edgekit.core.measurements import (
     Accuracy,
     BenchResult,
-    BuildCandidate,
-    BuildResult,
-    BuildStep,
     Contender,
     Interval,
     Latency,

@@ -27,7 +27,7 @@ from edgekit.core.errors import (
 )
 from edgekit.core.manifest import Golden, Manifest, Requires
 from edgekit.graph.openvino import convert
-from edgekit.pipeline import compiling
+from edgekit.pipeline import compilation, compiling
 from edgekit.runtime.golden import GOLDEN_NAME, read, write
 from edgekit.runtime.opening import open_session
 from tests.compilers.conftest import Builder, attention_model, feeds
@@ -94,7 +94,7 @@ def test_cut_texts_that_answer_differently_are_refused(
     def other(job: object, inputs: Mapping[str, np.ndarray], whose: str) -> dict[str, np.ndarray]:
         return {"last_hidden_state": np.zeros((2, 4, 16), dtype=np.float32)}
 
-    monkeypatch.setattr(compiling._Job, "_source_answers", other)
+    monkeypatch.setattr(compilation.Compilation, "_source_answers", other)
     with pytest.raises(CompileError, match="differently from the bundle it is made of"):
         compile_here(bundle, tmp_path / "c", static={"sequence": 4})
 
@@ -108,7 +108,7 @@ def test_nothing_compared_is_said(
     def first(folder: Path, part: object, inputs: object, found, **settings: object) -> Choice:
         return Choice(found[0].options, {})
 
-    monkeypatch.setattr(compiling, "tune", first)
+    monkeypatch.setattr(compilation, "tune", first)
     bundle = build(attention_model())
     if golden:
         # Its own engine is too new for this machine; the target's is here.
@@ -188,9 +188,9 @@ def test_an_artifact_that_does_not_run_is_a_compile_error(
         raise SessionError("The kernel failed.")
 
     if step == "tune":
-        monkeypatch.setattr(compiling, "tune", fail)
+        monkeypatch.setattr(compilation, "tune", fail)
     else:
-        monkeypatch.setattr(compiling._Job, "_golden", fail)
+        monkeypatch.setattr(compilation.Compilation, "_golden", fail)
     with pytest.raises(CompileError, match="The kernel failed"):
         compile_here(build(attention_model()), tmp_path / "c")
 

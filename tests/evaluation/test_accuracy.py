@@ -21,8 +21,9 @@ from edgekit.evaluation.texts import run_texts
 from edgekit.runtime import load
 from edgekit.runtime.model import Model
 from edgekit.runtime.text import Encoding, TextProcessor
-from edgekit.sources.data import Inputs, Samples, hash_inputs
+from edgekit.sources.data import Samples
 from edgekit.sources.data_columns import Label
+from edgekit.sources.data_roles import Inputs, hash_inputs
 from tests.evaluation.conftest import linear_source, text_source
 from tests.runtime.conftest import CORPUS, LABELS, MAX_LENGTH, TAGS
 

@@ -42,7 +42,7 @@ def test_judged_is_the_output_that_answers(
     """By its name, wherever it stands; of many vectors their mean."""
     made = picture_bundle(tmp_path / "b", kind, other=True)
     reader = _Reader(made.manifest, None)
-    encoded = reader.encode(np.full((5, 6, 3), 7, np.uint8), 0)
+    encoded = reader.processor.encode(np.full((5, 6, 3), 7, np.uint8))
     with load(made.path) as model:
         outputs = {name: array[0] for name, array in model.run(reader.feeds([encoded])).items()}
     said = np.asarray(reader.prediction(outputs, encoded))
@@ -61,6 +61,16 @@ def test_feeds_of_pictures_without_labels(kind: str, tmp_path: Path) -> None:
         assert samples.labels is None
         feeds = prepared_feeds(made.manifest, samples, 2)
         assert [one["pixel_values"].shape for one in feeds] == [(1, 3, 4, 4)] * 2
+
+
+def test_a_picture_that_is_broken_is_told_by_its_row(tmp_path: Path) -> None:
+    """Its place in DATA, and what is wrong with it."""
+    made = picture_bundle(tmp_path / "b", "image-states")
+    samples = read_samples(str(album(tmp_path / "album", 3)), "feature-extraction", pictures=True)
+    cut_off = cast("Path", samples.inputs[1]["image"])
+    cut_off.write_bytes(cut_off.read_bytes()[:40])
+    with pytest.raises(ConfigError, match=r"^Row 2 of DATA cannot be read: .*cannot be decoded"):
+        list(prepared_feeds(made.manifest, samples, 2))
 
 
 def test_masks_that_are_reduced_are_told(tmp_path: Path) -> None:
@@ -110,7 +120,7 @@ def test_masks_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(ConfigError, match="too large: 80×60"):
         read_mask(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    with pytest.raises(ConfigError, match="cannot be read: Image size"):
+    with pytest.raises(ConfigError, match="too large: it has more than the 2,000 pixels"):
         read_mask(path)
     with pytest.raises(ConfigError, match="got int"):
         read_mask(3)

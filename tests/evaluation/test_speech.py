@@ -1,12 +1,14 @@
-"""Errors of words and characters, against values that are known."""
+"""Errors of words and characters, against values that are known and another implementation."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
+from rapidfuzz.distance import Levenshtein
 
 from edgekit.evaluation.metrics import find_metric
 from edgekit.evaluation.metrics.speech import distance, error_influence
+from tests.evaluation.sentences import SENTENCES
 
 SPEECH = "automatic-speech-recognition"
 
@@ -34,6 +36,38 @@ def test_distances(first: str, second: str, errors: int) -> None:
     """Of textbooks; the same both ways."""
     assert distance(list(first), list(second)) == errors
     assert distance(list(second), list(first)) == errors
+
+
+def plain(text: str) -> str:
+    """Lower case without marks: what is compared of a text."""
+    return "".join(one if one.isalnum() or one == "'" else " " for one in text.casefold())
+
+
+def test_distances_are_those_of_rapidfuzz() -> None:
+    """Of characters and of words, of texts that are alike and of others."""
+    truths = [true[0] for _, true in SENTENCES]
+    for others in (truths, truths[1:] + truths[:1]):
+        for (said, _), true in zip(SENTENCES, others, strict=True):
+            assert distance(said, true) == Levenshtein.distance(said, true), (said, true)
+            mine, wanted = said.split(), true.split()
+            assert distance(mine, wanted) == Levenshtein.distance(mine, wanted), (said, true)
+
+
+@pytest.mark.parametrize("name", ["wer", "cer"])
+def test_errors_over_all_are_those_of_rapidfuzz(name: str) -> None:
+    """Its distances of all texts together, over all that is true; and of each alone."""
+    said = [plain(text) for text, _ in SENTENCES]
+    true = [plain(some[0]) for _, some in SENTENCES]
+    units = [
+        [text.split() if name == "wer" else list(" ".join(text.split())) for text in texts]
+        for texts in (said, true)
+    ]
+    errors = [Levenshtein.distance(mine, wanted) for mine, wanted in zip(*units, strict=True)]
+    lengths = [len(wanted) for wanted in units[1]]
+    assert value(name, said, true) == pytest.approx(sum(errors) / sum(lengths))
+    for at, (wrong, length) in enumerate(zip(errors, lengths, strict=True)):
+        if length:
+            assert value(name, [said[at]], [true[at]]) == pytest.approx(wrong / length), said[at]
 
 
 def test_word_errors_are_counted_over_all_words() -> None:

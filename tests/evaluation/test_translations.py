@@ -1,15 +1,21 @@
-"""Metrics of written texts: values that are published, and draws that are counted anew."""
+"""Metrics of written texts: beside other implementations, and draws that are counted anew."""
 
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from rapidfuzz.distance import LCSseq
+from sacrebleu.metrics import BLEU, CHRF
+from sklearn.feature_extraction.text import CountVectorizer
 
 from edgekit.evaluation.metrics import METRICS, Truth, find_metric
 from edgekit.evaluation.metrics.translations import longest_common, tokens
 from edgekit.evaluation.statistics import draw_counts
+from tests.evaluation.sentences import SENTENCES
 
 # The example of sacreBLEU's README, whose values stand there.
 SAID = ["The dog bit the man.", "It wasn't surprising.", "The man had just bitten him."]
@@ -28,6 +34,72 @@ def value(name: str, said: list[str], true: list[Truth]) -> float:
     metric = METRICS[name]
     rows = metric.rows(said, true)
     return float(metric.aggregate(rows, np.ones((1, len(rows))))[0])
+
+
+def sacrebleu(name: str, said: Sequence[str], true: Sequence[Sequence[str]]) -> float:
+    """The same by sacreBLEU."""
+    # It takes an empty truth for none at all; blanks alone it reads, as nothing.
+    told = [[one or " " for one in some] for some in true]
+    most = max(map(len, told))
+    streams = [[some[at] if at < len(some) else None for some in told] for at in range(most)]
+    metric = CHRF() if name == "chrf" else BLEU()
+    return float(metric.corpus_score(said, streams).score) / 100
+
+
+@pytest.mark.parametrize("most", [1, 3])
+@pytest.mark.parametrize("name", ["bleu", "chrf"])
+def test_every_text_has_the_value_of_sacrebleu(name: str, most: int) -> None:
+    """Alone, in any script, with one truth or several."""
+    for said, true in SENTENCES:
+        some = true[:most]
+        assert value(name, [said], [some]) == pytest.approx(
+            sacrebleu(name, [said], [some]), abs=1e-12
+        ), (said, some)
+
+
+@pytest.mark.parametrize("most", [1, 3])
+@pytest.mark.parametrize("name", ["bleu", "chrf"])
+def test_texts_together_have_the_value_of_sacrebleu(name: str, most: int) -> None:
+    """Its counts are added up as ours are: over all of them, and over a few drawn at random."""
+    drawn = np.random.default_rng(0)
+    draws = [list(range(len(SENTENCES)))]
+    draws += [drawn.integers(0, len(SENTENCES), 1 + turn % 8).tolist() for turn in range(60)]
+    for places in draws:
+        said = [SENTENCES[place][0] for place in places]
+        true = [SENTENCES[place][1][:most] for place in places]
+        assert value(name, said, list(true)) == pytest.approx(
+            sacrebleu(name, said, true), abs=1e-12
+        ), places
+
+
+@pytest.mark.parametrize("size", [1, 2])
+def test_shared_words_are_those_that_sklearn_counts(size: int) -> None:
+    """ROUGE of runs of words, each counted as often as it stands in both."""
+    read = CountVectorizer(
+        ngram_range=(size, size), token_pattern=r"[^\W_]+", preprocessor=str.casefold
+    ).build_analyzer()
+
+    def expected(said: str, true: str) -> float:
+        mine, wanted = Counter(read(said)), Counter(read(true))
+        return 2 * (mine & wanted).total() / max(1, mine.total() + wanted.total())
+
+    for said, true in SENTENCES:
+        best = max(expected(said, one) for one in true)
+        assert value(f"rouge-{size}", [said], [true]) == pytest.approx(best), (said, true)
+
+
+def test_the_longest_sequence_is_that_of_rapidfuzz() -> None:
+    """Of characters, and of words as ROUGE-L compares them."""
+    read = CountVectorizer(token_pattern=r"[^\W_]+", preprocessor=str.casefold).build_analyzer()
+    truths = [true[0] for _, true in SENTENCES]
+    for (said, _), true in zip(SENTENCES, truths[1:] + truths[:1], strict=True):
+        assert longest_common(said, true) == LCSseq.similarity(said, true), (said, true)
+    for said, some in SENTENCES:
+        mine, others = read(said), [read(true) for true in some]
+        best = max(
+            2 * LCSseq.similarity(mine, one) / max(1, len(mine) + len(one)) for one in others
+        )
+        assert value("rouge-l", [said], [some]) == pytest.approx(best), (said, some)
 
 
 @pytest.mark.parametrize(("name", "expected"), [("bleu", 0.4853), ("chrf", 0.5973)])
@@ -53,11 +125,13 @@ def test_values_are_those_of_rouge(name: str, expected: float) -> None:
 
 @pytest.mark.parametrize("name", ["bleu", "chrf", "rouge-1", "rouge-2", "rouge-l"])
 def test_the_ends_of_the_scale(name: str) -> None:
-    """1 for the same text, 0 for nothing in common or nothing at all."""
+    """1 for the same text, 0 for nothing in common, nothing at all, or no run of words so long."""
     text = "A man bit his neighbour's dog yesterday."
     assert value(name, [text], [text]) == pytest.approx(1)
     assert value(name, ["xyz"], ["quick brown"]) == 0
     assert value(name, [""], [text]) == 0
+    assert value(name, [""], [""]) == 0
+    assert value(name, ["yes"], ["no"]) == 0
 
 
 @pytest.mark.parametrize("name", ["bleu", "chrf"])

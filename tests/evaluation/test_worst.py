@@ -12,8 +12,9 @@ from edgekit.core.measurements import WorstSample
 from edgekit.evaluation.metrics import IGNORED, Prediction
 from edgekit.evaluation.pairs import Pairs
 from edgekit.evaluation.worst import worst_samples
-from edgekit.sources.data import Inputs, Samples
+from edgekit.sources.data import Samples
 from edgekit.sources.data_columns import Label
+from edgekit.sources.data_roles import Inputs
 from edgekit.sources.data_spool import Spool, Stored
 
 LABELS = ("no", "yes")

@@ -13,6 +13,7 @@ import pytest
 from jsonschema import ValidationError
 
 import edgekit
+from edgekit.core.built import BuildCandidate, BuildResult, BuildStep
 from edgekit.core.bundle import open_bundle
 from edgekit.core.cachefolder import VARIABLE
 from edgekit.core.errors import (
@@ -27,9 +28,6 @@ from edgekit.core.errors import (
 )
 from edgekit.core.measurements import (
     BenchResult,
-    BuildCandidate,
-    BuildResult,
-    BuildStep,
     Contender,
     Noise,
     QuantizeResult,

@@ -7,8 +7,13 @@ from pathlib import Path
 
 import soundfile
 
+import edgekit
+from edgekit.core.bundle import Bundle, open_bundle
+from edgekit.pruning.counting import count
 from edgekit.pruning.structures import cut
 from edgekit.sources.data import Samples, read_samples
+from edgekit.sources.generation.answers import whole_answers
+from edgekit.sources.generation.whole import whole_texts
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.opening import open_source
 from edgekit.sources.pruned.cutting import whole_plan
@@ -127,3 +132,23 @@ def written(source: LoadedSource, plan: Plan, folder: Path) -> LoadedSource:
     folder.mkdir()
     save_pruned(source, cut(source, plan), plan, folder)
     return open_source(str(folder))
+
+
+def check_stated(source: LoadedSource, opened: LoadedSource, bundle: Bundle) -> None:
+    """The bundle of a pruned source says what it was made of, and that there is less of it."""
+    stated = bundle.manifest.source
+    assert stated is not None
+    assert stated.origin.sha256 == source.sha256
+    assert stated.sha256 == opened.sha256
+    whole = whole_answers if source.parts else whole_texts
+    before, after = whole(source), whole(opened)
+    assert stated.parameters == count(after).parameters < source.parameters
+    assert count(after, before.sample_inputs).flops < count(before).flops
+
+
+def check_saved(original: Path, source: LoadedSource, opened: LoadedSource, bundle: Bundle) -> None:
+    """The bundle of a pruned source is smaller by what was cut than one of the original folder."""
+    whole = original.with_name("whole")
+    edgekit.export(str(original), whole)
+    saved = open_bundle(whole).bytes() - bundle.bytes()
+    assert saved >= 4 * (source.parameters - opened.parameters) * 0.95

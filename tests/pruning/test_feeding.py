@@ -62,6 +62,9 @@ def test_pictures_and_arrays(tmp_path: Path) -> None:
         (2, 3, 32, 32),
     ]
     assert all(one.labels is not None for one in made)
+    samples.inputs[4]["image"].write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(ConfigError, match=r"^Row 5 of DATA cannot be read: "):
+        batches(source, samples, 4)
     np.savez(
         tmp_path / "arrays.npz",
         image=np.random.default_rng(0).random((5, 1, 28, 28), np.float32),

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from edgekit.core.errors import ConfigError
-from edgekit.sources.data import check_data, hash_inputs, read_samples
+from edgekit.sources.data import check_data, read_samples
+from edgekit.sources.data_roles import hash_inputs
 
 LABELS = ("cat", "dog")
 
@@ -155,7 +156,7 @@ def test_pictures_that_cannot_be_read(album: Path, monkeypatch: pytest.MonkeyPat
     with monkeypatch.context() as patch, pytest.raises(ConfigError, match=r"0\.png.*Permission"):
         patch.setattr("edgekit.sources.data_pictures.looks_like_picture", refuse)
         read_samples(str(album), "image-classification", labels=LABELS)
-    monkeypatch.setattr("edgekit.sources.data.sha256_file", refuse)
+    monkeypatch.setattr("edgekit.sources.data_roles.sha256_file", refuse)
     with pytest.raises(ConfigError, match=r"0\.png cannot be read: Permission"):
         read_samples(str(album), "image-classification", labels=LABELS)
 

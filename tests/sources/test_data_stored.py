@@ -16,7 +16,8 @@ from pyarrow import parquet
 
 from edgekit.core.errors import ConfigError, StepError
 from edgekit.sources import data_files, data_spool
-from edgekit.sources.data import hash_inputs, read_samples
+from edgekit.sources.data import read_samples
+from edgekit.sources.data_roles import hash_inputs
 
 LABELS = ("cat", "dog")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from edgekit.cli.console import Console
+from edgekit.core.built import BuildResult
 from edgekit.core.errors import EdgekitError
-from edgekit.core.measurements import BenchResult, BuildResult, QuantizeResult, ValidateResult
+from edgekit.core.measurements import BenchResult, QuantizeResult, ValidateResult
 from edgekit.core.pruned import PruneResult
 
 Result = BenchResult | BuildResult | PruneResult | QuantizeResult | ValidateResult

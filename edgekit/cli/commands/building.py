@@ -26,8 +26,9 @@ from edgekit.cli.options import (
     target,
     workload,
 )
+from edgekit.core.built import BuildCandidate, BuildResult
 from edgekit.core.errors import EdgekitError
-from edgekit.core.measurements import BenchResult, BuildCandidate, BuildResult
+from edgekit.core.measurements import BenchResult
 from edgekit.reporting import words
 
 

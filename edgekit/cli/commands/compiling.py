@@ -44,7 +44,8 @@ def command(
 ) -> None:  # fmt: skip
     """Turn a bundle into the artifact that a target's engine loads fastest."""
     from edgekit.core.bundle import open_bundle
-    from edgekit.pipeline.compiling import NOTHING, compile
+    from edgekit.pipeline.compilation import NOTHING
+    from edgekit.pipeline.compiling import compile
 
     result = compile(
         bundle,

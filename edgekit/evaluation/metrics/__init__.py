@@ -1,7 +1,7 @@
 """Metrics as rows: per sample a few numbers, and how a draw of samples makes one value of them.
 
-The values are those of scikit-learn and scipy, of CoNLL's evaluation and of the SQuAD script, which
-the tests hold them to.
+The values are those of scikit-learn and scipy, of sacreBLEU, of CoNLL's evaluation and of the SQuAD
+script, which the tests hold them to.
 """
 
 from __future__ import annotations

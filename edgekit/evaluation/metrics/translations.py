@@ -37,7 +37,8 @@ Grams: TypeAlias = Counter[tuple[str, ...]]
 def character_matches(predictions: Sequence[Prediction], truths: Sequence[Truth]) -> Floats:
     """Per length of 1 to 6 characters, blanks left out: n-grams shared, said, and of the truth.
 
-    Of several truths the nearest counts.
+    Those said count where the truth is long enough to have any. Of several truths the nearest
+    counts.
     """
 
     def compare(said: str, true: str) -> list[float]:
@@ -45,7 +46,9 @@ def character_matches(predictions: Sequence[Prediction], truths: Sequence[Truth]
         one, other = "".join(said.split()), "".join(true.split())
         for size in range(1, _CHARACTERS + 1):
             mine, wanted = _grams(one, size), _grams(other, size)
-            found += [(mine & wanted).total(), mine.total(), wanted.total()]
+            # As in sacreBLEU: a truth too short for a length says nothing about it.
+            made = mine.total() if wanted else 0
+            found += [(mine & wanted).total(), made, wanted.total()]
         return found
 
     def value(row: list[float]) -> float:
@@ -170,7 +173,8 @@ def longest_common(first: Sequence[str], second: Sequence[str]) -> int:
 
 def tokens(text: str) -> list[str]:
     """Words and marks as mteval-v13a tells them apart."""
-    plain = text.replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
+    # Blanks go before lines are joined: what is behind the last line is no next one.
+    plain = text.rstrip().replace("<skipped>", "").replace("-\n", "").replace("\n", " ")
     for entity, mark in _ENTITIES:
         plain = plain.replace(entity, mark)
     plain = _APART.sub(r" \1 ", f" {plain} ")
@@ -201,7 +205,7 @@ def _words(text: str) -> list[str]:
 
 
 def _f1(shared: int, said: int, true: int) -> float:
-    return 2 * shared / (said + true) if said + true else 1.0
+    return 2 * shared / (said + true) if said + true else 0.0
 
 
 def _grams(sequence: Sequence[str], size: int) -> Grams:

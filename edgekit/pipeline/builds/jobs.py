@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from edgekit.core.built import BuildCandidate, BuildResult, BuildStep
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import EdgekitError
-from edgekit.core.measurements import BuildCandidate, BuildResult, BuildStep
 from edgekit.core.profiles import Profile
 from edgekit.core.results import to_json
 from edgekit.pipeline.builds.store import Kept, Store

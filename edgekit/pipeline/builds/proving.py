@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from edgekit.core.built import BuildCandidate, BuildStep
 from edgekit.core.bundle import Bundle, BundleWriter, open_bundle
 from edgekit.core.errors import (
     BudgetNotMet,
@@ -18,7 +19,7 @@ from edgekit.core.errors import (
     disk_errors,
 )
 from edgekit.core.manifest import Manifest, RuntimeChoice
-from edgekit.core.measurements import BuildCandidate, BuildStep, ValidateResult
+from edgekit.core.measurements import ValidateResult
 from edgekit.core.results import to_json
 from edgekit.pipeline.builds.jobs import Job
 from edgekit.pipeline.builds.ranking import Rung, Speeds, why_not_run

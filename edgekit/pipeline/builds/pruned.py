@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
+from edgekit.core.built import BuildCandidate
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import (
     BudgetNotMet,
@@ -17,7 +18,6 @@ from edgekit.core.errors import (
     PruneError,
     SourceError,
 )
-from edgekit.core.measurements import BuildCandidate
 from edgekit.core.onnx_file import names_onnx
 from edgekit.core.profiles import Profile
 from edgekit.core.pruned import PruneResult

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from edgekit.core.built import BuildCandidate
 from edgekit.core.bundle import Bundle, BundleWriter, open_bundle
 from edgekit.core.errors import (
     ConfigError,
@@ -14,7 +15,7 @@ from edgekit.core.errors import (
     SourceError,
     StepError,
 )
-from edgekit.core.measurements import BuildCandidate, QuantizeResult
+from edgekit.core.measurements import QuantizeResult
 from edgekit.core.onnx_file import names_onnx
 from edgekit.core.profiles import Profile
 from edgekit.core.results import to_json

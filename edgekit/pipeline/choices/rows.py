@@ -20,8 +20,9 @@ from edgekit.runtime import load
 from edgekit.runtime.golden import read
 from edgekit.runtime.worker import not_finite
 from edgekit.runtime.workloads import input_specs
-from edgekit.sources.data import Role, Samples, parse_columns, read_samples
+from edgekit.sources.data import Samples, parse_columns, read_samples
 from edgekit.sources.data_pictures import reads_files
+from edgekit.sources.data_roles import Role
 
 if TYPE_CHECKING:
     from edgekit.sources.loaded import LoadedSource

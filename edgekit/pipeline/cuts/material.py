@@ -15,8 +15,9 @@ from edgekit.pipeline.choices.rows import Rows, read_rows, require_rows, role_ha
 from edgekit.pipeline.progress import Progress
 from edgekit.pruning.distances import Answers, answers_of
 from edgekit.pruning.feeding import Batch, batches, own_batches
-from edgekit.sources.data import Role, Samples, parse_columns, read_samples
+from edgekit.sources.data import Samples, parse_columns, read_samples
 from edgekit.sources.data_paths import require_texts
+from edgekit.sources.data_roles import Role
 from edgekit.sources.generation.whole import ANSWER
 
 if TYPE_CHECKING:

@@ -67,6 +67,7 @@ _OTHERS: Beginnings = (
 #: The formats that are opened, by Pillow's names.
 FORMATS = tuple(dict.fromkeys(kind for _, _, kind in _BEGINNINGS))
 _READABLE = "JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF, JPEG 2000 or PNM"
+_SMALLER = "Make it smaller first; models read a few hundred pixels a side."
 # The tag of EXIF that says how a camera was held.
 _ORIENTATION = 0x0112
 _UPRIGHT: Mapping[int, str] = {
@@ -80,8 +81,8 @@ _UPRIGHT: Mapping[int, str] = {
 }
 # Those that make height of width.
 _SIDEWAYS = ("TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90")
-# What Pillow's decoders raise for files that are broken or cut off.
-_BROKEN = (
+#: What Pillow's decoders raise for files that are broken or cut off.
+BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError,
     MemoryError, struct.error, zlib.error,
 )  # fmt: skip
@@ -142,7 +143,7 @@ def told_size(path: Path) -> tuple[int, int] | None:
             # A PNG may say how it was held behind its pixels, which would have to be decoded.
             known = image.format != "PNG" or "exif" in image.info
             return size[::-1] if known and _turn(image) in _SIDEWAYS else size
-    except (*_BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except (*BROKEN, Image.DecompressionBombError, Image.DecompressionBombWarning):
         return None
 
 
@@ -162,15 +163,12 @@ def _of_stream(stream: BinaryIO, name: str) -> Image:
             f"{name} is not a picture: {told(head, _OTHERS)}.", hint=f"Give a {_READABLE} file."
         )
     with _decoding(name):
-        try:
-            # Image.open() refuses a large JPEG before it could be told to decode less of it.
-            image = (
-                JpegImagePlugin.JpegImageFile(stream)
-                if kind == "JPEG"
-                else Image.open(stream, formats=[kind])
-            )
-        except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-            raise _too_large(name, str(error)) from error
+        # Image.open() refuses a large JPEG before it could be told to decode less of it.
+        image = (
+            JpegImagePlugin.JpegImageFile(stream)
+            if kind == "JPEG"
+            else Image.open(stream, formats=[kind])
+        )
         if getattr(image, "is_animated", False):
             frames = getattr(image, "n_frames", 2)
             raise InputMismatch(
@@ -224,22 +222,39 @@ def _reduce(image: Image, name: str) -> None:
     )  # fmt: skip
 
 
+def pillow_limit(error: Exception) -> str:
+    """How many pixels a picture has that Pillow just refused: an app may have set its limit."""
+    from PIL import Image
+
+    # Beyond its limit it warns, which a filter may make an error; it refuses what is twice that.
+    warned = isinstance(error, Image.DecompressionBombWarning)
+    times, told = (1, "") if warned else (2, "twice ")
+    most = times * (Image.MAX_IMAGE_PIXELS or MOST_PIXELS)
+    return f"more than the {most:,} pixels that Pillow allows, {told}PIL.Image.MAX_IMAGE_PIXELS"
+
+
 def _too_large(name: str, what: str) -> InputMismatch:
     return InputMismatch(
         f"{name} is too large to be decoded: {what}; the limit is {MOST_PIXELS // 10**6} million"
         " pixels.",
-        hint="Make it smaller first; models read a few hundred pixels a side.",
+        hint=_SMALLER,
     )
 
 
 @contextmanager
 def _decoding(name: str) -> Iterator[None]:
     """Whatever a decoder raises as one InputMismatch."""
+    from PIL import Image
+
     try:
         yield
     except InputMismatch:
         raise
-    except _BROKEN as error:
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise InputMismatch(
+            f"{name} is too large to be decoded: it has {pillow_limit(error)}.", hint=_SMALLER
+        ) from error
+    except BROKEN as error:
         said = str(error).strip() or type(error).__name__
         raise InputMismatch(
             f"{name} is a picture that cannot be decoded: {said.splitlines()[0][:200]}.",
@@ -258,7 +273,7 @@ def _turn(image: Image) -> str | None:
     """What makes a picture upright, by Pillow's name for it."""
     try:
         held = image.getexif().get(_ORIENTATION)
-    except _BROKEN:
+    except BROKEN:
         # Broken metadata are no reason to refuse a picture that decodes.
         return None
     return _UPRIGHT.get(held) if isinstance(held, int) else None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import BundleCorrupt, InputMismatch
 from edgekit.core.lazy import require
-from edgekit.runtime.pictures.decoding import open_picture, own_size
+from edgekit.runtime.pictures.decoding import open_picture, own_size, pillow_limit
 from edgekit.runtime.pictures.interpolation import resized
 from edgekit.runtime.pictures.rules import (
     CHANNELS,
@@ -210,6 +210,7 @@ def _crop(image: Image, op: CenterCrop) -> Image:
     except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as error:
         # An app may have set Pillow's limit below ours.
         raise InputMismatch(
-            f"Pillow refuses to crop a picture to {op.width}×{op.height}: {error}",
-            hint="Raise PIL.Image.MAX_IMAGE_PIXELS.",
+            f"A picture cannot be cropped to {op.width}×{op.height}: it would have"
+            f" {pillow_limit(error)}.",
+            hint="Raise PIL.Image.MAX_IMAGE_PIXELS again.",
         ) from error

@@ -15,8 +15,9 @@ from transformers import PreTrainedTokenizerFast
 
 from edgekit.runtime import load
 from edgekit.runtime.caches import cache_pairs, empty_cache
-from edgekit.sources.data import Inputs, Samples, hash_inputs
+from edgekit.sources.data import Samples
 from edgekit.sources.data_columns import Label
+from edgekit.sources.data_roles import Inputs, hash_inputs
 from edgekit.sources.loaded import LoadedSource
 from tests.evaluation.conftest import source_of
 from tests.runtime.generation.conftest import byte_tokenizer, write_generator

@@ -170,9 +170,21 @@ def _png_header(width: int, height: int) -> bytes:
 
 @pytest.mark.parametrize("size", [(20_000, 20_000), (1 << 30, 1 << 30)])
 def test_bombs_are_refused_before_they_are_decoded(size: tuple[int, int]) -> None:
-    """Some bytes that would become gigabytes."""
-    with pytest.raises(InputMismatch, match="too large to be decoded"):
+    """Some bytes that would become gigabytes; told by the limit, and not in Pillow's words."""
+    with pytest.raises(InputMismatch, match="too large to be decoded: it has more than") as caught:
         open_picture(_png_header(*size))
+    assert "178,956,970 pixels" in caught.value.message
+    assert "bomb" not in caught.value.message
+
+
+@pytest.mark.filterwarnings("error::PIL.Image.DecompressionBombWarning")
+def test_a_limit_of_the_app_is_told_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it refuses, and where it only warns and warnings are errors."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    for size, limit in (((50, 50), "the 2,000 pixels"), ((30, 50), "the 1,000 pixels")):
+        with pytest.raises(InputMismatch, match=limit) as caught:
+            open_picture(_png_header(*size))
+        assert "MAX_IMAGE_PIXELS" in caught.value.message
 
 
 def test_large_jpeg_is_decoded_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
