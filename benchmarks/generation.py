@@ -1,8 +1,9 @@
 """What an answer costs: `smollm2` by our loop on both engines, beside PyTorch and its rivals.
 
 ``python -m benchmarks.generation [--rounds N] [--precisions f32,int8,int4] [--many N]``. Every
-contender is a process of its own that waits between its turns; in a round each of them, in random
-order, answers the same 128 tokens with 64 more, greedily. Told are the time to the first token and
+contender is a process of its own that waits between its turns, and is started anew after a third of
+the rounds: where its memory lies is a matter of luck. In a round each of them, in random order,
+answers the same 128 tokens with 64 more, greedily. Told are the time to the first token and
 the tokens per second after it, as ratios to eager PyTorch in float32 with its dynamic cache, how
 many tokens agree, the part of a step that our loop takes outside the engine, and the memory after
 many short answers. onnxruntime-genai and OpenVINO GenAI take part where they are installed
@@ -31,6 +32,7 @@ from benchmarks.rivals import Answer, measured
 from benchmarks.zoo import fetch
 from edgekit.runtime.rows import PASSAGE
 
+PROCESSES = 3
 PROMPT = 128
 NEW = 64
 EAGER = "PyTorch eager f32"
@@ -217,54 +219,59 @@ def remembering(made: Mapping[str, Path]) -> list[str]:
     return list({name.rpartition(" ")[0]: name for name in made}.values())
 
 
-def measure(
-    contenders: Mapping[str, Contender],
-    prompt: Sequence[int],
-    rounds: int,
-    many: int,
-    watched: Sequence[str],
-    like: Mapping[str, str],
-) -> dict[str, dict[str, Any]]:
-    """Ratios of every contender to eager, tokens that agree, what is outside the engine, memory.
+class Measured:
+    """What contenders answered in all rounds, whatever processes they were."""
 
-    `like` tells whose tokens a contender should say, eager's where it says nothing.
-    """
-    first: Times = {name: [] for name in contenders}
-    after: Times = {name: [] for name in contenders}
-    outside: dict[str, list[float]] = {name: [] for name in contenders}
-    said: dict[str, list[int]] = {}
-    order = random.Random(0)
-    for number in range(rounds):
-        told(f"round {number + 1} of {rounds}")
-        for name, answer in turns(contenders, order, question(prompt, NEW)).items():
-            first[name].append(np.array([answer["first"]]))
-            after[name].append(np.array(answer["steps"]))
-            outside[name].append(answer.get("outside", 0.0))
-            said.setdefault(name, answer["tokens"])
-    grown: dict[str, int] = {}
-    for name in watched if many else ():
-        told(f"{name}: memory over {many} answers")
-        found = contenders[name].ask(question(prompt[:_SHORT_PROMPT], _SHORT, many))
-        grown[name] = found["after"] - found["before"]
-    figures: dict[str, dict[str, Any]] = {}
-    for name in contenders:
-        speed, wait = compare(after, EAGER, name), compare(first, EAGER, name)
-        whose = like.get(name, EAGER)
-        figures[name] = {
-            "tokens_per_second": 1e3 / median(after, name),
-            "first_ms": median(first, name),
-            "speed": [speed.value, speed.low, speed.high],
-            "first": [wait.value, wait.low, wait.high],
-            "same": [agreeing(said[name], said[whose]), len(said[whose]), whose],
-            "outside": float(np.median(outside[name])) if any(outside[name]) else None,
-            "grown_bytes": grown.get(name),
-            "answers": many if name in grown else None,
-        }
-        told(
-            f"{name}: {1e3 / median(after, name):.1f} tokens/s (×{shown(speed)}), first token"
-            f" {median(first, name):.0f} ms (×{shown(wait)})"
-        )
-    return figures
+    def __init__(self) -> None:
+        self.first: Times = {}
+        self.after: Times = {}
+        self.outside: dict[str, list[float]] = {}
+        self.said: dict[str, list[int]] = {}
+        self.grown: dict[str, int] = {}
+        self._order = random.Random(0)
+
+    def ask(self, contenders: Mapping[str, Contender], prompt: Sequence[int]) -> None:
+        """One round: an answer of each."""
+        for name, answer in turns(contenders, self._order, question(prompt, NEW)).items():
+            self.first.setdefault(name, []).append(np.array([answer["first"]]))
+            self.after.setdefault(name, []).append(np.array(answer["steps"]))
+            self.outside.setdefault(name, []).append(answer.get("outside", 0.0))
+            self.said.setdefault(name, answer["tokens"])
+
+    def remember(
+        self, contenders: Mapping[str, Contender], prompt: Sequence[int], many: int
+    ) -> None:
+        """The memory of contenders over many short answers."""
+        for name, contender in contenders.items():
+            told(f"{name}: memory over {many} answers")
+            found = contender.ask(question(prompt[:_SHORT_PROMPT], _SHORT, many))
+            self.grown[name] = found["after"] - found["before"]
+
+    def figures(self, many: int, like: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+        """Ratios to eager, tokens that agree, what is outside the engine, memory.
+
+        `like` tells whose tokens a contender should say, eager's where it says nothing.
+        """
+        figures: dict[str, dict[str, Any]] = {}
+        for name in self.after:
+            speed, wait = (compare(times, EAGER, name) for times in (self.after, self.first))
+            whose = like.get(name, EAGER)
+            said, outside = self.said, self.outside[name]
+            figures[name] = {
+                "tokens_per_second": 1e3 / median(self.after, name),
+                "first_ms": median(self.first, name),
+                "speed": [speed.value, speed.low, speed.high],
+                "first": [wait.value, wait.low, wait.high],
+                "same": [agreeing(said[name], said[whose]), len(said[whose]), whose],
+                "outside": float(np.median(outside)) if any(outside) else None,
+                "grown_bytes": self.grown.get(name),
+                "answers": many if name in self.grown else None,
+            }
+            told(
+                f"{name}: {1e3 / median(self.after, name):.1f} tokens/s (×{shown(speed)}), first"
+                f" token {median(self.first, name):.0f} ms (×{shown(wait)})"
+            )
+        return figures
 
 
 def rows(found: Mapping[str, Any]) -> list[tuple[object, ...]]:
@@ -310,7 +317,7 @@ def note(found: Mapping[str, Any]) -> str:
 def main() -> None:
     """Measure and report."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=10)
+    parser.add_argument("--rounds", type=int, default=12)
     parser.add_argument("--precisions", default="f32,bf16,int8,int4")
     parser.add_argument("--many", type=int, default=1000, help="short answers for the memory")
     parser.add_argument(
@@ -332,15 +339,24 @@ def main() -> None:
         wanted |= {key: ("ours", str(path)) for key, path in made.items()}
         wanted |= {key: (kind, str(path)) for key, (kind, path) in others.items()}
         prompt = prompt_of(source)
-        contenders = started(
-            "benchmarks.generation", wanted, question(prompt, 8), optional=set(others)
-        )
-        try:
-            figures = measure(
-                contenders, prompt, chosen.rounds, chosen.many, remembering(made), like
+        found = Measured()
+        optional = set(others)
+        for process in range(PROCESSES):
+            contenders = started(
+                "benchmarks.generation", wanted, question(prompt, 8), optional=optional
             )
-        finally:
-            close(contenders)
+            try:
+                for number in range(process, chosen.rounds, PROCESSES):
+                    told(f"round {number + 1} of {chosen.rounds}")
+                    found.ask(contenders, prompt)
+                if chosen.many and process == PROCESSES - 1:
+                    watched = {name: contenders[name] for name in remembering(made)}
+                    found.remember(watched, prompt, chosen.many)
+            finally:
+                close(contenders)
+            # Who started once has to again.
+            wanted, optional = {name: wanted[name] for name in contenders}, set()
+        figures = found.figures(chosen.many, like)
     report("generation", figures, [" | ".join(map(str, row)) for row in rows(figures)])
 
 

@@ -75,10 +75,14 @@ def judged(
 
 
 def shown(one: Mapping[str, Any]) -> str:
-    """The drop with its interval, in percent of PyTorch's value or in points."""
+    """The drop with its interval, in percent of PyTorch's value or in points.
+
+    Where both values are the same the interval tells of the number of rows alone.
+    """
     # Less than half of the last digit has no sign.
     drop, low, high = (f"{round(100 * value, 2) + 0.0:.2f}" for value in one["drop"])
-    return f"{drop} {_UNITS[one['unit']]} ({low} to {high})"
+    told = f"{drop} {_UNITS[one['unit']]}"
+    return told if one["candidate"] == one["reference"] else f"{told} ({low} to {high})"
 
 
 def rows(found: Mapping[str, Any]) -> list[tuple[object, ...]]:
