@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 # The largest share of the channels that goes.
 _MOST_CHANNELS = 0.8
 # A network of few widths is timed at all of them, one of many at so many shares.
-_FEW_WIDTHS = 16
+_FEW_WIDTHS = 32
 _TIMED_SHARES = 6
 # Of a share, for sums of rounded numbers.
 _SLACK = 1e-9
