@@ -20,7 +20,7 @@ from edgekit.graph.onnx_half import halve
 from edgekit.quantization.excluding import EXCLUDED
 from edgekit.quantization.graphs.finding import Finder
 from edgekit.quantization.graphs.grouping import Grouping, find_groups
-from edgekit.quantization.graphs.reading import Graph, read_graph
+from edgekit.quantization.graphs.reading import Graph, read_graph, turned_table
 from edgekit.quantization.graphs.writing import Mode, Written, choose_modes, write_candidate
 from edgekit.quantization.recipes import (
     Feeds,
@@ -244,16 +244,16 @@ class OnnxPrepared:
 
     def _held(self, modes: Mapping[str, Mode], kept: Sequence[KeptFloat]) -> list[str]:
         """The nodes that are kept in float on purpose, with those that turn their weights."""
-        held: list[str] = []
-        for one in kept:
-            site = self.grouping.sites.get(one.node)
-            if one.node in modes or (site is None and one.reason != EXCLUDED):
-                continue
-            held.append(one.node)
-            if site is not None and site.turned and site.operator == "MatMul":
-                product = self.graph.producers[site.leaving]
-                held.append(self.graph.producers[product.input[1]].name)
-        return held
+        sites, graph = self.grouping.sites, self.graph
+        wanted = {one.node for one in kept if one.node in sites or one.reason == EXCLUDED}
+        nodes = [node for node in graph.model.graph.node if node.name in wanted - modes.keys()]
+        turning = [
+            graph.producers[name].name
+            for node in nodes
+            for name in node.input
+            if turned_table(graph, name) is not None
+        ]
+        return [node.name for node in nodes] + turning
 
     def _requires(self, *, vnni: bool) -> Requires:
         before = self.source.manifest.requires

@@ -152,14 +152,17 @@ class TestTargets:
         assert kinds["head.weight"] == onnx.TensorProto.FLOAT
         assert [one.node for one in made.kept_float] == ["/head/Gemm"]
 
-    def test_what_stays_whole_for_a_gpu(self, tmp_path: Path) -> None:
-        """A table that is raised with its head, and what is excluded, are float32 in the file."""
+    @pytest.mark.parametrize("raised", [True, False], ids=["raised", "excluded"])
+    def test_what_stays_whole_for_a_gpu(self, raised: bool, tmp_path: Path) -> None:
+        """A table that is raised or excluded with its head, and what else is, are float32."""
         bundle = bundle_of(encoder(tied=True), tmp_path / "exported")
         cuda = load_profile("cuda")
+        exclude = ["/head/Gemm", *([] if raised else ["decoder"])]
         prepared = onnxruntime.prepare(
-            bundle, "model", cuda, tmp_path / "work", (), exclude=["/head/Gemm"]
+            bundle, "model", cuda, tmp_path / "work", (), exclude=exclude
         )
-        prepared.write(Recipe("float16", levels={"decoder": "float32"}), tmp_path / "out")
+        recipe = Recipe("float16", levels={"decoder": "float32"} if raised else {})
+        prepared.write(recipe, tmp_path / "out")
         model = onnx.load(str(tmp_path / "out" / "model.onnx"))
         kinds = {one.name: one.data_type for one in model.graph.initializer}
         assert kinds["outer.weight"] == onnx.TensorProto.FLOAT16
