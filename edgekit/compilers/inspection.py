@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _STANDARD = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 _CONVOLUTIONS = ("Conv", "FusedConv", "ConvTranspose")
-_PRODUCTS = ("MatMul", "Gemm", "Einsum", "Attention", "GRU", "LSTM", "RNN")
+_PRODUCTS = ("MatMul", "Gemm", "Einsum", "Attention", "GroupQueryAttention", "GRU", "LSTM", "RNN")
 
 
 @dataclass(frozen=True)
@@ -49,8 +49,13 @@ class GraphSummary:
 
     @property
     def attention(self) -> int:
-        """How many attention operators there are (opset 23 on)."""
-        return self.operators.get("Attention", 0)
+        """How many attention operators there are (opset 23 on, or ONNX Runtime's own)."""
+        return self.operators.get("Attention", 0) + self.grouped
+
+    @property
+    def grouped(self) -> int:
+        """How many of them keep their cache in buffers."""
+        return self.operators.get("GroupQueryAttention", 0)
 
 
 def load_graph(path: Path, *, weights: bool) -> onnx.ModelProto:

@@ -1,18 +1,23 @@
-"""Changes of an ONNX graph before its engine sees it: half precision, fixed sizes, no notes."""
+"""Changes of an ONNX graph before its engine sees it.
+
+Half precision, fixed sizes, a decoder's cache in buffers, no notes of the build machine.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from edgekit.compilers.inspection import nodes
 from edgekit.core.errors import CompileError
+from edgekit.core.lazy import require
+from edgekit.core.manifest import Component, TensorSpec
 from edgekit.graph import onnx_half
+from edgekit.runtime.caches import CAPACITY, cache_pairs
 
 if TYPE_CHECKING:
     import onnx
-
-    from edgekit.core.manifest import Component, TensorSpec
 
 
 def halve(model: onnx.ModelProto, *, large: bool) -> onnx.ModelProto:
@@ -30,6 +35,48 @@ def halve(model: onnx.ModelProto, *, large: bool) -> onnx.ModelProto:
             f"The graph cannot be converted to half precision: {error}.",
             hint="Use --set options.onnxruntime.precision=fp32.",
         ) from error
+
+
+def buffer_cache(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]] | None:
+    """A decoder, whose weights are in memory, that keeps its cache in buffers, and what was done.
+
+    None where its attention has another form than those that are known; see
+    `edgekit.graph.onnx_grouped` and `edgekit.graph.onnx_fused`.
+    """
+    from edgekit.graph import onnx_fused, onnx_grouped
+
+    serde = require("onnx_ir.serde", "build")
+    graph = serde.deserialize_model(model)
+    grouped = onnx_grouped.group_attention(graph, CAPACITY)
+    if not grouped:
+        return None
+    facts = {
+        "grouped_attention": grouped,
+        "fused_norms": onnx_fused.fuse_norms(graph),
+        "merged_products": onnx_fused.merge_products(graph),
+    }
+    return serde.serialize_model(graph), facts
+
+
+def has_cache(part: Component) -> bool:
+    """Whether a component keeps what it read for its next step."""
+    return bool(cache_pairs(part.inputs, part.outputs))
+
+
+def with_buffers(part: Component) -> Component:
+    """A component as the manifest describes it once its cache is in buffers."""
+    pairs = cache_pairs(part.inputs, part.outputs)
+    cached = {name for spec, present in pairs for name in (spec.name, present)}
+
+    def named(specs: Sequence[TensorSpec]) -> tuple[TensorSpec, ...]:
+        return tuple(
+            replace(spec, shape=(*spec.shape[:2], CAPACITY, *spec.shape[3:]))
+            if spec.name in cached
+            else spec
+            for spec in specs
+        )
+
+    return replace(part, inputs=named(part.inputs), outputs=named(part.outputs))
 
 
 def fix_sizes(model: onnx.ModelProto, part: Component, sizes: Mapping[str, int]) -> None:

@@ -17,6 +17,8 @@ from edgekit.runtime.session import Array, Session
 
 _PAST = "past_key_values."
 _PRESENT = "present."
+# The name of the axis of tokens where past and present may be one buffer that has room for more.
+CAPACITY = "capacity"
 
 
 class Decoding(Protocol):
@@ -54,6 +56,14 @@ def cache_pairs(
         if spec.name.startswith(_PAST) and present in made:
             pairs.append((spec, present))
     return tuple(pairs)
+
+
+def buffered(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str | None:
+    """One of the inputs that are buffers, where a graph's cache is kept in such; else None."""
+    for spec, _ in cache_pairs(inputs, outputs):
+        if CAPACITY in spec.shape:
+            return spec.name
+    return None
 
 
 def past_name(output: str) -> str:

@@ -16,18 +16,26 @@ from pathlib import Path
 from threading import Thread
 from types import ModuleType
 from typing import TYPE_CHECKING
+from weakref import WeakSet
+
+import numpy as np
 
 from edgekit.core.errors import BundleCorrupt, EdgekitError, EngineUnavailable, SessionError
 from edgekit.core.lazy import install_line, require
 from edgekit.core.manifest import Component, TensorSpec
-from edgekit.runtime.caches import cache_pairs, empty_cache
+from edgekit.runtime.caches import Decoding, buffered
+from edgekit.runtime.engines._onnxruntime_caches import (
+    BufferedCache,
+    GrowingCache,
+    each_row,
+    one_by_one,
+    refused,
+)
 from edgekit.runtime.engines._options import Options
-from edgekit.runtime.session import Array, Fact, contiguous
+from edgekit.runtime.session import Array, Fact
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-    from onnxruntime import InferenceSession, NodeArg, OrtValue, SessionOptions
+    from onnxruntime import InferenceSession, NodeArg, SessionOptions
 
 FORMATS = ("onnx",)
 DEVICES = ("cpu", "cuda")
@@ -195,6 +203,10 @@ class OnnxRuntimeSession:
         self.outputs = component.outputs
         self._names = [spec.name for spec in component.outputs]
         self._session: InferenceSession | None = session
+        # One of the inputs that are buffers of a cache, where they are.
+        self._buffered = buffered(component.inputs, component.outputs)
+        # They hold on to ONNX Runtime's session.
+        self._decodings: WeakSet[BufferedCache] = WeakSet()
         self._facts: dict[str, Fact] = {
             "version": version,
             "provider": provider,
@@ -206,15 +218,20 @@ class OnnxRuntimeSession:
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """See `edgekit.runtime.session.Session.run`."""
         session = self.opened()
-        try:
-            return dict(zip(self._names, session.run(self._names, feeds), strict=True))
-        except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
-            raise SessionError(f"ONNX Runtime could not run the graph: {error}") from error
+        if self._buffered is None or not one_by_one(feeds, feeds[self._buffered].shape[2]):
+            return self._answer(session, feeds)
+        rows = [self._answer(session, row) for row in each_row(self.inputs, feeds)]
+        return {name: np.concatenate([row[name] for row in rows]) for name in self._names}
 
-    def decoding(self, batch: int, given: Mapping[str, Array]) -> OnnxRuntimeDecoding:
+    def decoding(self, batch: int, given: Mapping[str, Array]) -> Decoding:
         """See `edgekit.runtime.caches.start_decoding`."""
         self.opened()
-        return OnnxRuntimeDecoding(self, batch, given)
+        value = import_onnxruntime().OrtValue.ortvalue_from_numpy
+        if self._buffered is None:
+            return GrowingCache(self, value, batch, given)
+        made = BufferedCache(self, value, batch, given)
+        self._decodings.add(made)
+        return made
 
     def opened(self) -> InferenceSession:
         """ONNX Runtime's own session. Raises SessionError when this one is closed."""
@@ -230,61 +247,14 @@ class OnnxRuntimeSession:
     def close(self) -> None:
         """See `edgekit.runtime.session.Session.close`."""
         self._session = None
+        for one in tuple(self._decodings):
+            one.close()
 
-
-class OnnxRuntimeDecoding:
-    """See `edgekit.runtime.caches.Decoding`: a step's outputs are inputs of the next, as they are.
-
-    On the CPU they stay ONNX Runtime's own values: numpy copies none of them between two steps,
-    only `reorder` does. The engine makes each anew in a step, one token longer; nothing grows in
-    place, and for the time of a step there are both. On CUDA, where neither inputs nor outputs are
-    bound to the device, it copies them to the host after a step and back in the next.
-    """
-
-    def __init__(
-        self,
-        owner: OnnxRuntimeSession,
-        batch: int,
-        given: Mapping[str, Array],
-    ) -> None:
-        self._value = import_onnxruntime().OrtValue.ortvalue_from_numpy
-        # Not ONNX Runtime's session: it is freed where the owner is closed between two steps.
-        self._owner = owner
-        pairs = cache_pairs(owner.inputs, owner.outputs)
-        self._names = [owner.outputs[0].name, *(present for _, present in pairs)]
-        self._past = [spec.name for spec, _ in pairs]
-        self._kept: dict[str, OrtValue] = {
-            name: self._value(contiguous(array)) for name, array in given.items()
-        }
-        for spec, _ in pairs:
-            self._kept[spec.name] = self._value(empty_cache(spec, batch))
-
-    def step(self, feeds: Mapping[str, Array]) -> Array:
-        """See `edgekit.runtime.caches.Decoding.step`."""
+    def _answer(self, session: InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:
         try:
-            session = self._owner.opened()
-        except SessionError:
-            self.close()
-            raise
-        values = dict(self._kept)
-        for name, array in feeds.items():
-            values[name] = self._value(contiguous(array))
-        try:
-            first, *present = session.run_with_ort_values(self._names, values)
-        except Exception as error:  # ONNX Runtime's exceptions share no base but Exception
-            raise SessionError(f"ONNX Runtime could not run the graph: {error}") from error
-        self._kept.update(zip(self._past, present, strict=True))
-        answer: Array = first.numpy()
-        return answer
-
-    def reorder(self, rows: NDArray[np.int64]) -> None:
-        """See `edgekit.runtime.caches.Decoding.reorder`."""
-        for name in self._past:
-            self._kept[name] = self._value(self._kept[name].numpy()[rows])
-
-    def close(self) -> None:
-        """See `edgekit.runtime.caches.Decoding.close`."""
-        self._kept.clear()
+            return dict(zip(self._names, session.run(self._names, feeds), strict=True))
+        except Exception as error:
+            raise refused(error) from error
 
 
 def _provider(ort: ModuleType, device: str) -> str:

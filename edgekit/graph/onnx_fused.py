@@ -1,0 +1,159 @@
+"""Fewer, larger nodes of a decoder for ONNX Runtime, whose tokens are many small products.
+
+At one token a product of small models takes some 20 microseconds, so that the start and the end of
+each node, which all threads wait for, are a part of the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes.common import RemoveUnusedNodesPass
+
+from edgekit.graph.onnx_ranks import ranks_of
+
+_DOMAIN = "com.microsoft"
+_STANDARD = frozenset({"", "ai.onnx"})
+_EPSILON = 1e-5
+
+
+def fuse_norms(model: ir.Model) -> int:
+    """Make one node of each sum of two tensors and its RMSNormalization; the number of them.
+
+    `com.microsoft.SkipSimplifiedLayerNormalization` gives the sum as well, which the residual
+    stream goes on with.
+    """
+    graph = model.graph
+    ranks = ranks_of(graph)
+    fused = 0
+    for node in list(graph):
+        total, scale = _normalised(node)
+        adding = None if total is None else total.producer()
+        if scale is None or total is None or adding is None or not _is(adding, "Add"):
+            continue
+        # The operator adds tensors of one shape; a bias is another thing.
+        if total.is_graph_output() or any(
+            one is None or one.const_value is not None or ranks.get(one.name or "") != 3
+            for one in adding.inputs
+        ):
+            continue
+        skipping = ir.node(
+            "SkipSimplifiedLayerNormalization",
+            [*adding.inputs, scale],
+            {"epsilon": node.attributes.get_float("epsilon", _EPSILON)},
+            domain=_DOMAIN,
+            num_outputs=4,
+            name=f"{node.name or total.name}/skip",
+        )
+        # Everything that reads the sum comes behind it.
+        graph.insert_after(adding, [skipping])
+        _replace(node.outputs[0], skipping.outputs[0])
+        _replace(total, skipping.outputs[3])
+        fused += 1
+    return _done(model, fused)
+
+
+def merge_products(model: ir.Model) -> int:
+    """Make one product of those with 4- or 8-bit weights that read one tensor; how many went.
+
+    Queries, keys and values of a layer are such, and the two halves of a gated feed-forward block.
+    """
+    graph = model.graph
+    found: dict[Hashable, list[ir.Node]] = {}
+    for node in graph:
+        if _is(node, "MatMulNBits", _DOMAIN) and _own_weights(node):
+            kinds = tuple(
+                sorted((name, one.value) for name, one in node.attributes.items() if name != "N")
+            )
+            key = (id(node.inputs[0]), len(node.inputs), kinds)
+            found.setdefault(key, []).append(node)
+    gone = 0
+    for nodes in found.values():
+        if len(nodes) > 1:
+            _merge(graph, nodes)
+            gone += len(nodes) - 1
+    return _done(model, gone)
+
+
+def _merge(graph: ir.Graph, nodes: Sequence[ir.Node]) -> None:
+    first = nodes[0]
+    name = first.name or first.outputs[0].name
+    sizes = [node.attributes.get_int("N", 0) for node in nodes]
+    weights = [
+        _joined(graph, [node.inputs[at] for node in nodes]) for at in range(1, len(first.inputs))
+    ]
+    product = ir.node(
+        "MatMulNBits",
+        [first.inputs[0], *weights],
+        {**first.attributes, "N": sum(sizes)},
+        domain=_DOMAIN,
+        name=f"{name}/merged",
+    )
+    product.outputs[0].name = f"{name}/merged/output"
+    lengths = ir.node("Constant", [], {"value_ints": sizes}, name=f"{name}/sizes")
+    lengths.outputs[0].name = f"{name}/sizes/output"
+    split = ir.node(
+        "Split",
+        [product.outputs[0], lengths.outputs[0]],
+        {"axis": -1},
+        num_outputs=len(nodes),
+        name=f"{name}/split",
+    )
+    graph.insert_before(first, [product, lengths, split])
+    for node, part in zip(nodes, split.outputs, strict=True):
+        _replace(node.outputs[0], part)
+
+
+def _joined(graph: ir.Graph, parts: Sequence[ir.Value | None]) -> ir.Value:
+    """Weights of several products as those of one: their rows come first in each of them."""
+    arrays = []
+    for part in parts:
+        assert part is not None
+        assert part.const_value is not None
+        arrays.append(part.const_value.numpy())
+    first = parts[0]
+    assert first is not None
+    joined = np.concatenate(arrays)
+    tensor = ir.tensor(joined, name=f"{first.name}/merged")
+    value = ir.Value(name=tensor.name, const_value=tensor, type=ir.TensorType(tensor.dtype))
+    value.shape = ir.Shape(joined.shape)
+    graph.register_initializer(value)
+    return value
+
+
+def _own_weights(node: ir.Node) -> bool:
+    """Whether a product's weights are stored, and nobody else's."""
+    return all(
+        one is not None and one.is_initializer() and len(one.uses()) == 1 for one in node.inputs[1:]
+    )
+
+
+def _normalised(node: ir.Node) -> tuple[ir.Value | None, ir.Value | None]:
+    """What a node normalises by its mean square along the last axis, and its scale."""
+    if not _is(node, "RMSNormalization") or node.attributes.get_int("axis", -1) != -1:
+        return None, None
+    value, scale = node.inputs
+    if scale is None or scale.const_value is None or len(scale.const_value.shape) != 1:
+        return None, None
+    return value, scale
+
+
+def _replace(old: ir.Value, new: ir.Value) -> None:
+    """Let another node make a tensor, under its name."""
+    new.name, new.type, new.shape = old.name, old.type, old.shape
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    old.name = None
+
+
+def _done(model: ir.Model, changed: int) -> int:
+    """Clean up after so many changes."""
+    if changed:
+        model.graph.opset_imports[_DOMAIN] = 1
+        RemoveUnusedNodesPass()(model)
+    return changed
+
+
+def _is(node: ir.Node, kind: str, domain: str = "") -> bool:
+    return node.op_type == kind and (node.domain == domain or {node.domain, domain} <= _STANDARD)

@@ -1,0 +1,230 @@
+"""A decoder's cache in ONNX Runtime's hands: new in every step, or one buffer that is written on.
+
+Which of them a graph takes follows from its shapes: where past and present are declared with the
+axis `edgekit.runtime.caches.CAPACITY`, they may be one buffer that is longer than what it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edgekit.core.errors import SessionError
+from edgekit.core.manifest import TensorSpec
+from edgekit.runtime.caches import cache_pairs, empty_cache
+from edgekit.runtime.session import Array, contiguous
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession, IOBinding, OrtValue
+
+_IDS, _MASK = "input_ids", "attention_mask"
+# Tokens that a buffer has room for beyond the prompt, and by which share it grows.
+_ROOM = 64
+_GROWTH = 1.5
+
+
+class Owner(Protocol):
+    """An opened session of ONNX Runtime's."""
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+
+    def opened(self) -> InferenceSession:
+        """ONNX Runtime's own session. Raises SessionError when this one is closed."""
+        ...
+
+
+# Of an array, whose memory it shares.
+MakeValue = Callable[[Array], "OrtValue"]
+
+
+class GrowingCache:
+    """See `edgekit.runtime.caches.Decoding`: a step's outputs are inputs of the next, as they are.
+
+    On the CPU they stay ONNX Runtime's own values: numpy copies none of them between two steps,
+    only `reorder` does. The engine makes each anew in a step, one token longer; nothing grows in
+    place, and for the time of a step there are both. On CUDA, where neither inputs nor outputs are
+    bound to the device, it copies them to the host after a step and back in the next.
+    """
+
+    def __init__(
+        self, owner: Owner, value: MakeValue, batch: int, given: Mapping[str, Array]
+    ) -> None:
+        self._value = value
+        # Not ONNX Runtime's session: it is freed where the owner is closed between two steps.
+        self._owner = owner
+        pairs = cache_pairs(owner.inputs, owner.outputs)
+        self._names = [owner.outputs[0].name, *(present for _, present in pairs)]
+        self._past = [spec.name for spec, _ in pairs]
+        self._kept: dict[str, OrtValue] = {
+            name: value(contiguous(array)) for name, array in given.items()
+        }
+        for spec, _ in pairs:
+            self._kept[spec.name] = value(empty_cache(spec, batch))
+
+    def step(self, feeds: Mapping[str, Array]) -> Array:
+        """See `edgekit.runtime.caches.Decoding.step`."""
+        try:
+            session = self._owner.opened()
+        except SessionError:
+            self.close()
+            raise
+        values = dict(self._kept)
+        for name, array in feeds.items():
+            values[name] = self._value(contiguous(array))
+        try:
+            first, *present = session.run_with_ort_values(self._names, values)
+        except Exception as error:
+            raise refused(error) from error
+        self._kept.update(zip(self._past, present, strict=True))
+        answer: Array = first.numpy()
+        return answer
+
+    def reorder(self, rows: NDArray[np.int64]) -> None:
+        """See `edgekit.runtime.caches.Decoding.reorder`."""
+        for name in self._past:
+            self._kept[name] = self._value(self._kept[name].numpy()[rows])
+
+    def close(self) -> None:
+        """See `edgekit.runtime.caches.Decoding.close`."""
+        self._kept.clear()
+
+
+class BufferedCache:
+    """See `edgekit.runtime.caches.Decoding`: past and present are one buffer, which has room.
+
+    A step writes the new tokens behind those that are there; nothing else of the cache is moved,
+    until the room ends and larger buffers take its place. The attention mask tells the graph how
+    many tokens there are.
+    """
+
+    def __init__(
+        self, owner: Owner, value: MakeValue, batch: int, given: Mapping[str, Array]
+    ) -> None:
+        self._owner = owner
+        self._value = value
+        self._given = dict(given)
+        self._pairs = cache_pairs(owner.inputs, owner.outputs)
+        self._answer = owner.outputs[0]
+        self._inputs = owner.inputs
+        self._batch = batch
+        self._held = 0
+        self._buffers: dict[str, Array] = {}
+        # What holds ONNX Runtime's session, for all rows; the owner lets it go when it is closed.
+        self._whole: IOBinding | None = None
+
+    def step(self, feeds: Mapping[str, Array]) -> Array:
+        """See `edgekit.runtime.caches.Decoding.step`."""
+        try:
+            session = self._owner.opened()
+        except SessionError:
+            self.close()
+            raise
+        total = feeds[_MASK].shape[1]
+        if not self._buffers or total > self._room:
+            self._grow(total)
+        try:
+            answer = self._run(session, {**self._given, **feeds})
+        except Exception as error:
+            raise refused(error) from error
+        self._held = total
+        return answer
+
+    def reorder(self, rows: NDArray[np.int64]) -> None:
+        """See `edgekit.runtime.caches.Decoding.reorder`."""
+        for buffer in self._buffers.values():
+            buffer[:, :, : self._held] = buffer[rows, :, : self._held]
+
+    def close(self) -> None:
+        """See `edgekit.runtime.caches.Decoding.close`."""
+        self._whole = None
+        self._buffers.clear()
+
+    @property
+    def _room(self) -> int:
+        return int(next(iter(self._buffers.values())).shape[2])
+
+    def _grow(self, total: int) -> None:
+        """Make room for so many tokens and some more, with what is kept in its place."""
+        room = max(total + _ROOM, int(self._held * _GROWTH))
+        for spec, _ in self._pairs:
+            sizes = [self._batch, *spec.shape[1:]]
+            sizes[2] = room
+            buffer = np.zeros(sizes, dtype=spec.dtype)  # type: ignore[arg-type]
+            if self._held:
+                buffer[:, :, : self._held] = self._buffers[spec.name][:, :, : self._held]
+            self._buffers[spec.name] = buffer
+        self._whole = None
+
+    def _run(self, session: InferenceSession, feeds: Mapping[str, Array]) -> Array:
+        answer: Array = np.empty(_sized(self._answer, self._inputs, feeds), self._answer.dtype)
+        if not one_by_one(feeds, self._held):
+            if self._whole is None:
+                self._whole = self._bound(session, slice(None))
+            self._fill(session, self._whole, feeds, answer)
+            return answer
+        for row, part in enumerate(each_row(self._inputs, feeds)):
+            place = slice(row, row + 1)
+            self._fill(session, self._bound(session, place), part, answer[place])
+        return answer
+
+    def _bound(self, session: InferenceSession, rows: slice) -> IOBinding:
+        """The buffers of some rows as both the past and the present of a run."""
+        binding = session.io_binding()
+        for spec, present in self._pairs:
+            value = self._value(self._buffers[spec.name][rows])
+            binding.bind_ortvalue_input(spec.name, value)
+            binding.bind_ortvalue_output(present, value)
+        return binding
+
+    def _fill(
+        self,
+        session: InferenceSession,
+        binding: IOBinding,
+        feeds: Mapping[str, Array],
+        answer: Array,
+    ) -> None:
+        """Run with these feeds, and let the answer be written into an array."""
+        for name, array in feeds.items():
+            binding.bind_ortvalue_input(name, self._value(contiguous(array)))
+        binding.bind_ortvalue_output(self._answer.name, self._value(answer))
+        session.run_with_iobinding(binding)
+
+
+def one_by_one(feeds: Mapping[str, Array], held: int) -> bool:
+    """Whether rows have to run one after the other, behind so many tokens of a cache.
+
+    ONNX Runtime's GroupQueryAttention takes several tokens behind others of one row only
+    (onnxruntime, group_query_attention_helper.h).
+    """
+    batch, length = feeds[_IDS].shape
+    return batch > 1 and length > 1 and held > 0
+
+
+def each_row(specs: Sequence[TensorSpec], feeds: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
+    """The feeds of a batch as those of each of its rows; what has no row of its own is in all."""
+    batch = next(spec.shape[0] for spec in specs if spec.name == _IDS)
+    split = {spec.name for spec in specs if spec.shape and spec.shape[0] == batch}
+    for row in range(len(feeds[_IDS])):
+        yield {
+            name: array[row : row + 1] if name in split else array for name, array in feeds.items()
+        }
+
+
+def refused(error: Exception) -> SessionError:
+    """What is told of a run that ONNX Runtime gave up; its exceptions share no base."""
+    return SessionError(f"ONNX Runtime could not run the graph: {error}")
+
+
+def _sized(
+    spec: TensorSpec, inputs: Sequence[TensorSpec], feeds: Mapping[str, Array]
+) -> tuple[int, ...]:
+    """The shape of an output whose axes are named as those of the inputs are."""
+    sizes: dict[int | str, int] = {}
+    for given in inputs:
+        if given.name in feeds:
+            sizes.update(zip(given.shape, feeds[given.name].shape, strict=True))
+    return tuple(size if isinstance(size, int) else sizes[size] for size in spec.shape)
