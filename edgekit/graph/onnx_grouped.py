@@ -269,7 +269,7 @@ def _composed_site(node: ir.Node, mask: ir.Value) -> _Site | None:
         query, answer = packing.inputs[0], unpacking.outputs[0]
     turning = _only_use(answer)
     flat = _only_use(turning.outputs[0]) if _turns(turning) else None
-    if query is None or shape is None or not _is(flat, "Reshape"):
+    if query is None or shape is None or turning is None or not _is(flat, "Reshape"):
         return None
     # Without groups there are as many heads as the cache has, or the graph must say how many.
     known = groups > 1 or (query.shape is not None and query.shape[_HEADS] == shape[0])
