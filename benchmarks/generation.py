@@ -55,10 +55,7 @@ def make_bundles(source: Path, folder: Path, precisions: Sequence[str]) -> dict[
     for name, target in _TARGETS.items():
         for precision in precisions:
             output = folder / f"{target}-{precision}"
-            if target == "host" and precision == "f32":
-                # ONNX Runtime optimises it when it is loaded.
-                output = exported
-            elif target == "host" and precision == "bf16":
+            if target == "host" and precision == "bf16":
                 # ONNX Runtime computes in the types that the graph holds.
                 continue
             if not output.is_dir():
@@ -73,14 +70,19 @@ def make_bundles(source: Path, folder: Path, precisions: Sequence[str]) -> dict[
 
 
 def _make(exported: Path, output: Path, target: str, precision: str) -> None:
-    if precision in _BITS:
-        edgekit.quantize(
-            exported, output, target=target, method="weight-only", bits=_BITS[precision],
-            threads=THREADS, allow_slower=True, keep=True,
-        )  # fmt: skip
-    else:
-        asked = [f"options.openvino.precision_hint={precision}"]
+    """A bundle as its target runs it best: quantized where bits are asked for, and compiled."""
+    bits = _BITS.get(precision)
+    if bits is None:
+        asked = [f"options.openvino.precision_hint={precision}"] if target != "host" else []
         edgekit.compile(exported, output, target=target, overrides=asked, threads=THREADS)
+        return
+    quantized = output if target != "host" else output.with_name(f"{output.name}-quantized")
+    edgekit.quantize(
+        exported, quantized, target=target, method="weight-only", bits=bits, threads=THREADS,
+        allow_slower=True, keep=True,
+    )  # fmt: skip
+    if quantized != output:
+        edgekit.compile(quantized, output, target=target, threads=THREADS)
 
 
 def child(kind: str, path: Path) -> None:
