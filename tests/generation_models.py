@@ -16,6 +16,7 @@ class _Graph:
         self.rng = np.random.default_rng(seed)
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
+        self.known: list[onnx.ValueInfoProto] = []
 
     def constant(self, name: str, value: object, dtype: str = "int64") -> str:
         self.weights.append(numpy_helper.from_array(np.asarray(value, dtype=dtype), name))
@@ -32,7 +33,9 @@ class _Graph:
         return outputs[0]
 
     def model(self, inputs, outputs) -> onnx.ModelProto:
-        graph = helper.make_graph(self.nodes, "tiny", inputs, outputs, self.weights)
+        graph = helper.make_graph(
+            self.nodes, "tiny", inputs, outputs, self.weights, None, self.known
+        )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 23)], ir_version=11)
         onnx.checker.check_model(model)
         return model
@@ -64,16 +67,7 @@ def decoder(
     for layer in range(layers):
         state = _attend(graph, f"{layer}", state, state, hidden, size, 1, mask, str(layer))
     graph.op("MatMul", [state, graph.weight("head", hidden, vocabulary)], "logits")
-    inputs = [
-        helper.make_tensor_value_info("input_ids", INT, ["batch", "sequence"]),
-        helper.make_tensor_value_info("attention_mask", INT, ["batch", "total"]),
-        helper.make_tensor_value_info("position_ids", INT, ["batch", "sequence"]),
-    ]
-    outputs = [helper.make_tensor_value_info("logits", FLOAT, ["batch", "sequence", vocabulary])]
-    for layer in range(layers):
-        inputs += _past(f"{layer}", 1, size, "past")
-        outputs += _past(f"{layer}", 1, size, "total", "present")
-    return graph.model(inputs, outputs)
+    return graph.model(*_ports(vocabulary, layers, 1, size))
 
 
 def _mask(graph: _Graph) -> str:
@@ -116,3 +110,100 @@ def _attend(graph, name, state, other, hidden, size, heads, mask, cache) -> str:
         q_num_heads=hidden // size, kv_num_heads=heads,
     )  # fmt: skip
     return graph.op("Add", [state, attended], f"{name}.out")
+
+
+def exported_decoder(
+    *, shared: int, rotated: bool, normed: bool = False, flat: bool = False, size: int = 8
+) -> onnx.ModelProto:
+    """A decoder with four heads, in the form in which edgekit exports attention over a cache.
+
+    The cache has `shared` heads, whose queries are rows of one head. `normed` queries and keys are
+    normalised before they are rotated. Where it is `flat`, the attention's answers are a matrix.
+    """
+    vocabulary, layers, heads, hidden = 64, 2, 4, 4 * size
+    graph = _Graph(1)
+    state = graph.op(
+        "Gather", [graph.weight("embedding", vocabulary, hidden), "input_ids"], "embedded"
+    )
+    causal, groups = _mask(graph), heads // shared
+    for name, value in (("any", [-1]), ("four", [size]), ("all", [heads]), ("own", [shared]),
+                        ("wide", [hidden]), ("half", [size // 2])):  # fmt: skip
+        graph.constant(name, value)
+    graph.op("Shape", ["past_key_values.0.value"], "rows.batch", start=0, end=1)
+    # The length of what is kept is read off a cache, as torch's exporter does.
+    graph.op("Shape", ["past_key_values.0.key"], "past", start=2, end=3)
+    graph.op("Add", ["past", "sequence"], "past.total")
+    graph.op("Concat", ["rows.batch", graph.constant("ones", [1]), "sequence", "past.total"],
+             "mask.sizes", axis=0)  # fmt: skip
+    mask = graph.op("Expand", [causal, "mask.sizes"], "mask.all")
+    if groups > 1:
+        times = graph.constant("times", [1, 1, groups, 1])
+        mask = graph.op("Tile", [mask, times], "mask.packed")
+    for name, own in (("query", "all"), ("key", "own")):
+        graph.op("Concat", ["rows.batch", "sequence", own, "four"], f"{name}.sizes", axis=0)
+    if rotated:
+        graph.op("Gather", [graph.weight("angles", 64, size // 2), "position_ids"], "angle")
+        cos, sin = graph.op("Cos", ["angle"], "cos"), graph.op("Sin", ["angle"], "sin")
+    else:
+        placed = graph.weight("places", 64, hidden, scale=0.5)
+        state = graph.op("Add", [state, graph.op("Gather", [placed, "position_ids"], "placed")],
+                         "h")  # fmt: skip
+    for layer in range(layers):
+
+        def headed(what: str, own: int, *, plain: bool = False) -> str:
+            name = f"{layer}.{what}"
+            weight = graph.weight(f"{name}.weight", hidden, own * size, scale=0.3)
+            made = graph.op("MatMul", [state, weight], name)
+            sizes = "query.sizes" if own == heads and what == "query" else "key.sizes"
+            made = graph.op("Reshape", [made, sizes], f"{name}.heads")
+            if normed and not plain:
+                scale = graph.weight(f"{name}.norm", size)
+                made = graph.op("RMSNormalization", [made, scale], f"{name}.normed", axis=-1)
+            made = graph.op("Transpose", [made], f"{name}.turned", perm=[0, 2, 1, 3])
+            if rotated and not plain:
+                inputs = [made, cos, sin]
+                made = graph.op("RotaryEmbedding", inputs, f"{name}.rotated", num_heads=own)
+            shape = ["batch", own, "sequence", size]
+            graph.known.append(helper.make_tensor_value_info(made, FLOAT, shape))
+            return made
+
+        query = headed("query", heads)
+        kept = [
+            graph.op("Concat", [f"past_key_values.{layer}.{what}", made],
+                     f"present.{layer}.{what}", axis=-2)
+            for what, made in (("key", headed("key", shared)),
+                               ("value", headed("value", shared, plain=True)))
+        ]  # fmt: skip
+        if groups > 1:
+            graph.op("Concat", ["rows.batch", "own", "any", "four"], f"{layer}.packed", axis=0)
+            query = graph.op("Reshape", [query, f"{layer}.packed"], f"{layer}.rows")
+        found = graph.op("Attention", [query, *kept, mask], f"{layer}.attended", scale=0.4)
+        if groups > 1:
+            graph.op("Concat", ["rows.batch", "all", "any", "four"], f"{layer}.apart", axis=0)
+            found = graph.op("Reshape", [found, f"{layer}.apart"], f"{layer}.unpacked")
+        found = graph.op("Transpose", [found], f"{layer}.back", perm=[0, 2, 1, 3])
+        sizes = ["any", "wide"] if flat else ["rows.batch", "sequence", "wide"]
+        graph.op("Concat", sizes, f"{layer}.whole.sizes", axis=0)
+        found = graph.op("Reshape", [found, f"{layer}.whole.sizes"], f"{layer}.whole")
+        weight = graph.weight(f"{layer}.out.weight", hidden, hidden, scale=0.3)
+        found = graph.op("MatMul", [found, weight], f"{layer}.out")
+        if flat:
+            graph.op("Concat", ["rows.batch", "sequence", "wide"], f"{layer}.sizes", axis=0)
+            found = graph.op("Reshape", [found, f"{layer}.sizes"], f"{layer}.out.rows")
+        state = graph.op("Add", [state, found], f"{layer}.sum")
+    graph.op("MatMul", [state, graph.weight("head", hidden, vocabulary)], "logits")
+    return graph.model(*_ports(vocabulary, layers, shared, size))
+
+
+def _ports(vocabulary: int, layers: int, heads: int, size: int) -> tuple[list, list]:
+    """Inputs and outputs of a decoder."""
+    inputs = [
+        helper.make_tensor_value_info("input_ids", INT, ["batch", "sequence"]),
+        helper.make_tensor_value_info("attention_mask", INT, ["batch", "total"]),
+        helper.make_tensor_value_info("position_ids", INT, ["batch", "sequence"]),
+    ]
+    outputs = [helper.make_tensor_value_info("logits", FLOAT, ["batch", "sequence", vocabulary])]
+    for layer in range(layers):
+        inputs += _past(f"{layer}", heads, size, "past")
+        outputs += _past(f"{layer}", heads, size, "total", "present")
+    return inputs, outputs

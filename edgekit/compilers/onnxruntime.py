@@ -112,16 +112,17 @@ def compile_component(
     ):
         paths, files = [source.file(file) for file in part.files], part.files
         buffers = not sizes and has_cache(part) and _may_buffer(profile, precision, version)
-        if to_half or sizes or summary.traces or buffers:
-            whole = to_half or buffers or len(files) > 1
-            edited = load_graph(graph_path, weights=True) if whole else model
-            if to_half:
-                edited = halve(edited, large=size > INLINE_BYTES)
-            fused = buffer_cache(edited) if buffers else None
+        fused = buffer_cache(load_graph(graph_path, weights=True)) if buffers else None
+        if to_half or sizes or summary.traces or fused is not None:
             if fused is not None:
                 edited, done = fused
                 facts |= done
                 part = with_buffers(part)
+            else:
+                whole = to_half or len(files) > 1
+                edited = load_graph(graph_path, weights=True) if whole else model
+            if to_half:
+                edited = halve(edited, large=size > INLINE_BYTES)
             fix_sizes(edited, part, sizes)
             strip_traces(edited)
             names = save_proto(edited, Path(scratch) / target.name)

@@ -6,7 +6,7 @@ each node, which all threads wait for, are a part of the time.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
@@ -17,6 +17,8 @@ from edgekit.graph.onnx_ranks import ranks_of
 _DOMAIN = "com.microsoft"
 _STANDARD = frozenset({"", "ai.onnx"})
 _EPSILON = 1e-5
+# Inputs of a product: what is multiplied, weights, their scales and perhaps their zeros.
+_PLAIN = (3, 4)
 
 
 def fuse_norms(model: ir.Model) -> int:
@@ -33,11 +35,7 @@ def fuse_norms(model: ir.Model) -> int:
         adding = None if total is None else total.producer()
         if scale is None or total is None or adding is None or not _is(adding, "Add"):
             continue
-        # The operator adds tensors of one shape; a bias is another thing.
-        if total.is_graph_output() or any(
-            one is None or one.const_value is not None or ranks.get(one.name or "") != 3
-            for one in adding.inputs
-        ):
+        if total.is_graph_output() or not _alike(adding.inputs, ranks):
             continue
         skipping = ir.node(
             "SkipSimplifiedLayerNormalization",
@@ -67,7 +65,8 @@ def merge_products(model: ir.Model) -> int:
             kinds = tuple(
                 sorted((name, one.value) for name, one in node.attributes.items() if name != "N")
             )
-            key = (id(node.inputs[0]), len(node.inputs), kinds)
+            stored = tuple((one.dtype, len(one.shape or ())) for one in node.inputs[1:] if one)
+            key = (id(node.inputs[0]), kinds, stored)
             found.setdefault(key, []).append(node)
     gone = 0
     for nodes in found.values():
@@ -123,9 +122,20 @@ def _joined(graph: ir.Graph, parts: Sequence[ir.Value | None]) -> ir.Value:
     return value
 
 
+def _alike(parts: Sequence[ir.Value | None], ranks: Mapping[str, int]) -> bool:
+    """Whether tensors are added of which none is spread over the other, as a bias would be."""
+    single = set()
+    for one in parts:
+        if one is None or one.const_value is not None or ranks.get(one.name or "") != 3:
+            return False
+        if one.shape is not None:
+            single.add(tuple(size == 1 for size in one.shape))
+    return len(single) < 2
+
+
 def _own_weights(node: ir.Node) -> bool:
-    """Whether a product's weights are stored, and nobody else's."""
-    return all(
+    """Whether a product has stored weights that are nobody else's, and neither order nor bias."""
+    return len(node.inputs) in _PLAIN and all(
         one is not None and one.is_initializer() and len(one.uses()) == 1 for one in node.inputs[1:]
     )
 

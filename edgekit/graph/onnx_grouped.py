@@ -25,6 +25,8 @@ _PAST, _PRESENT = "past_key_values.", "present."
 # From [batch, heads, sequence, size] to [batch, sequence, heads, size], and back.
 _TURNED = (0, 2, 1, 3)
 _BATCH, _HEADS, _LENGTH, _SIZE = range(4)
+# Heads have so many numbers, or times as many.
+_BLOCK = 8
 # What only passes numbers on that are floats or truths already.
 _PASSING = frozenset({"Add", "Expand", "Identity", "Mul", "Reshape", "Tile", "Unsqueeze"})
 
@@ -209,7 +211,11 @@ def _sites(graph: ir.Graph) -> list[_Site]:
     """Every attention over the cache; none where one of them has an unknown form."""
     names = {value.name or "" for value in graph.inputs}
     made = {value.name or "" for value in graph.outputs}
-    if not {_IDS, _MASK} <= names:
+    if not {_IDS, _MASK} <= names or any(
+        value.shape is None or len(value.shape) != 2
+        for value in graph.inputs
+        if value.name in (_IDS, _MASK)
+    ):
         return []
     wanted = {
         name for name in names
@@ -225,7 +231,8 @@ def _site(node: ir.Node) -> _Site | None:
     kinds = node.attributes
     plain = not kinds.get_int("is_causal", 0) and not kinds.get_float("softcap", 0.0)
     mask = node.inputs[3] if len(node.inputs) > 3 else None
-    if not plain or mask is None:
+    # The operator takes a mask of four axes only; the standard spreads one of two over the rest.
+    if not plain or mask is None or (mask.shape is not None and len(mask.shape) != 4):
         return None
     if len(node.inputs) == 6 and all(node.inputs):
         return _whole_site(node)
@@ -283,11 +290,19 @@ def _composed_site(node: ir.Node, mask: ir.Value) -> _Site | None:
 
 
 def _cache_shape(keys: ir.Value, values: ir.Value) -> tuple[int, int] | None:
-    """(heads, size of a head) of a cache; None where keys and values differ, or vary."""
+    """(heads, size of a head) of a cache that the operator takes; None for any other.
+
+    Keys and values are alike, of float32, and a head has fixed sizes (those of onnxruntime,
+    group_query_attention_helper.h).
+    """
     if keys.shape is None or values.shape is None or list(keys.shape) != list(values.shape):
         return None
+    if {keys.dtype, values.dtype} != {ir.DataType.FLOAT}:
+        return None
     heads, size = (keys.shape[_HEADS], keys.shape[_SIZE]) if len(keys.shape) == 4 else (None, None)
-    return (heads, size) if isinstance(heads, int) and isinstance(size, int) else None
+    if not isinstance(heads, int) or not isinstance(size, int) or size % _BLOCK:
+        return None
+    return heads, size
 
 
 def _appended(whole: ir.Value | None, reader: ir.Node) -> tuple[ir.Value, ir.Value] | None:

@@ -2,34 +2,40 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
+from pathlib import Path
+from threading import Thread
+
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 
 from edgekit.core.errors import SessionError
 from edgekit.core.manifest import Component
+from edgekit.graph.onnx_grouped import group_attention
 from edgekit.runtime.caches import (
+    CAPACITY,
     PlainDecoding,
     cache_pairs,
     empty_cache,
     past_name,
     start_decoding,
 )
-from edgekit.runtime.engines import find_engine
-from edgekit.runtime.engines.onnxruntime import graph_specs
+from edgekit.runtime.engines import _onnxruntime_caches, find_engine
+from edgekit.runtime.engines.onnxruntime import OnnxRuntimeSession, graph_specs
 from edgekit.runtime.session import Session
 from tests.generation_models import decoder
 
 IDS = np.array([[3, 5, 7, 9, 11, 13], [4, 6, 8, 10, 12, 14]])
 
 
-@pytest.fixture(scope="module", params=["onnxruntime", "openvino"])
-def session(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Session:
-    """The tiny decoder on an engine."""
-    folder = tmp_path_factory.mktemp("caches")
-    onnx.save(decoder(), folder / "model.onnx")
+def opened(folder: Path, graph: onnx.ModelProto, name: str) -> Session:
+    """A graph on an engine."""
+    onnx.save(graph, folder / "model.onnx")
     inputs, outputs = graph_specs(folder / "model.onnx")
-    engine = find_engine(request.param)
+    engine = find_engine(name)
     return engine.open_session(
         folder,
         Component("onnx", ("model.onnx",), inputs, outputs),
@@ -37,6 +43,32 @@ def session(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureReq
         device="cpu",
         threads=1,
     )
+
+
+def with_buffers(*, answer: str | None = None) -> onnx.ModelProto:
+    """The tiny decoder with its cache in buffers; ``answer`` renames an axis of what it answers."""
+    model = ir.serde.deserialize_model(decoder())
+    assert group_attention(model, CAPACITY) == 2
+    graph = ir.serde.serialize_model(model)
+    if answer is not None:
+        graph.graph.output[0].type.tensor_type.shape.dim[1].dim_param = answer
+    return graph
+
+
+@pytest.fixture(scope="module", params=["onnxruntime", "onnxruntime, buffers", "openvino"])
+def session(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Session:
+    """The tiny decoder on an engine."""
+    name, _, buffers = request.param.partition(", ")
+    graph = with_buffers() if buffers else decoder()
+    return opened(tmp_path_factory.mktemp("caches"), graph, name)
+
+
+@pytest.fixture
+def buffers(tmp_path: Path) -> OnnxRuntimeSession:
+    """The tiny decoder with its cache in buffers."""
+    session = opened(tmp_path, with_buffers(), "onnxruntime")
+    assert isinstance(session, OnnxRuntimeSession)
+    return session
 
 
 def feeds(start: int, end: int, rows: tuple[int, ...] = (0, 1)) -> dict[str, np.ndarray]:
@@ -92,3 +124,101 @@ def test_wrong_feeds_are_the_engines_words(session: Session) -> None:
         decoding.step({**feeds(0, 2), "position_ids": np.zeros((1, 2, 3, 4))})
     decoding.close()
     assert start_decoding(session, 2, {}).step(feeds(0, 2)).shape == (2, 2, 64)
+
+
+@pytest.mark.parametrize("missing", ["past_key_values.0.key", "input_ids"])
+def test_missing_feeds_are_the_engines_words(buffers: OnnxRuntimeSession, missing: str) -> None:
+    """A run without a cache, or without tokens, is refused as any other."""
+    pairs = cache_pairs(buffers.inputs, buffers.outputs)
+    given = feeds(0, 4) | {spec.name: np.zeros((2, 1, 3, 8), np.float32) for spec, _ in pairs}
+    del given[missing]
+    with pytest.raises(SessionError, match=missing):
+        buffers.run(given)
+
+
+def test_room_grows(buffers: OnnxRuntimeSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Buffers that are full are replaced by larger ones, and the answers stay."""
+    monkeypatch.setattr(_onnxruntime_caches, "_ROOM", 1)
+    monkeypatch.setattr(_onnxruntime_caches, "_GROWTH", 1.0)
+    whole = PlainDecoding(buffers, 2, {}).step(feeds(0, 6))
+    decoding = buffers.decoding(2, {})
+    rooms = set()
+    for start in range(6):
+        got = decoding.step(feeds(start, start + 1))
+        np.testing.assert_allclose(got, whole[:, start : start + 1], atol=1e-4)
+        rooms.add(next(iter(decoding._buffers.values())).shape[2])
+        decoding.reorder(np.array([0, 1]))
+    assert rooms == {2, 4, 6}
+
+
+def test_a_buffer_stays_where_it_is(buffers: OnnxRuntimeSession) -> None:
+    """As long as there is room, no step makes another one."""
+    decoding = buffers.decoding(2, {})
+    decoding.step(feeds(0, 2))
+    places = [buffer.ctypes.data for buffer in decoding._buffers.values()]
+    for start in range(2, 6):
+        decoding.step(feeds(start, start + 1))
+    assert [buffer.ctypes.data for buffer in decoding._buffers.values()] == places
+
+
+def test_what_no_input_names_the_engine_measures(tmp_path: Path) -> None:
+    """An answer may have axes that no input has: its memory is ONNX Runtime's then."""
+    session = opened(tmp_path, with_buffers(answer="places"), "onnxruntime")
+    whole = PlainDecoding(session, 2, {}).step(feeds(0, 6))
+    decoding = start_decoding(session, 2, {})
+    got = [np.array(decoding.step(feeds(*part))) for part in ((0, 3), (3, 4), (4, 6))]
+    np.testing.assert_allclose(np.concatenate(got, 1), whole, atol=1e-4)
+
+
+def test_given_arrays_may_lie_in_any_order(buffers: OnnxRuntimeSession) -> None:
+    """Feeds that are cut out of larger arrays are as good as others."""
+    decoding, other = (start_decoding(buffers, 2, {}) for _ in range(2))
+    for part in ((0, 3), (3, 5)):
+        cut = {name: np.repeat(array, 2, axis=1)[:, ::2] for name, array in feeds(*part).items()}
+        np.testing.assert_array_equal(decoding.step(cut), other.step(feeds(*part)))
+
+
+def test_closing_lets_go(buffers: OnnxRuntimeSession) -> None:
+    """A closed session leaves neither ONNX Runtime's own nor the buffers in memory."""
+    decoding = buffers.decoding(2, {})
+    decoding.step(feeds(0, 2))
+    own = weakref.ref(buffers.opened())
+    buffer = weakref.ref(next(iter(decoding._buffers.values())))
+    buffers.close()
+    buffers.close()
+    gc.collect()
+    assert own() is None
+    assert buffer() is None
+    with pytest.raises(SessionError, match="session is closed"):
+        decoding.step(feeds(2, 3))
+
+
+def test_a_closed_decoding_is_not_begun_again(buffers: OnnxRuntimeSession) -> None:
+    """Its tokens are gone: a step behind them would look at nothing."""
+    decoding = buffers.decoding(2, {})
+    decoding.step(feeds(0, 2))
+    decoding.close()
+    with pytest.raises(SessionError, match="decoding is closed"):
+        decoding.step(feeds(2, 3))
+
+
+def test_closing_waits_for_a_step(
+    buffers: OnnxRuntimeSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Buffers that are being written into are not taken away."""
+    decoding = buffers.decoding(2, {})
+    closing = Thread(target=buffers.close)
+    held = []
+    run = decoding._run
+
+    def running(*given: object) -> np.ndarray:
+        closing.start()
+        closing.join(0.05)
+        held.append(len(decoding._buffers))
+        return run(*given)
+
+    monkeypatch.setattr(decoding, "_run", running)
+    assert decoding.step(feeds(0, 2)).shape == (2, 2, 64)
+    closing.join()
+    assert held == [4]
+    assert not decoding._buffers

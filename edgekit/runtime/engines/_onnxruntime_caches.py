@@ -7,6 +7,7 @@ axis `edgekit.runtime.caches.CAPACITY`, they may be one buffer that is longer th
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import SessionError
 from edgekit.core.manifest import TensorSpec
-from edgekit.runtime.caches import cache_pairs, empty_cache
+from edgekit.runtime.caches import CAPACITY, cache_pairs, empty_cache
 from edgekit.runtime.session import Array, contiguous
 
 if TYPE_CHECKING:
@@ -112,34 +113,47 @@ class BufferedCache:
         self._inputs = owner.inputs
         self._batch = batch
         self._held = 0
+        self._closed = False
         self._buffers: dict[str, Array] = {}
         # What holds ONNX Runtime's session, for all rows; the owner lets it go when it is closed.
         self._whole: IOBinding | None = None
+        # The owner may be closed from another thread: not while a step writes into the buffers.
+        self._lock = Lock()
 
     def step(self, feeds: Mapping[str, Array]) -> Array:
         """See `edgekit.runtime.caches.Decoding.step`."""
-        try:
-            session = self._owner.opened()
-        except SessionError:
-            self.close()
-            raise
-        total = feeds[_MASK].shape[1]
-        if not self._buffers or total > self._room:
-            self._grow(total)
-        try:
-            answer = self._run(session, {**self._given, **feeds})
-        except Exception as error:
-            raise refused(error) from error
-        self._held = total
-        return answer
+        with self._lock:
+            try:
+                session = self._owner.opened()
+            except SessionError:
+                self._let_go()
+                raise
+            if self._closed:
+                raise SessionError("The decoding is closed.", hint="Begin another one.")
+            total = feeds[_MASK].shape[1]
+            if not self._buffers or total > self._room:
+                self._grow(total)
+            try:
+                answer = self._run(session, {**self._given, **feeds})
+            except Exception as error:
+                raise refused(error) from error
+            self._held = total
+            return answer
 
     def reorder(self, rows: NDArray[np.int64]) -> None:
         """See `edgekit.runtime.caches.Decoding.reorder`."""
-        for buffer in self._buffers.values():
-            buffer[:, :, : self._held] = buffer[rows, :, : self._held]
+        with self._lock:
+            for buffer in self._buffers.values():
+                # A list of rows makes a copy first, so that none is read when it is written over.
+                buffer[:, :, : self._held] = buffer[rows, :, : self._held]
 
     def close(self) -> None:
         """See `edgekit.runtime.caches.Decoding.close`."""
+        with self._lock:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        self._closed = True
         self._whole = None
         self._buffers.clear()
 
@@ -150,6 +164,8 @@ class BufferedCache:
     def _grow(self, total: int) -> None:
         """Make room for so many tokens and some more, with what is kept in its place."""
         room = max(total + _ROOM, int(self._held * _GROWTH))
+        # It holds on to the buffers: old and new ones would all be in memory together.
+        self._whole = None
         for spec, _ in self._pairs:
             sizes = [self._batch, *spec.shape[1:]]
             sizes[2] = room
@@ -157,19 +173,17 @@ class BufferedCache:
             if self._held:
                 buffer[:, :, : self._held] = self._buffers[spec.name][:, :, : self._held]
             self._buffers[spec.name] = buffer
-        self._whole = None
 
     def _run(self, session: InferenceSession, feeds: Mapping[str, Array]) -> Array:
-        answer: Array = np.empty(_sized(self._answer, self._inputs, feeds), self._answer.dtype)
-        if not one_by_one(feeds, self._held):
-            if self._whole is None:
-                self._whole = self._bound(session, slice(None))
-            self._fill(session, self._whole, feeds, answer)
-            return answer
-        for row, part in enumerate(each_row(self._inputs, feeds)):
-            place = slice(row, row + 1)
-            self._fill(session, self._bound(session, place), part, answer[place])
-        return answer
+        if one_by_one(feeds, self._held):
+            rows = [
+                self._fill(session, self._bound(session, slice(row, row + 1)), part)
+                for row, part in enumerate(each_row(self._inputs, feeds))
+            ]
+            return np.concatenate(rows)
+        if self._whole is None:
+            self._whole = self._bound(session, slice(None))
+        return self._fill(session, self._whole, feeds)
 
     def _bound(self, session: InferenceSession, rows: slice) -> IOBinding:
         """The buffers of some rows as both the past and the present of a run."""
@@ -181,17 +195,24 @@ class BufferedCache:
         return binding
 
     def _fill(
-        self,
-        session: InferenceSession,
-        binding: IOBinding,
-        feeds: Mapping[str, Array],
-        answer: Array,
-    ) -> None:
-        """Run with these feeds, and let the answer be written into an array."""
-        for name, array in feeds.items():
-            binding.bind_ortvalue_input(name, self._value(contiguous(array)))
+        self, session: InferenceSession, binding: IOBinding, feeds: Mapping[str, Array]
+    ) -> Array:
+        """The answer to these feeds, in memory of its own."""
+        # A binding holds no memory of numpy's in every release.
+        given = {name: self._value(contiguous(array)) for name, array in feeds.items()}
+        for name, value in given.items():
+            binding.bind_ortvalue_input(name, value)
+        sizes = _sized(self._answer, self._inputs, feeds)
+        if sizes is None:
+            binding.bind_output(self._answer.name)
+            session.run_with_iobinding(binding)
+            # The presents were bound before it.
+            found: Array = binding.get_outputs()[-1].numpy()
+            return found
+        answer: Array = np.empty(sizes, self._answer.dtype)
         binding.bind_ortvalue_output(self._answer.name, self._value(answer))
         session.run_with_iobinding(binding)
+        return answer
 
 
 def one_by_one(feeds: Mapping[str, Array], held: int) -> bool:
@@ -200,14 +221,16 @@ def one_by_one(feeds: Mapping[str, Array], held: int) -> bool:
     ONNX Runtime's GroupQueryAttention takes several tokens behind others of one row only
     (onnxruntime, group_query_attention_helper.h).
     """
-    batch, length = feeds[_IDS].shape
-    return batch > 1 and length > 1 and held > 0
+    ids = feeds.get(_IDS)
+    # What is missing or of another form the engine refuses itself.
+    return held > 0 and ids is not None and ids.ndim == 2 and min(ids.shape) > 1
 
 
 def each_row(specs: Sequence[TensorSpec], feeds: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
     """The feeds of a batch as those of each of its rows; what has no row of its own is in all."""
-    batch = next(spec.shape[0] for spec in specs if spec.name == _IDS)
-    split = {spec.name for spec in specs if spec.shape and spec.shape[0] == batch}
+    owned = (_IDS, _MASK, *(spec.name for spec in specs if CAPACITY in spec.shape))
+    batch = {spec.shape[0] for spec in specs if spec.name in owned}
+    split = {spec.name for spec in specs if spec.shape and spec.shape[0] in batch}
     for row in range(len(feeds[_IDS])):
         yield {
             name: array[row : row + 1] if name in split else array for name, array in feeds.items()
@@ -221,10 +244,13 @@ def refused(error: Exception) -> SessionError:
 
 def _sized(
     spec: TensorSpec, inputs: Sequence[TensorSpec], feeds: Mapping[str, Array]
-) -> tuple[int, ...]:
-    """The shape of an output whose axes are named as those of the inputs are."""
+) -> tuple[int, ...] | None:
+    """The shape of an output whose axes are named as those of the inputs are; else None."""
     sizes: dict[int | str, int] = {}
     for given in inputs:
         if given.name in feeds:
-            sizes.update(zip(given.shape, feeds[given.name].shape, strict=True))
-    return tuple(size if isinstance(size, int) else sizes[size] for size in spec.shape)
+            # What has another number of axes the engine refuses itself.
+            sizes.update(zip(given.shape, feeds[given.name].shape, strict=False))
+    found = [size if isinstance(size, int) else sizes.get(size) for size in spec.shape]
+    known = tuple(size for size in found if size is not None)
+    return known if len(known) == len(found) else None

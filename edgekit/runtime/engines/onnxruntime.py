@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from threading import Thread
+from threading import Lock, Thread
 from types import ModuleType
 from typing import TYPE_CHECKING
 from weakref import WeakSet
@@ -207,6 +207,7 @@ class OnnxRuntimeSession:
         self._buffered = buffered(component.inputs, component.outputs)
         # They hold on to ONNX Runtime's session.
         self._decodings: WeakSet[BufferedCache] = WeakSet()
+        self._lock = Lock()
         self._facts: dict[str, Fact] = {
             "version": version,
             "provider": provider,
@@ -218,7 +219,8 @@ class OnnxRuntimeSession:
     def run(self, feeds: Mapping[str, Array]) -> dict[str, Array]:
         """See `edgekit.runtime.session.Session.run`."""
         session = self.opened()
-        if self._buffered is None or not one_by_one(feeds, feeds[self._buffered].shape[2]):
+        past = None if self._buffered is None else feeds.get(self._buffered)
+        if past is None or not one_by_one(feeds, past.shape[2] if past.ndim == 4 else 0):
             return self._answer(session, feeds)
         rows = [self._answer(session, row) for row in each_row(self.inputs, feeds)]
         return {name: np.concatenate([row[name] for row in rows]) for name in self._names}
@@ -230,7 +232,8 @@ class OnnxRuntimeSession:
         if self._buffered is None:
             return GrowingCache(self, value, batch, given)
         made = BufferedCache(self, value, batch, given)
-        self._decodings.add(made)
+        with self._lock:
+            self._decodings.add(made)
         return made
 
     def opened(self) -> InferenceSession:
@@ -247,7 +250,9 @@ class OnnxRuntimeSession:
     def close(self) -> None:
         """See `edgekit.runtime.session.Session.close`."""
         self._session = None
-        for one in tuple(self._decodings):
+        with self._lock:
+            begun = tuple(self._decodings)
+        for one in begun:
             one.close()
 
     def _answer(self, session: InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:
