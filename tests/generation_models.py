@@ -150,10 +150,12 @@ def exported_decoder(
                          "h")  # fmt: skip
     for layer in range(layers):
 
-        def headed(what: str, own: int, *, plain: bool = False) -> str:
+        def headed(
+            what: str, own: int, *, plain: bool = False, layer: int = layer, source: str = state
+        ) -> str:
             name = f"{layer}.{what}"
             weight = graph.weight(f"{name}.weight", hidden, own * size, scale=0.3)
-            made = graph.op("MatMul", [state, weight], name)
+            made = graph.op("MatMul", [source, weight], name)
             sizes = "query.sizes" if own == heads and what == "query" else "key.sizes"
             made = graph.op("Reshape", [made, sizes], f"{name}.heads")
             if normed and not plain:

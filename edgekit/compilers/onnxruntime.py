@@ -52,6 +52,7 @@ from edgekit.core.profiles import Profile, float_precision, nearest
 from edgekit.core.versions import release
 from edgekit.graph.disk import INLINE_BYTES
 from edgekit.graph.onnx_files import save_proto
+from edgekit.runtime.caches import buffered
 from edgekit.runtime.engines.onnxruntime import (
     PROVIDER_OPTIONS,
     SESSION_ENTRIES,
@@ -69,6 +70,7 @@ _PRECISIONS = ("fp32", "fp16")
 def check(source: Bundle, profile: Profile, static: Mapping[str, int]) -> None:
     """See `records.Compiler.check`."""
     refuse_unfit(source, profile, engine=ENGINE, formats=("onnx",), devices=("cpu", "cuda"))
+    _refuse_buffers(source, profile)
     static_sizes(source, profile, static)
     refuse_settings(profile, ENGINE, "session", SESSION_ENTRIES)
     refuse_settings(profile, ENGINE, "provider_options", PROVIDER_OPTIONS)
@@ -236,6 +238,17 @@ def _precision(profile: Profile, summary: GraphSummary) -> str:
         return asked
     first = float_precision(profile)
     return "fp16" if profile.device == "cuda" and first == "fp16" else "fp32"
+
+
+def _refuse_buffers(source: Bundle, profile: Profile) -> None:
+    """Raise CompileError for a cache in buffers where the device is no CPU, whose form it has."""
+    parts = source.manifest.components.values()
+    if profile.device != "cpu" and any(buffered(part.inputs, part.outputs) for part in parts):
+        raise CompileError(
+            f"{source.path} was compiled for a CPU, with its cache in buffers; the target"
+            f" {profile.name} computes on {profile.device}.",
+            hint="Compile the exported or quantized bundle that it was made from.",
+        )
 
 
 def _may_buffer(profile: Profile, precision: str, version: str) -> bool:

@@ -69,6 +69,7 @@ def group_attention(model: ir.Model, capacity: str) -> int:
 
     Nothing is changed, and 0 returned, where one of them has another form than those that edgekit
     exports: there has to be a mask for padding, and scores are a product plus a mask in float32.
+    The operator looks at no later token, whatever the mask says, as decoders do not.
     """
     graph = model.graph
     sites = _sites(graph)

@@ -60,10 +60,12 @@ def cache_pairs(
 
 def buffered(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str | None:
     """One of the inputs that are buffers, where a graph's cache is kept in such; else None."""
-    for spec, _ in cache_pairs(inputs, outputs):
-        if CAPACITY in spec.shape:
-            return spec.name
-    return None
+    shapes = {spec.name: spec.shape for spec in outputs}
+    pairs = cache_pairs(inputs, outputs)
+    for spec, present in pairs:
+        if spec.shape[2:3] != (CAPACITY,) or shapes[present] != spec.shape:
+            return None
+    return pairs[0][0].name if pairs else None
 
 
 def past_name(output: str) -> str:
