@@ -63,7 +63,7 @@ def buffered(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str
     shapes = {spec.name: spec.shape for spec in outputs}
     pairs = cache_pairs(inputs, outputs)
     for spec, present in pairs:
-        if spec.shape[2:3] != (CAPACITY,) or shapes[present] != spec.shape:
+        if not spec.shape[2:3] == shapes[present][2:3] == (CAPACITY,):
             return None
     return pairs[0][0].name if pairs else None
 

@@ -13,11 +13,12 @@ import onnx_ir as ir
 import pytest
 
 from edgekit.core.errors import SessionError
-from edgekit.core.manifest import Component
+from edgekit.core.manifest import Component, TensorSpec
 from edgekit.graph.onnx_grouped import group_attention
 from edgekit.runtime.caches import (
     CAPACITY,
     PlainDecoding,
+    buffered,
     cache_pairs,
     empty_cache,
     past_name,
@@ -168,6 +169,15 @@ def test_what_no_input_names_the_engine_measures(tmp_path: Path) -> None:
     decoding = start_decoding(session, 2, {})
     got = [np.array(decoding.step(feeds(*part))) for part in ((0, 3), (3, 4), (4, 6))]
     np.testing.assert_allclose(np.concatenate(got, 1), whole, atol=1e-4)
+
+
+def test_buffers_have_one_name_in_past_and_present() -> None:
+    """An axis of that name in one of them alone says nothing."""
+    past, longer = ("batch", 1, CAPACITY, 8), ("batch", 1, "total", 8)
+    inputs = (TensorSpec("past_key_values.0.key", "float32", past),)
+    for shape, found in ((past, inputs[0].name), (longer, None)):
+        assert buffered(inputs, (TensorSpec("present.0.key", "float32", shape),)) == found
+    assert buffered(inputs, ()) is None
 
 
 def test_given_arrays_may_lie_in_any_order(buffers: OnnxRuntimeSession) -> None:
