@@ -171,6 +171,19 @@ def test_what_no_input_names_the_engine_measures(tmp_path: Path) -> None:
     np.testing.assert_allclose(np.concatenate(got, 1), whole, atol=1e-4)
 
 
+def test_axes_of_rows_may_have_other_names(tmp_path: Path) -> None:
+    """Several tokens behind others run row by row, whatever a graph calls its rows."""
+    graph = with_buffers()
+    for value in graph.graph.input:
+        own = {"input_ids": "b", "position_ids": "b", "attention_mask": "masked"}
+        value.type.tensor_type.shape.dim[0].dim_param = own.get(value.name, "cached")
+    session = opened(tmp_path, graph, "onnxruntime")
+    whole = PlainDecoding(session, 2, {}).step(feeds(0, 6))
+    for decoding in (PlainDecoding(session, 2, {}), start_decoding(session, 2, {})):
+        got = [np.array(decoding.step(feeds(*part))) for part in ((0, 2), (2, 6))]
+        np.testing.assert_allclose(np.concatenate(got, 1), whole, atol=1e-4)
+
+
 def test_buffers_have_one_name_in_past_and_present() -> None:
     """An axis of that name in one of them alone says nothing."""
     past, longer = ("batch", 1, CAPACITY, 8), ("batch", 1, "total", 8)
