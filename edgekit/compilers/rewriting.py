@@ -41,19 +41,19 @@ def buffer_cache(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int
     """A decoder, whose weights are in memory, that keeps its cache in buffers, and what was done.
 
     None where its attention has another form than those that are known; see
-    `edgekit.graph.onnx_grouped` and `edgekit.graph.onnx_fused`.
+    `edgekit.graph.decoders`.
     """
-    from edgekit.graph import onnx_fused, onnx_grouped
+    from edgekit.graph.decoders import fusing, grouping
 
     serde = require("onnx_ir.serde", "build")
     graph = serde.deserialize_model(model)
-    grouped = onnx_grouped.group_attention(graph, CAPACITY)
+    grouped = grouping.group_attention(graph, CAPACITY)
     if not grouped:
         return None
     facts = {
         "grouped_attention": grouped,
-        "fused_norms": onnx_fused.fuse_norms(graph),
-        "merged_products": onnx_fused.merge_products(graph),
+        "fused_norms": fusing.fuse_norms(graph),
+        "merged_products": fusing.merge_products(graph),
     }
     return serde.serialize_model(graph), facts
 

@@ -14,7 +14,7 @@ import pytest
 
 from edgekit.core.errors import SessionError
 from edgekit.core.manifest import Component, TensorSpec
-from edgekit.graph.onnx_grouped import group_attention
+from edgekit.graph.decoders.grouping import group_attention
 from edgekit.runtime.caches import (
     CAPACITY,
     PlainDecoding,

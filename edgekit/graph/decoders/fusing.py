@@ -12,10 +12,9 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from edgekit.graph.onnx_ranks import ranks_of
+from edgekit.graph.decoders.nodes import DOMAIN, is_node, take_over
+from edgekit.graph.decoders.ranks import ranks_of
 
-_DOMAIN = "com.microsoft"
-_STANDARD = frozenset({"", "ai.onnx"})
 _EPSILON = 1e-5
 # Inputs of a product: what is multiplied, weights, their scales and perhaps their zeros.
 _PLAIN = (3, 4)
@@ -33,7 +32,7 @@ def fuse_norms(model: ir.Model) -> int:
     for node in list(graph):
         total, scale = _normalised(node)
         adding = None if total is None else total.producer()
-        if scale is None or total is None or adding is None or not _is(adding, "Add"):
+        if scale is None or total is None or adding is None or not is_node(adding, "Add"):
             continue
         if total.is_graph_output() or not _alike(adding.inputs, ranks):
             continue
@@ -41,14 +40,14 @@ def fuse_norms(model: ir.Model) -> int:
             "SkipSimplifiedLayerNormalization",
             [*adding.inputs, scale],
             {"epsilon": node.attributes.get_float("epsilon", _EPSILON)},
-            domain=_DOMAIN,
+            domain=DOMAIN,
             num_outputs=4,
             name=f"{node.name or total.name}/skip",
         )
         # Everything that reads the sum comes behind it.
         graph.insert_after(adding, [skipping])
-        _replace(node.outputs[0], skipping.outputs[0])
-        _replace(total, skipping.outputs[3])
+        take_over(node.outputs[0], skipping.outputs[0])
+        take_over(total, skipping.outputs[3])
         fused += 1
     return _done(model, fused)
 
@@ -61,7 +60,7 @@ def merge_products(model: ir.Model) -> int:
     graph = model.graph
     found: dict[Hashable, list[ir.Node]] = {}
     for node in graph:
-        if _is(node, "MatMulNBits", _DOMAIN) and _own_weights(node):
+        if is_node(node, "MatMulNBits", DOMAIN) and _own_weights(node):
             kinds = tuple(
                 sorted((name, one.value) for name, one in node.attributes.items() if name != "N")
             )
@@ -87,7 +86,7 @@ def _merge(graph: ir.Graph, nodes: Sequence[ir.Node]) -> None:
         "MatMulNBits",
         [first.inputs[0], *weights],
         {**first.attributes, "N": sum(sizes)},
-        domain=_DOMAIN,
+        domain=DOMAIN,
         name=f"{name}/merged",
     )
     product.outputs[0].name = f"{name}/merged/output"
@@ -102,7 +101,7 @@ def _merge(graph: ir.Graph, nodes: Sequence[ir.Node]) -> None:
     )
     graph.insert_before(first, [product, lengths, split])
     for node, part in zip(nodes, split.outputs, strict=True):
-        _replace(node.outputs[0], part)
+        take_over(node.outputs[0], part)
 
 
 def _joined(graph: ir.Graph, parts: Sequence[ir.Value | None]) -> ir.Value:
@@ -142,7 +141,7 @@ def _own_weights(node: ir.Node) -> bool:
 
 def _normalised(node: ir.Node) -> tuple[ir.Value | None, ir.Value | None]:
     """What a node normalises by its mean square along the last axis, and its scale."""
-    if not _is(node, "RMSNormalization") or node.attributes.get_int("axis", -1) != -1:
+    if not is_node(node, "RMSNormalization") or node.attributes.get_int("axis", -1) != -1:
         return None, None
     value, scale = node.inputs
     if scale is None or scale.const_value is None or len(scale.const_value.shape) != 1:
@@ -150,20 +149,9 @@ def _normalised(node: ir.Node) -> tuple[ir.Value | None, ir.Value | None]:
     return value, scale
 
 
-def _replace(old: ir.Value, new: ir.Value) -> None:
-    """Let another node make a tensor, under its name."""
-    new.name, new.type, new.shape = old.name, old.type, old.shape
-    old.replace_all_uses_with(new, replace_graph_outputs=True)
-    old.name = None
-
-
 def _done(model: ir.Model, changed: int) -> int:
     """Clean up after so many changes."""
     if changed:
-        model.graph.opset_imports[_DOMAIN] = 1
+        model.graph.opset_imports[DOMAIN] = 1
         RemoveUnusedNodesPass()(model)
     return changed
-
-
-def _is(node: ir.Node, kind: str, domain: str = "") -> bool:
-    return node.op_type == kind and (node.domain == domain or {node.domain, domain} <= _STANDARD)

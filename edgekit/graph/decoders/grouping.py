@@ -16,10 +16,9 @@ from typing import TypeGuard
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from edgekit.graph.onnx_ranks import ranks_of
+from edgekit.graph.decoders.nodes import DOMAIN, is_node, take_over
+from edgekit.graph.decoders.ranks import ranks_of
 
-DOMAIN = "com.microsoft"
-_STANDARD = frozenset({"", "ai.onnx"})
 _IDS, _MASK = "input_ids", "attention_mask"
 _PAST, _PRESENT = "past_key_values.", "present."
 # From [batch, heads, sequence, size] to [batch, sequence, heads, size], and back.
@@ -121,9 +120,7 @@ def _group(graph: ir.Graph, site: _Site, flattening: _Flattening, lengths: _Leng
     answer = site.answer if plain else site.turned
     assert answer is not None
     for old, new in zip((answer, *site.present), grouped.outputs, strict=True):
-        new.name, new.type, new.shape = old.name, old.type, old.shape
-        old.replace_all_uses_with(new, replace_graph_outputs=True)
-        old.name = None
+        take_over(old, new)
     if not plain:
         grouped.outputs[0].shape = None
 
@@ -176,7 +173,7 @@ class _Flattening:
         """The tensor without its axis of heads; what it takes stands before a node."""
         self.seen.append(value)
         node = value.producer()
-        if _is(node, "RotaryEmbedding"):
+        if is_node(node, "RotaryEmbedding"):
             inner, *angles = node.inputs
             assert inner is not None
             kept = {name: one for name, one in node.attributes.items() if name != "num_heads"}
@@ -190,7 +187,7 @@ class _Flattening:
         turned = node.inputs[0] if _turns(node) else None
         if turned is not None:
             made = turned.producer()
-            whole = made.inputs[0] if _is(made, "Reshape") else None
+            whole = made.inputs[0] if is_node(made, "Reshape") else None
             if whole is not None and self.ranks.get(whole.name or "") == 3:
                 return whole
         else:
@@ -222,7 +219,7 @@ def _sites(graph: ir.Graph) -> list[_Site]:
         name for name in names
         if name.startswith(_PAST) and _PRESENT + name.removeprefix(_PAST) in made
     }  # fmt: skip
-    found = [site for node in graph if _is(node, "Attention") and (site := _site(node))]
+    found = [site for node in graph if is_node(node, "Attention") and (site := _site(node))]
     read = [past.name for site in found for past in site.past]
     return found if len(read) == len(wanted) and set(read) == wanted else []
 
@@ -272,12 +269,12 @@ def _composed_site(node: ir.Node, mask: ir.Value) -> _Site | None:
     if groups > 1:
         # Heads that share keys are rows of one head here.
         packing, unpacking = query.producer(), _only_use(answer)
-        if not _is(packing, "Reshape") or not _is(unpacking, "Reshape"):
+        if not is_node(packing, "Reshape") or not is_node(unpacking, "Reshape"):
             return None
         query, answer = packing.inputs[0], unpacking.outputs[0]
     turning = _only_use(answer)
     flat = _only_use(turning.outputs[0]) if _turns(turning) else None
-    if query is None or shape is None or turning is None or not _is(flat, "Reshape"):
+    if query is None or shape is None or turning is None or not is_node(flat, "Reshape"):
         return None
     # Without groups there are as many heads as the cache has, or the graph must say how many.
     known = groups > 1 or (query.shape is not None and query.shape[_HEADS] == shape[0])
@@ -309,7 +306,7 @@ def _cache_shape(keys: ir.Value, values: ir.Value) -> tuple[int, int] | None:
 def _appended(whole: ir.Value | None, reader: ir.Node) -> tuple[ir.Value, ir.Value] | None:
     """(cache, what is new) of a cache with what is new behind it, which is an output."""
     node = None if whole is None else whole.producer()
-    if whole is None or not _is(node, "Concat") or len(node.inputs) != 2:
+    if whole is None or not is_node(node, "Concat") or len(node.inputs) != 2:
         return None
     past, new = node.inputs
     if past is None or new is None or node.attributes.get_int("axis", 0) not in (_LENGTH, -2):
@@ -326,7 +323,7 @@ def _only_lengths(past: ir.Value, reader: ir.Node) -> bool:
 def _unpacked(mask: ir.Value) -> tuple[int, ir.Value]:
     """How many times a mask is repeated for heads that share keys, and the mask itself."""
     node = mask.producer()
-    if not _is(node, "Tile"):
+    if not is_node(node, "Tile"):
         return 1, mask
     once, repeats = node.inputs
     times = None if repeats is None else ir.convenience.get_const_tensor(repeats)
@@ -342,9 +339,9 @@ def _is_float(value: ir.Value | None) -> bool:
         if value.dtype is not None:
             return value.dtype is ir.DataType.FLOAT
         node = value.producer()
-        if _is(node, "Cast"):
+        if is_node(node, "Cast"):
             return node.attributes.get_int("to", 0) == ir.DataType.FLOAT
-        if _is(node, "Where"):
+        if is_node(node, "Where"):
             value = node.inputs[1]
         else:
             value = node.inputs[0] if node is not None and node.op_type in _PASSING else None
@@ -359,7 +356,7 @@ def _only_use(value: ir.Value) -> ir.Node | None:
 
 def _axis_read(node: ir.Node) -> int | None:
     """The one axis whose length a node reads; None for any other node."""
-    if not _is(node, "Shape"):
+    if not is_node(node, "Shape"):
         return None
     start, end = node.attributes.get_int("start", 0), node.attributes.get_int("end", 0)
     return start if end == start + 1 else None
@@ -367,9 +364,4 @@ def _axis_read(node: ir.Node) -> int | None:
 
 def _turns(node: ir.Node | None) -> TypeGuard[ir.Node]:
     """Whether a node swaps heads and sequence."""
-    return _is(node, "Transpose") and tuple(node.attributes.get_ints("perm", ())) == _TURNED
-
-
-def _is(node: ir.Node | None, kind: str) -> TypeGuard[ir.Node]:
-    """Whether a node is the standard's operator of that name."""
-    return node is not None and node.op_type == kind and node.domain in _STANDARD
+    return is_node(node, "Transpose") and tuple(node.attributes.get_ints("perm", ())) == _TURNED

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
-from edgekit.graph.onnx_grouped import group_attention
+from edgekit.graph.decoders.grouping import group_attention
 from edgekit.runtime.engines.onnxruntime import import_onnxruntime
 from tests.generation_models import FLOAT, INT, decoder, exported_decoder
 

@@ -6,7 +6,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from edgekit.graph.onnx_ranks import ranks_of
+from edgekit.graph.decoders.ranks import ranks_of
 
 GRAPH = """
 <ir_version: 10, opset_import: ["" : 23, "com.microsoft" : 1]>

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from edgekit.graph.onnx_fused import fuse_norms, merge_products
+from edgekit.graph.decoders.fusing import fuse_norms, merge_products
 from edgekit.runtime.engines.onnxruntime import import_onnxruntime
 
 FLOAT = TensorProto.FLOAT

@@ -1,0 +1,25 @@
+"""What the rewrites of a decoder ask nodes and do to tensors."""
+
+from __future__ import annotations
+
+from typing import TypeGuard
+
+import onnx_ir as ir
+
+#: The domain of ONNX Runtime's own operators.
+DOMAIN = "com.microsoft"
+_STANDARD = frozenset({"", "ai.onnx"})
+
+
+def is_node(node: ir.Node | None, kind: str, domain: str = "") -> TypeGuard[ir.Node]:
+    """Whether a node is that operator, of the standard where no other domain is named."""
+    if node is None or node.op_type != kind:
+        return False
+    return node.domain == domain or {node.domain, domain} <= _STANDARD
+
+
+def take_over(old: ir.Value, new: ir.Value) -> None:
+    """Let another node make a tensor, under its name."""
+    new.name, new.type, new.shape = old.name, old.type, old.shape
+    old.replace_all_uses_with(new, replace_graph_outputs=True)
+    old.name = None
