@@ -42,6 +42,8 @@ KNOWN_FEATURES = frozenset(_LINUX_FLAGS.values())
 VNNI = ("avx512_vnni", "avx_vnni")
 # What computes 8-bit products in one instruction, of any architecture.
 DOT_PRODUCTS = frozenset({*VNNI, "amx_int8", "dotprod", "i8mm"})
+# What multiplies bfloat16 in one instruction, of any architecture.
+BFLOAT16_PRODUCTS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 _ARCHITECTURES = {"amd64": "x86_64", "x64": "x86_64", "aarch64": "arm64", "armv8l": "arm64"}
 

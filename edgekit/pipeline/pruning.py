@@ -28,7 +28,7 @@ from edgekit.pipeline.rows import ask_budget, check_reach, more_rows, told_reach
 from edgekit.pipeline.workplace import workplace
 from edgekit.sources.data import check_path
 
-DEFAULT_STEPS = 2000
+DEFAULT_STEPS = 3000
 _NOT_RECOVERED = (
     "It was mended by least squares alone: of a model that generates a step of distillation takes"
     " seconds, so that it is done where --recover-steps asks for it."
@@ -86,7 +86,7 @@ def prune(
         max_drop: ``1%`` of the original's metric (the default with `data`) or ``0.5pt``: a budget
             beside another goal; alone, the deepest cut within it is taken.
         method: of importance: ``auto``, ``fisher``, ``taylor``, ``activations``, ``magnitude``.
-        recover_steps: of distillation; 2000 by default with `data` (0 for a model that generates),
+        recover_steps: of distillation; 3000 by default with `data` (0 for a model that generates),
             0: least squares alone.
         sensitivity: measure what each structure costs by itself.
         keep: leave the best at `output` where the goal or the budget is missed, or on Ctrl-C.

@@ -29,6 +29,7 @@ class State:
 
     module: Mapping[str, Tensor]
     best: Mapping[str, Tensor]
+    average: Mapping[str, Tensor]
     optimizer: Mapping[str, object]
     generator: Tensor
     order: tuple[int, ...]

@@ -1,7 +1,8 @@
 """Recovery: the pruned model learns to answer as the original does, from texts alone.
 
 Distillation of outputs (Hinton et al. 2015, arXiv 1503.02531) and of what the layers that are left
-hand on (as in TinyBERT, Jiao et al. 2020, arXiv 1909.10351): no labels are needed.
+hand on (as in TinyBERT, Jiao et al. 2020, arXiv 1909.10351): no labels are needed. What is kept is
+the average of the weights along the way (Polyak and Juditsky 1992), which swings less than they do.
 """
 
 from __future__ import annotations
@@ -9,17 +10,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from edgekit.core import cpu
 from edgekit.core.errors import PruneError
 from edgekit.evaluation.counting import Counted
 from edgekit.pruning.checkpoints import Checkpoint, State
 from edgekit.pruning.distances import Answers, Quality, loss_of, relative_error
+from edgekit.pruning.mixing import Mixer
 
 if TYPE_CHECKING:
     from edgekit.pruning.feeding import Batch
@@ -34,6 +37,10 @@ _HIDDEN_WEIGHT = 30.0
 _WARM_UP = 0.1
 _CLIP = 1.0
 _DECAY = 0.01
+# Of the batches all but one in so many are texts that are made (see `mixing`).
+_PLAIN_ONE_IN = 4
+# The average of the weights reaches back over such a share of all steps.
+_AVERAGED = 0.05
 # Looks at the held-out rows in a whole recovery, and how many in a row may bring nothing.
 _LOOKS = 20
 _PATIENCE = 8
@@ -128,6 +135,7 @@ class _Trainer:
         self.best_step = 0
         self._pruned = pruned
         self._batches = training
+        self._mixer = Mixer(original, training)
         self._held = held
         self._teacher = _Teacher(original, [one for one, _ in pairs])
         self._layers = [one for _, one in pairs]
@@ -135,7 +143,14 @@ class _Trainer:
         self._generator = torch.Generator().manual_seed(seed)
         self._order: list[int] = []
         self._rate = _RATES.get(original.kind, _RATE)
-        self._parameters = [one for one in pruned.module.parameters() if one.is_floating_point()]
+        # Tables of words were not cut, and the words of a few texts say little of the others.
+        tables = {
+            id(one.weight) for one in pruned.module.modules() if isinstance(one, nn.Embedding)
+        }
+        self._parameters = [
+            one for one in pruned.module.parameters()
+            if one.is_floating_point() and id(one) not in tables
+        ]  # fmt: skip
         self._optimizer = torch.optim.AdamW(
             self._parameters, lr=self._rate, weight_decay=_DECAY, foreach=True
         )
@@ -143,6 +158,8 @@ class _Trainer:
         self._fruitless = 0
         self.before = self.best = held.judge(pruned)
         self._best_state = _copied(pruned.module)
+        self._average = _copied(pruned.module)
+        self._decay = 1 - 1 / max(1.0, _AVERAGED * steps)
         if not math.isfinite(self.before.loss):
             raise PruneError(
                 f"The pruned model's loss against the original is {self.before.loss}, so that there"
@@ -162,7 +179,8 @@ class _Trainer:
                     if self.step % self._look and self.step < self.steps:
                         counted.tell(_place(self.step, self.steps), self.step)
                         continue
-                    found = self._held.judge(self._pruned)
+                    with self._averaged():
+                        found = self._held.judge(self._pruned)
                     loss = found.loss
                 if not math.isfinite(loss):
                     return (
@@ -191,6 +209,7 @@ class _Trainer:
         self._generator.set_state(state.generator)
         self._order = list(state.order)
         self._best_state = dict(state.best)
+        self._average = dict(state.average)
         self.step, self.best_step, self._fruitless = state.step, state.best_step, state.fruitless
         module = _copied(self._pruned.module)
         self.keep_best()
@@ -201,6 +220,7 @@ class _Trainer:
         return State(
             module=_copied(self._pruned.module),
             best=self._best_state,
+            average=self._average,
             optimizer=self._optimizer.state_dict(),
             generator=self._generator.get_state(),
             order=tuple(self._order),
@@ -212,7 +232,7 @@ class _Trainer:
     def _note(self, found: Quality) -> None:
         if found.loss < self.best.loss:
             self.best, self.best_step, self._fruitless = found, self.step, 0
-            self._best_state = _copied(self._pruned.module)
+            self._best_state = {name: value.clone() for name, value in self._average.items()}
         else:
             self._fruitless += 1
 
@@ -222,13 +242,18 @@ class _Trainer:
             shuffled = torch.randperm(len(self._batches), generator=self._generator)
             self._order = [int(place) for place in shuffled]
         place = self._order.pop()
-        inputs = self._batches[place].inputs
-        wanted, hidden = self._teacher.answer(place, inputs)
         self.step += 1
+        if self._mixer.mixes and self.step % _PLAIN_ONE_IN:
+            inputs = self._mixer.made(place, self._generator).inputs
+            wanted, hidden = self._teacher.answer(inputs)
+        else:
+            inputs = self._batches[place].inputs
+            wanted, hidden = self._teacher.known_answer(place, inputs)
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate * _share(self.step, self.steps)
-        with torch.enable_grad(), _watched(self._layers) as seen:
-            found = self._pruned.module(**inputs)
+        with torch.enable_grad(), _half(), _watched(self._layers) as seen:
+            found = _wide(self._pruned.module(**inputs))
+        with torch.enable_grad():
             loss = self._loss(wanted, found, inputs)
             mask = inputs.get("attention_mask")
             for before, after in zip(hidden, seen, strict=True):
@@ -243,7 +268,27 @@ class _Trainer:
             loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self._parameters, _CLIP)
             self._optimizer.step()
+            self._follow()
         return value
+
+    def _follow(self) -> None:
+        """Let the average follow the weights, the faster the fewer steps there were."""
+        decay = min(self._decay, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for name, value in self._pruned.module.state_dict().items():
+                if value.is_floating_point():
+                    self._average[name].lerp_(value, 1 - decay)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """The average in the module, in the place of the weights that are trained."""
+        module = self._pruned.module
+        trained = _copied(module)
+        module.load_state_dict(self._average)
+        try:
+            yield
+        finally:
+            module.load_state_dict(trained)
 
 
 class _Teacher:
@@ -255,21 +300,39 @@ class _Teacher:
         self._room = _KEPT_BYTES
         self._known: dict[int, tuple[dict[str, Tensor], list[Tensor]]] = {}
 
-    def answer(
+    def answer(self, inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Outputs by name, and the hidden states of the watched layers."""
+        with torch.no_grad(), _half(), _watched(self._layers) as seen:
+            outputs = _wide(self._original.module(**inputs))
+        return outputs, list(seen)
+
+    def known_answer(
         self, place: int, inputs: Mapping[str, Tensor]
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Outputs by name, and the hidden states of the watched layers."""
+        """The same for a batch that comes again."""
         known = self._known.get(place)
         if known is not None:
             return known
-        with torch.no_grad(), _watched(self._layers) as seen:
-            outputs = dict(self._original.module(**inputs))
-        answer = (outputs, list(seen))
-        size = sum(one.nbytes for one in (*outputs.values(), *seen))
+        answer = self.answer(inputs)
+        size = sum(one.nbytes for one in (*answer[0].values(), *answer[1]))
         if size <= self._room:
             self._room -= size
             self._known[place] = answer
         return answer
+
+
+def _half() -> AbstractContextManager[object]:
+    """Products in bfloat16, where the processor multiplies it: they take less than half the time.
+
+    Weights, sums and losses stay in float32 (mixed precision, Micikevicius et al. 2018, arXiv
+    1710.03740).
+    """
+    native = not cpu.BFLOAT16_PRODUCTS.isdisjoint(cpu.cpu_features() or ())
+    return torch.autocast("cpu", torch.bfloat16, enabled=native)
+
+
+def _wide(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: one.float() if one.is_floating_point() else one for name, one in outputs.items()}
 
 
 @contextmanager
@@ -280,7 +343,7 @@ def _watched(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
     def note(module: nn.Module, args: object, output: object) -> None:
         first = output[0] if isinstance(output, tuple) else output
         if isinstance(first, Tensor):
-            seen.append(first)
+            seen.append(first.float())
 
     hooks = [layer.register_forward_hook(note) for layer in layers]
     try:

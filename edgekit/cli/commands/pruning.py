@@ -72,7 +72,7 @@ _LAYERS = 48
     "--recover-steps",
     type=int,
     metavar="N",
-    help="Steps of distillation from the original: 2000 with --data, 0 of a model that generates;"
+    help="Steps of distillation from the original: 3000 with --data, 0 of a model that generates;"
     " 0 is least squares alone.",
 )
 @click.option("--sensitivity", is_flag=True, help="Measure what each structure costs by itself.")
