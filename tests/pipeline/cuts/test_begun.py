@@ -26,7 +26,7 @@ def kept(folder: Path) -> Checkpoint:
     checkpoint = Checkpoint(folder / "recovery")
     BEGUN.write(checkpoint)
     generator = torch.Generator().get_state()
-    checkpoint.save(State({}, {}, {}, generator, (), 10, 10, 0))
+    checkpoint.save(State({}, {}, {}, {}, generator, (), 10, 10, 0))
     return checkpoint
 
 

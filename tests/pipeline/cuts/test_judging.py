@@ -121,4 +121,4 @@ def test_a_speedup_is_aimed_beyond(monkeypatch: pytest.MonkeyPatch) -> None:
 
     made.finder = SimpleNamespace(find=find)  # type: ignore[assignment]
     assert made._find(Goal(None, 1.5, None)).plan == PLAN
-    assert asked == [pytest.approx(1.59), 1.5]
+    assert asked == [pytest.approx(1.56), 1.5]
