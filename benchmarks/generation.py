@@ -77,10 +77,11 @@ def _make(exported: Path, output: Path, target: str, precision: str) -> None:
         edgekit.compile(exported, output, target=target, overrides=asked, threads=THREADS)
         return
     quantized = output if target != "host" else output.with_name(f"{output.name}-quantized")
-    edgekit.quantize(
-        exported, quantized, target=target, method="weight-only", bits=bits, threads=THREADS,
-        allow_slower=True, keep=True,
-    )  # fmt: skip
+    if not quantized.is_dir():
+        edgekit.quantize(
+            exported, quantized, target=target, method="weight-only", bits=bits, threads=THREADS,
+            allow_slower=True, keep=True,
+        )  # fmt: skip
     if quantized != output:
         edgekit.compile(quantized, output, target=target, threads=THREADS)
 

@@ -151,8 +151,8 @@ def grown(before: Sequence[Path], after: Sequence[Path]) -> str | None:
     for path in after:
         path.unlink()
     return (
-        f"it would take {bytes_after / 1e6:,.0f} MB instead of {bytes_before / 1e6:,.0f} MB, with"
-        " weights stored twice"
+        f"it would take {bytes_after / 1e6:,.0f} MB instead of {bytes_before / 1e6:,.0f} MB, as"
+        " where weights are stored twice"
     )
 
 

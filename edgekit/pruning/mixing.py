@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from edgekit.pruning.feeding import Batch
 
@@ -34,13 +34,15 @@ class Mixer:
         self._batches = batches
         tokenizer = source.tokenizer
         self._pad = getattr(tokenizer, "pad_token_id", None) or 0
+        end = getattr(tokenizer, "sep_token_id", None)
         # Two texts in a row would be cut at a place that belongs to neither.
-        self.mixes = tokenizer is not None and bool(batches) and all(map(_is_plain, batches))
+        plain = all(_is_plain(batch, end) for batch in batches)
+        self.mixes = tokenizer is not None and bool(batches) and plain
 
     def made(self, place: int, generator: torch.Generator) -> Batch:
         """As many texts as a batch has: how they begin, and how those near it in length end.
 
-        Batches are in the order of their lengths, so that what is made has the length of its parts.
+        Batches mostly come in the order of their lengths, so that those beside one are like it.
         """
         near = place + int(torch.randint(-1, 2, (), generator=generator))
         one = self._batches[place].inputs
@@ -50,21 +52,21 @@ class Mixer:
             _joined(_words(one, row), _words(other, int(partner)), generator)
             for row, partner in enumerate(partners)
         ]
-        ids = torch.full((len(rows), max(map(len, rows))), self._pad, dtype=one[_IDS].dtype)
-        mask = torch.zeros_like(ids)
-        for row, words in enumerate(rows):
-            ids[row, : len(words)] = words
-            mask[row, : len(words)] = 1
+        ids = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self._pad)
+        lengths = torch.tensor([len(row) for row in rows])
+        mask = torch.arange(ids.shape[1])[None, :] < lengths[:, None]
         found = {_IDS: ids, _MASK: mask.to(one[_MASK].dtype), _TYPES: torch.zeros_like(ids)}
         return Batch({name: found[name] for name in one})
 
 
-def _is_plain(batch: Batch) -> bool:
-    """Whether a batch has single texts, filled up on the right."""
+def _is_plain(batch: Batch, end: int | None) -> bool:
+    """Whether a batch has single texts, filled up on the right; `end` is what parts two of them."""
     inputs = batch.inputs
     if not {_IDS, _MASK} <= set(inputs) <= {_IDS, _MASK, _TYPES}:
         return False
     mask = inputs[_MASK]
+    if end is not None and bool((((inputs[_IDS] == end) & mask.bool()).sum(1) > 1).any()):
+        return False
     together = bool((mask[:, 1:] <= mask[:, :-1]).all())
     return together and (_TYPES not in inputs or not inputs[_TYPES].any())
 

@@ -1,4 +1,4 @@
-"""Recovery: the pruned model learns to answer as the original does, from texts alone.
+"""Recovery: the pruned model learns to answer as the original does, from inputs alone.
 
 Distillation of outputs (Hinton et al. 2015, arXiv 1503.02531) and of what the layers that are left
 hand on (as in TinyBERT, Jiao et al. 2020, arXiv 1909.10351): no labels are needed. What is kept is
@@ -10,19 +10,19 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
-from edgekit.core import cpu
 from edgekit.core.errors import PruneError
 from edgekit.evaluation.counting import Counted
 from edgekit.pruning.checkpoints import Checkpoint, State
 from edgekit.pruning.distances import Answers, Quality, loss_of, relative_error
 from edgekit.pruning.mixing import Mixer
+from edgekit.pruning.teaching import Teacher, watched, wide
 
 if TYPE_CHECKING:
     from edgekit.pruning.feeding import Batch
@@ -44,8 +44,6 @@ _AVERAGED = 0.05
 # Looks at the held-out rows in a whole recovery, and how many in a row may bring nothing.
 _LOOKS = 20
 _PATIENCE = 8
-# The original's answers are kept for another round; beyond so many bytes they are computed again.
-_KEPT_BYTES = 512 << 20
 # Transformers were trained with a small rate; a small network of one's own bears a larger one.
 _RATES: Mapping[str, float] = {"huggingface": 1e-4}
 _RATE = 5e-4
@@ -55,8 +53,8 @@ _RATE = 5e-4
 class Recovered:
     """What a recovery came to; losses are those of the rows that nothing was fitted to.
 
-    ``steps`` were run, of which the model after ``best_step`` is kept; ``stopped`` tells why it
-    ended before all steps were run, None where it did not.
+    ``steps`` were run; the average of the weights up to ``best_step`` is kept. ``stopped`` tells
+    why it ended before all steps were run, None where it did not.
     """
 
     steps: int
@@ -118,7 +116,7 @@ def recover(
 
 
 class _Trainer:
-    """The loop with its state: weights, moments, the order of batches and the best so far."""
+    """The loop with its state: weights, their average, moments, batches and the best so far."""
 
     def __init__(
         self,
@@ -137,20 +135,24 @@ class _Trainer:
         self._batches = training
         self._mixer = Mixer(original, training)
         self._held = held
-        self._teacher = _Teacher(original, [one for one, _ in pairs])
+        self._teacher = Teacher(original, [one for one, _ in pairs])
         self._layers = [one for _, one in pairs]
         self._loss = loss_of(original, temperature=_TEMPERATURE)
         self._generator = torch.Generator().manual_seed(seed)
         self._order: list[int] = []
         self._rate = _RATES.get(original.kind, _RATE)
-        # Tables of words were not cut, and the words of a few texts say little of the others.
-        tables = {
-            id(one.weight) for one in pruned.module.modules() if isinstance(one, nn.Embedding)
-        }
+        tables = _whole_tables(original, pruned)
         self._parameters = [
             one for one in pruned.module.parameters()
             if one.is_floating_point() and id(one) not in tables
         ]  # fmt: skip
+        learnt = {id(one) for one in self._parameters}
+        # A tied weight stands under both of its names.
+        self._learnt = {
+            name: one
+            for name, one in pruned.module.named_parameters(remove_duplicate=False)
+            if id(one) in learnt
+        }
         self._optimizer = torch.optim.AdamW(
             self._parameters, lr=self._rate, weight_decay=_DECAY, foreach=True
         )
@@ -158,7 +160,7 @@ class _Trainer:
         self._fruitless = 0
         self.before = self.best = held.judge(pruned)
         self._best_state = _copied(pruned.module)
-        self._average = _copied(pruned.module)
+        self._average = {name: one.detach().clone() for name, one in self._learnt.items()}
         self._decay = 1 - 1 / max(1.0, _AVERAGED * steps)
         if not math.isfinite(self.before.loss):
             raise PruneError(
@@ -232,7 +234,9 @@ class _Trainer:
     def _note(self, found: Quality) -> None:
         if found.loss < self.best.loss:
             self.best, self.best_step, self._fruitless = found, self.step, 0
-            self._best_state = {name: value.clone() for name, value in self._average.items()}
+            self._best_state = _copied(self._pruned.module) | {
+                name: value.clone() for name, value in self._average.items()
+            }
         else:
             self._fruitless += 1
 
@@ -251,8 +255,8 @@ class _Trainer:
             wanted, hidden = self._teacher.known_answer(place, inputs)
         for group in self._optimizer.param_groups:
             group["lr"] = self._rate * _share(self.step, self.steps)
-        with torch.enable_grad(), _half(), _watched(self._layers) as seen:
-            found = _wide(self._pruned.module(**inputs))
+        with torch.enable_grad(), self._teacher.half(), watched(self._layers) as seen:
+            found = wide(self._pruned.module(**inputs))
         with torch.enable_grad():
             loss = self._loss(wanted, found, inputs)
             mask = inputs.get("attention_mask")
@@ -275,82 +279,40 @@ class _Trainer:
         """Let the average follow the weights, the faster the fewer steps there were."""
         decay = min(self._decay, (1 + self.step) / (10 + self.step))
         with torch.no_grad():
-            for name, value in self._pruned.module.state_dict().items():
-                if value.is_floating_point():
-                    self._average[name].lerp_(value, 1 - decay)
+            for name, value in self._learnt.items():
+                self._average[name].lerp_(value, 1 - decay)
 
     @contextmanager
     def _averaged(self) -> Iterator[None]:
         """The average in the module, in the place of the weights that are trained."""
-        module = self._pruned.module
-        trained = _copied(module)
-        module.load_state_dict(self._average)
+        trained = {name: one.detach().clone() for name, one in self._learnt.items()}
+        self._put(self._average)
         try:
             yield
         finally:
-            module.load_state_dict(trained)
+            self._put(trained)
+
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in values.items():
+                self._learnt[name].copy_(value)
 
 
-class _Teacher:
-    """The original's answers and what its layers hand on, kept as far as the memory for it goes."""
+def _whole_tables(original: LoadedSource, pruned: LoadedSource) -> set[int]:
+    """The weights of a transformer's embeddings that were not cut, by identity.
 
-    def __init__(self, original: LoadedSource, layers: Sequence[nn.Module]) -> None:
-        self._original = original
-        self._layers = layers
-        self._room = _KEPT_BYTES
-        self._known: dict[int, tuple[dict[str, Tensor], list[Tensor]]] = {}
-
-    def answer(self, inputs: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Outputs by name, and the hidden states of the watched layers."""
-        with torch.no_grad(), _half(), _watched(self._layers) as seen:
-            outputs = _wide(self._original.module(**inputs))
-        return outputs, list(seen)
-
-    def known_answer(
-        self, place: int, inputs: Mapping[str, Tensor]
-    ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """The same for a batch that comes again."""
-        known = self._known.get(place)
-        if known is not None:
-            return known
-        answer = self.answer(inputs)
-        size = sum(one.nbytes for one in (*answer[0].values(), *answer[1]))
-        if size <= self._room:
-            self._room -= size
-            self._known[place] = answer
-        return answer
-
-
-def _half() -> AbstractContextManager[object]:
-    """Products in bfloat16, where the processor multiplies it: they take less than half the time.
-
-    Weights, sums and losses stay in float32 (mixed precision, Micikevicius et al. 2018, arXiv
-    1710.03740).
+    The words and places of a few texts say little of the others. A head that shares its weights
+    with the embeddings stays as it is with them.
     """
-    native = not cpu.BFLOAT16_PRODUCTS.isdisjoint(cpu.cpu_features() or ())
-    return torch.autocast("cpu", torch.bfloat16, enabled=native)
-
-
-def _wide(outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: one.float() if one.is_floating_point() else one for name, one in outputs.items()}
-
-
-@contextmanager
-def _watched(layers: Sequence[nn.Module]) -> Iterator[list[Tensor]]:
-    """What some modules hand on during one call, in their order."""
-    seen: list[Tensor] = []
-
-    def note(module: nn.Module, args: object, output: object) -> None:
-        first = output[0] if isinstance(output, tuple) else output
-        if isinstance(first, Tensor):
-            seen.append(first.float())
-
-    hooks = [layer.register_forward_hook(note) for layer in layers]
-    try:
-        yield seen
-    finally:
-        for hook in hooks:
-            hook.remove()
+    if original.kind != "huggingface":
+        return set()
+    named = original.module.named_parameters(remove_duplicate=False)
+    shapes = {name: one.shape for name, one in named}
+    return {
+        id(one.weight)
+        for name, one in pruned.module.named_modules()
+        if isinstance(one, nn.Embedding) and shapes.get(f"{name}.weight") == one.weight.shape
+    }
 
 
 @contextmanager

@@ -10,13 +10,16 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from edgekit.core import cpu
 from edgekit.core.errors import PruneError
 from edgekit.pruning import recovery
 from edgekit.pruning.checkpoints import Checkpoint
-from edgekit.pruning.distances import Answers, answers_of
+from edgekit.pruning.distances import Answers, Quality, answers_of
 from edgekit.pruning.feeding import Batch
+from edgekit.pruning.mixing import Mixer
 from edgekit.pruning.recovery import recover
 from edgekit.pruning.structures import cut, layer_modules
+from edgekit.pruning.teaching import Teacher
 from edgekit.sources.loaded import LoadedSource
 from edgekit.sources.opening import open_source
 from edgekit.sources.pruned.cutting import whole_plan
@@ -193,3 +196,83 @@ def _stop_at(step: int) -> Callable[[str], None]:
             raise KeyboardInterrupt
 
     return progress
+
+
+def test_embeddings_stay_as_they_are(source: LoadedSource) -> None:
+    """A few texts say nothing of the words that are not in them."""
+    _, made = narrow(source)
+    before = state(made)
+    recover(source, made, [], texts(source, 1), held(source), steps=12, seed=0)
+    after = state(made)
+    tables = {name for name in before if "embeddings.weight" in name or "_embeddings." in name}
+    assert tables
+    changed = {name for name, value in after.items() if not torch.equal(value, before[name])}
+    assert changed
+    assert not changed & tables
+
+
+def test_a_look_judges_the_average_and_gives_the_weights_back(source: LoadedSource) -> None:
+    """What is kept is not where the weights have swung to, and they go on from there."""
+    _, made = narrow(source)
+    seen: list[dict[str, Tensor]] = []
+    answers = held(source)
+
+    class Watching(Answers):
+        """Answers that note what they were compared with."""
+
+        def judge(self, pruned: LoadedSource) -> Quality:
+            seen.append(state(pruned))
+            return answers.judge(pruned)
+
+    watching = Watching(answers.original, answers.batches, answers.outputs)
+    trainer = recovery._Trainer(source, made, [], texts(source, 1), watching, 40, 0)
+    with recovery._training(made.module, trainer._parameters):
+        for _ in range(6):
+            trainer._learn()
+    weights = state(made)
+    with pytest.raises(KeyboardInterrupt), trainer._averaged():
+        watching.judge(made)
+        raise KeyboardInterrupt
+    assert any(not torch.equal(value, weights[name]) for name, value in seen[-1].items())
+    assert all(torch.equal(value, weights[name]) for name, value in state(made).items())
+
+
+def test_three_batches_in_four_are_made(
+    source: LoadedSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The fourth is as it came, and its answer from the original is kept."""
+    made: list[int] = []
+    real = Mixer.made
+
+    def counted(self: Mixer, place: int, generator: torch.Generator) -> Batch:
+        made.append(place)
+        return real(self, place, generator)
+
+    monkeypatch.setattr(Mixer, "made", counted)
+    _, narrowed = narrow(source)
+    recover(source, narrowed, [], texts(source, 1), held(source), steps=16, seed=0)
+    assert len(made) == 12
+
+
+def test_a_buffer_of_infinities_is_left_alone(source: LoadedSource) -> None:
+    """Masks of a module of one's own are no weights, and no part of their average."""
+    _, made = narrow(source)
+    made.module.register_buffer("mask", torch.full((2, 2), float("-inf")))
+    found = recover(source, made, [], texts(source, 1), held(source), steps=12, seed=0)
+    assert found.stopped is None
+    assert torch.isinf(state(made)["mask"]).all()
+
+
+@pytest.mark.parametrize("features", [frozenset(), frozenset({"avx512_bf16"})])
+def test_a_transformer_learns_in_what_the_processor_multiplies(
+    source: LoadedSource, monkeypatch: pytest.MonkeyPatch, features: frozenset[str]
+) -> None:
+    """In bfloat16 or float32; its answers are in float32, and a module of one's own never mixes."""
+    monkeypatch.setattr(cpu, "cpu_features", lambda: features)
+    (batch, *_) = texts(source, 1)
+    outputs, hidden = Teacher(source, layer_modules(source)).answer(batch.inputs)
+    assert {one.dtype for one in (*outputs.values(), *hidden)} == {torch.float32}
+    exact = dict(source.module(**batch.inputs))["logits"]
+    assert torch.equal(outputs["logits"], exact) == (not features)
+    with Teacher(replace(source, kind="module"), []).half():
+        assert torch.mm(torch.ones(1, 1), torch.ones(1, 1)).dtype == torch.float32
