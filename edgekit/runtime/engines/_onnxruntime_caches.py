@@ -117,6 +117,8 @@ class BufferedCache:
         self._buffers: dict[str, Array] = {}
         # What holds ONNX Runtime's session, for all rows; the owner lets it go when it is closed.
         self._whole: IOBinding | None = None
+        # What the last step of all rows was written into, and the next one of its shape is.
+        self._said: Array | None = None
         # The owner may be closed from another thread: not while a step writes into the buffers.
         self._lock = Lock()
 
@@ -154,7 +156,7 @@ class BufferedCache:
 
     def _let_go(self) -> None:
         self._closed = True
-        self._whole = None
+        self._whole = self._said = None
         self._buffers.clear()
 
     @property
@@ -182,8 +184,9 @@ class BufferedCache:
             ]
             return np.concatenate(rows)
         if self._whole is None:
-            self._whole = self._bound(session, slice(None))
-        return self._fill(session, self._whole, feeds)
+            self._whole, self._said = self._bound(session, slice(None)), None
+        self._said = self._fill(session, self._whole, feeds, self._said)
+        return self._said
 
     def _bound(self, session: InferenceSession, rows: slice) -> IOBinding:
         """The buffers of some rows as both the past and the present of a run."""
@@ -195,9 +198,13 @@ class BufferedCache:
         return binding
 
     def _fill(
-        self, session: InferenceSession, binding: IOBinding, feeds: Mapping[str, Array]
+        self,
+        session: InferenceSession,
+        binding: IOBinding,
+        feeds: Mapping[str, Array],
+        bound: Array | None = None,
     ) -> Array:
-        """The answer to these feeds, in memory of its own."""
+        """The answer to these feeds, in memory of its own or in what is `bound` for it already."""
         # A binding holds no memory of numpy's in every release.
         given = {name: self._value(contiguous(array)) for name, array in feeds.items()}
         for name, value in given.items():
@@ -209,10 +216,11 @@ class BufferedCache:
             # The presents were bound before it.
             found: Array = binding.get_outputs()[-1].numpy()
             return found
-        answer: Array = np.empty(sizes, self._answer.dtype)
-        binding.bind_ortvalue_output(self._answer.name, self._value(answer))
+        if bound is None or bound.shape != sizes:
+            bound = np.empty(sizes, self._answer.dtype)
+            binding.bind_ortvalue_output(self._answer.name, self._value(bound))
         session.run_with_iobinding(binding)
-        return answer
+        return bound
 
 
 def one_by_one(feeds: Mapping[str, Array], held: int) -> bool:
