@@ -361,7 +361,9 @@ def main() -> None:
                 close(contenders)
             # Who started once has to again.
             wanted, optional = {name: wanted[name] for name in contenders}, set()
-        figures = found.figures(chosen.many, like)
+        answered = found.figures(chosen.many, like)
+        # Rounds are in random order.
+        figures = {name: answered[name] for name in wanted}
     report("generation", figures, [" | ".join(map(str, row)) for row in rows(figures)])
 
 
