@@ -134,12 +134,14 @@ def compile_component(
             made = optimise(ort, paths[0], target, part.files[0], level, entries, large=large)
             reason = grown(paths, [directory / file for file in made])
             if reason is None:
-                files, paths = made, []
+                files = made
             else:
                 level = Level("none", reason)
-        # The graph as it is, where nothing was optimised.
-        for path, file in zip(paths, files, strict=False):
-            shutil.copyfile(path, directory / file)
+        if level.name == "none":
+            # What was written here only has to be put in its place; the source's files stay.
+            place = shutil.move if paths[0] != graph_path else shutil.copyfile
+            for path, file in zip(paths, files, strict=True):
+                place(path, directory / file)
     facts["offline_optimization"] = level.name
     if level.reason:
         facts["offline_optimization_reason"] = level.reason
