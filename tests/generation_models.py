@@ -70,7 +70,7 @@ def decoder(
     return graph.model(*_ports(vocabulary, layers, 1, size))
 
 
-def _mask(graph: _Graph) -> str:
+def _mask(graph: _Graph, window: int | None = None) -> str:
     """0 where a token may look, a large negative number elsewhere: [batch, 1, sequence, total]."""
     one = graph.constant("one", 1)
     zero = graph.constant("zero", 0)
@@ -82,10 +82,14 @@ def _mask(graph: _Graph) -> str:
     graph.op("Range", ["before", "total.0", one], "row")
     graph.op("Range", [zero, "total.0", one], "column")
     graph.op("Unsqueeze", ["row", graph.constant("axis", [1])], "rows")
-    graph.op("LessOrEqual", ["column", "rows"], "causal")
+    causal = graph.op("LessOrEqual", ["column", "rows"], "causal")
+    if window is not None:
+        graph.op("Sub", ["rows", "column"], "distance")
+        graph.op("Less", ["distance", graph.constant("window", window)], "near")
+        causal = graph.op("And", [causal, "near"], "causal.near")
     graph.op("Cast", ["attention_mask"], "real", to=TensorProto.BOOL)
     graph.op("Unsqueeze", ["real", graph.constant("axes", [1, 2])], "real.4")
-    graph.op("And", ["causal", "real.4"], "seen")
+    graph.op("And", [causal, "real.4"], "seen")
     return graph.op(
         "Where",
         ["seen", graph.constant("let", 0.0, "float32"), graph.constant("hide", -1e9, "float32")],
@@ -113,21 +117,34 @@ def _attend(graph, name, state, other, hidden, size, heads, mask, cache) -> str:
 
 
 def exported_decoder(
-    *, shared: int, rotated: bool, normed: bool = False, flat: bool = False, size: int = 8
+    *,
+    shared: int,
+    rotated: bool,
+    normed: bool = False,
+    flat: bool = False,
+    size: int = 8,
+    turned: int | None = None,
+    window: int | None = None,
+    vocabulary: int = 64,
+    context: int = 64,
 ) -> onnx.ModelProto:
     """A decoder with four heads, in the form in which edgekit exports attention over a cache.
 
     The cache has `shared` heads, whose queries are rows of one head. `normed` queries and keys are
     normalised before they are rotated. Where it is `flat`, the attention's answers are a matrix.
+    Of a head so many numbers are `turned`, by default all; a token sees so many as a `window` says.
     """
-    vocabulary, layers, heads, hidden = 64, 2, 4, 4 * size
+    layers, heads, hidden = 2, 4, 4 * size
     graph = _Graph(1)
+    # Numbers of one size, however wide it is.
+    narrow = (32 / hidden) ** 0.5
     state = graph.op(
         "Gather", [graph.weight("embedding", vocabulary, hidden), "input_ids"], "embedded"
     )
-    causal, groups = _mask(graph), heads // shared
+    causal, groups = _mask(graph, window), heads // shared
+    turned = turned or size
     for name, value in (("any", [-1]), ("four", [size]), ("all", [heads]), ("own", [shared]),
-                        ("wide", [hidden]), ("half", [size // 2])):  # fmt: skip
+                        ("wide", [hidden])):  # fmt: skip
         graph.constant(name, value)
     graph.op("Shape", ["past_key_values.0.value"], "rows.batch", start=0, end=1)
     # The length of what is kept is read off a cache, as torch's exporter does.
@@ -142,10 +159,15 @@ def exported_decoder(
     for name, own in (("query", "all"), ("key", "own")):
         graph.op("Concat", ["rows.batch", "sequence", own, "four"], f"{name}.sizes", axis=0)
     if rotated:
-        graph.op("Gather", [graph.weight("angles", 64, size // 2), "position_ids"], "angle")
-        cos, sin = graph.op("Cos", ["angle"], "cos"), graph.op("Sin", ["angle"], "sin")
+        graph.op("Gather", [graph.weight("angles", context, turned // 2), "position_ids"], "angle")
+        graph.op("Concat", ["rows.batch", "sequence", graph.constant("turned", [turned // 2])],
+                 "angle.sizes", axis=0)  # fmt: skip
+        cos, sin = (
+            graph.op("Expand", [graph.op(kind, ["angle"], name), "angle.sizes"], f"{name}.all")
+            for kind, name in (("Cos", "cos"), ("Sin", "sin"))
+        )
     else:
-        placed = graph.weight("places", 64, hidden, scale=0.5)
+        placed = graph.weight("places", context, hidden, scale=0.5)
         state = graph.op("Add", [state, graph.op("Gather", [placed, "position_ids"], "placed")],
                          "h")  # fmt: skip
     for layer in range(layers):
@@ -154,7 +176,7 @@ def exported_decoder(
             what: str, own: int, *, plain: bool = False, layer: int = layer, source: str = state
         ) -> str:
             name = f"{layer}.{what}"
-            weight = graph.weight(f"{name}.weight", hidden, own * size, scale=0.3)
+            weight = graph.weight(f"{name}.weight", hidden, own * size, scale=0.3 * narrow)
             made = graph.op("MatMul", [source, weight], name)
             sizes = "query.sizes" if own == heads and what == "query" else "key.sizes"
             made = graph.op("Reshape", [made, sizes], f"{name}.heads")
@@ -163,8 +185,10 @@ def exported_decoder(
                 made = graph.op("RMSNormalization", [made, scale], f"{name}.normed", axis=-1)
             made = graph.op("Transpose", [made], f"{name}.turned", perm=[0, 2, 1, 3])
             if rotated and not plain:
-                inputs = [made, cos, sin]
-                made = graph.op("RotaryEmbedding", inputs, f"{name}.rotated", num_heads=own)
+                made = graph.op(
+                    "RotaryEmbedding", [made, cos, sin], f"{name}.rotated", num_heads=own,
+                    rotary_embedding_dim=0 if turned == size else turned,
+                )  # fmt: skip
             shape = ["batch", own, "sequence", size]
             graph.known.append(helper.make_tensor_value_info(made, FLOAT, shape))
             return made
@@ -187,13 +211,13 @@ def exported_decoder(
         sizes = ["any", "wide"] if flat else ["rows.batch", "sequence", "wide"]
         graph.op("Concat", sizes, f"{layer}.whole.sizes", axis=0)
         found = graph.op("Reshape", [found, f"{layer}.whole.sizes"], f"{layer}.whole")
-        weight = graph.weight(f"{layer}.out.weight", hidden, hidden, scale=0.3)
+        weight = graph.weight(f"{layer}.out.weight", hidden, hidden, scale=0.3 * narrow)
         found = graph.op("MatMul", [found, weight], f"{layer}.out")
         if flat:
             graph.op("Concat", ["rows.batch", "sequence", "wide"], f"{layer}.sizes", axis=0)
             found = graph.op("Reshape", [found, f"{layer}.sizes"], f"{layer}.out.rows")
         state = graph.op("Add", [state, found], f"{layer}.sum")
-    graph.op("MatMul", [state, graph.weight("head", hidden, vocabulary)], "logits")
+    graph.op("MatMul", [state, graph.weight("head", hidden, vocabulary, scale=narrow)], "logits")
     return graph.model(*_ports(vocabulary, layers, shared, size))
 
 

@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
 
 from edgekit.compilers.checks import (
     judge_precision,
@@ -58,6 +59,10 @@ from edgekit.runtime.engines.onnxruntime import (
     SESSION_ENTRIES,
     import_onnxruntime,
 )
+from edgekit.runtime.generation.rules import GenerationRules
+
+if TYPE_CHECKING:
+    import onnx
 
 # What the runtime's engine reads on a device; the other options of a profile are for this module.
 _SESSION_OPTIONS = {
@@ -114,7 +119,7 @@ def compile_component(
     ):
         paths, files = [source.file(file) for file in part.files], part.files
         buffers = not sizes and has_cache(part) and _may_buffer(profile, precision, version)
-        fused = buffer_cache(load_graph(graph_path, weights=True)) if buffers else None
+        fused = _buffered(source, graph_path) if buffers else None
         if to_half or sizes or summary.traces or fused is not None:
             if fused is not None:
                 edited, done = fused
@@ -259,6 +264,18 @@ def _may_buffer(profile: Profile, precision: str, version: str) -> bool:
     They have kernels for float32 on the CPU; an older release than this one may lack an input.
     """
     return profile.device == "cpu" and precision != "fp16" and not is_older(profile, version)
+
+
+def _buffered(source: Bundle, graph_path: Path) -> tuple[onnx.ModelProto, dict[str, int]] | None:
+    """The decoder with its cache in buffers; None where another loop than edgekit's feeds it.
+
+    Such a loop may put padding, and count positions, as it likes.
+    """
+    generation = source.manifest.generation
+    rules = None if generation is None else GenerationRules.read(generation)
+    if rules is None or rules.mode != "decoder":
+        return None
+    return buffer_cache(load_graph(graph_path, weights=True), rules.context)
 
 
 def _entries(profile: Profile, summary: GraphSummary) -> dict[str, str]:

@@ -37,23 +37,26 @@ def halve(model: onnx.ModelProto, *, large: bool) -> onnx.ModelProto:
         ) from error
 
 
-def buffer_cache(model: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, int]] | None:
+def buffer_cache(
+    model: onnx.ModelProto, context: int | None
+) -> tuple[onnx.ModelProto, dict[str, int]] | None:
     """A decoder, whose weights are in memory, that keeps its cache in buffers, and what was done.
 
-    None where its attention has another form than those that are known; see
-    `edgekit.graph.decoders`.
+    ``context`` is the most tokens of a row, where that is known. None where its attention has
+    another form than those that are known; see `edgekit.graph.decoders`.
     """
     from edgekit.graph.decoders import fusing, grouping
 
     serde = require("onnx_ir.serde", "build")
     graph = serde.deserialize_model(model)
-    grouped = grouping.group_attention(graph, CAPACITY)
+    grouped = grouping.group_attention(graph, CAPACITY, context)
     if not grouped:
         return None
     facts = {
         "grouped_attention": grouped,
         "fused_norms": fusing.fuse_norms(graph),
         "merged_products": fusing.merge_products(graph),
+        "packed_projections": fusing.pack_projections(graph),
     }
     return serde.serialize_model(graph), facts
 

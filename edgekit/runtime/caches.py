@@ -15,9 +15,13 @@ from numpy.typing import NDArray
 from edgekit.core.manifest import TensorSpec
 from edgekit.runtime.session import Array, Session
 
-_PAST = "past_key_values."
-_PRESENT = "present."
-# The name of the axis of tokens where past and present may be one buffer that has room for more.
+#: What the inputs of a step begin with that were outputs of the last, and how those begin.
+PAST, PRESENT = "past_key_values.", "present."
+#: A step's other inputs: new tokens, which of all tokens are none of padding, the positions of the
+#: new ones, and the places among them whose logits are asked for.
+IDS, MASK, PLACES, KEPT = "input_ids", "attention_mask", "position_ids", "logits_to_keep"
+# The name of the axis of tokens where past and present may be one buffer that has room for more. A
+# row's tokens begin at its first place then, padding left out.
 CAPACITY = "capacity"
 
 
@@ -52,8 +56,8 @@ def cache_pairs(
     made = {spec.name for spec in outputs}
     pairs = []
     for spec in inputs:
-        present = _PRESENT + spec.name.removeprefix(_PAST)
-        if spec.name.startswith(_PAST) and present in made:
+        present = PRESENT + spec.name.removeprefix(PAST)
+        if spec.name.startswith(PAST) and present in made:
             pairs.append((spec, present))
     return tuple(pairs)
 
@@ -70,7 +74,7 @@ def buffered(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str
 
 def past_name(output: str) -> str:
     """The input that takes an output ``present.…``, of the same graph or of an encoder."""
-    return _PAST + output.removeprefix(_PRESENT)
+    return PAST + output.removeprefix(PRESENT)
 
 
 def empty_cache(spec: TensorSpec, batch: int) -> Array:

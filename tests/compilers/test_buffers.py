@@ -23,7 +23,7 @@ from edgekit.runtime.caches import cache_pairs
 from edgekit.runtime.engines import find_engine
 from edgekit.runtime.engines.onnxruntime import graph_specs
 from tests.generation_models import decoder, exported_decoder
-from tests.runtime.generation.conftest import write_generator
+from tests.runtime.generation.conftest import CONTEXT, RULES, VOCABULARY, write_generator
 
 SEEN = np.array([[0, 0, 1, 1, 1], [1, 1, 1, 1, 1]])
 
@@ -42,8 +42,8 @@ def golden_inputs(component: Component) -> dict[str, np.ndarray]:
     return feeds
 
 
-def write(folder: Path, graph: onnx.ModelProto) -> Bundle:
-    """A bundle of a decoder with its golden answers."""
+def write(folder: Path, graph: onnx.ModelProto, *, generates: bool = True) -> Bundle:
+    """A bundle of a decoder with its golden answers, which edgekit generates with or not."""
     with BundleWriter(folder) as writer:
         path = writer.add("model.onnx", "component")
         path.write_bytes(graph.SerializeToString())
@@ -60,6 +60,7 @@ def write(folder: Path, graph: onnx.ModelProto) -> Bundle:
                 source=None,
                 components={"model": component},
                 requires=Requires("onnxruntime", extras=("ort",)),
+                generation=replace(RULES, context=64).document() if generates else None,
                 golden=Golden(golden.GOLDEN_NAME),
             )
         )
@@ -88,7 +89,11 @@ def compile_for(
     return compiler.compile_component(bundle, "model", profile, folder, static=static)
 
 
-FORMS = {"appending": decoder(), "exported": exported_decoder(shared=2, rotated=True)}
+FORMS = {
+    "appending": decoder(),
+    "exported": exported_decoder(shared=2, rotated=True),
+    "turned": exported_decoder(shared=2, rotated=True, size=16),
+}
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -133,11 +138,27 @@ def test_answers_are_those_of_before(
     assert answers[0] == answers[1]
 
 
-@pytest.fixture(scope="module")
-def generators(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The tiny generator's bundle, and the same compiled for this machine."""
+def test_a_full_row_waits_for_the_others(generators: tuple[Path, Path]) -> None:
+    """A prompt that leaves little of the context, and a short one that fills all of it."""
+    prompts = ["the ferry to the harbour " * 3, "a"]
+    answers = []
+    for folder in generators:
+        with edgekit.load(folder, threads=1) as model:
+            answers.append(model(prompts))
+    assert answers[0] == answers[1]
+
+
+@pytest.fixture(scope="module", params=["placed", "turned"])
+def generators(
+    tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> tuple[Path, Path]:
+    """A tiny generator's bundle, and the same compiled for this machine."""
     folder = tmp_path_factory.mktemp("generators")
-    exported = write_generator(folder / "exported").path
+    turned = exported_decoder(
+        shared=2, rotated=True, size=16, vocabulary=VOCABULARY, context=CONTEXT
+    )
+    graph = turned if request.param == "turned" else None
+    exported = write_generator(folder / "exported", graph=graph).path
     edgekit.compile(exported, folder / "compiled", target="host", engine="onnxruntime", threads=1)
     return exported, folder / "compiled"
 
@@ -185,6 +206,14 @@ def test_an_unknown_decoder_keeps_its_bytes(tmp_path: Path) -> None:
     assert made.component == bundle.manifest.components["model"]
     written = (tmp_path / "out" / "model.onnx").read_bytes()
     assert written == bundle.file("model.onnx").read_bytes()
+
+
+def test_a_decoder_for_another_loop_keeps_its_form(tmp_path: Path) -> None:
+    """Who feeds it may put padding, and count positions, as nobody here knows."""
+    bundle = write(tmp_path / "exported", decoder(), generates=False)
+    made = compile_for(bundle, tmp_path / "out", "cpu-x86")
+    assert "grouped_attention" not in made.facts
+    assert not any("capacity" in spec.shape for spec in made.component.inputs)
 
 
 def test_buffers_are_for_a_cpu(tmp_path: Path) -> None:

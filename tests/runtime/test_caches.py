@@ -109,6 +109,81 @@ def test_a_run_takes_and_gives_the_cache(session: Session) -> None:
     np.testing.assert_allclose(second["present.1.value"], whole["present.1.value"], atol=1e-5)
 
 
+SEEN = np.array([[0, 0, 0, 1, 1, 1], [1, 1, 1, 1, 1, 1]])
+
+
+def padded(start: int, end: int) -> dict[str, np.ndarray]:
+    """Some tokens of rows of which the first is filled up on the left."""
+    places = np.maximum(SEEN.cumsum(axis=1) - 1, 0)
+    return feeds(start, end) | {
+        "attention_mask": SEEN[:, :end], "position_ids": places[:, start:end],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "portions",
+    [((0, 6),), ((0, 4), (4, 5), (5, 6)), ((0, 2), (2, 5), (5, 6)), ((0, 1), (1, 2), (2, 6))],
+    ids=["at once", "single tokens", "a portion of padding alone", "padding token by token"],
+)
+def test_padding_changes_nothing(session: Session, portions: tuple[tuple[int, int], ...]) -> None:
+    """A row has the logits that it has alone, in whatever portions its batch is read."""
+    alone = PlainDecoding(session, 1, {}).step(
+        {
+            "input_ids": IDS[:1, 3:],
+            "attention_mask": np.ones((1, 3), np.int64),
+            "position_ids": np.arange(3)[None],
+        }
+    )
+    other = PlainDecoding(session, 1, {}).step(feeds(0, 6, (1,)))
+    decoding = start_decoding(session, 2, {})
+    got = np.concatenate([np.array(decoding.step(padded(*part))) for part in portions], 1)
+    assert got.shape == (2, 6, 64)
+    assert np.isfinite(got).all()
+    np.testing.assert_allclose(got[:1, 3:], alone, atol=1e-4)
+    np.testing.assert_allclose(got[1:], other, atol=1e-4)
+
+
+def test_a_run_gives_a_padded_cache_back(session: Session) -> None:
+    """`run` has padding where it was: what was kept there, and what is new."""
+    pairs = cache_pairs(session.inputs, session.outputs)
+    made = session.run({**padded(0, 4), **{spec.name: empty_cache(spec, 2) for spec, _ in pairs}})
+    kept = {spec.name: made[present] for spec, present in pairs}
+    second = session.run({**padded(4, 6), **kept})
+    whole = PlainDecoding(session, 2, {})
+    np.testing.assert_allclose(second["logits"], whole.step(padded(0, 6))[:, 4:], atol=1e-4)
+    for spec, present in pairs:
+        assert second[present].shape == (2, 1, 6, 8)
+        np.testing.assert_array_equal(second[present][:, :, :4], kept[spec.name])
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [([[1, 0, 1, 1], [1, 1, 1, 1]], "between others"), ([[0] * 4, [1] * 4], "Row 1 of 2")],
+    ids=["gaps", "nothing"],
+)
+def test_masks_that_buffers_do_not_take(
+    buffers: OnnxRuntimeSession, mask: list[list[int]], words: str
+) -> None:
+    """A row begins with padding and goes on with tokens, of which it has some."""
+    pairs = cache_pairs(buffers.inputs, buffers.outputs)
+    given = feeds(0, 4) | {spec.name: empty_cache(spec, 2) for spec, _ in pairs}
+    with pytest.raises(SessionError, match=words):
+        buffers.run(given | {"attention_mask": np.array(mask)})
+
+
+def test_a_full_row_leaves_the_others_alone(buffers: OnnxRuntimeSession) -> None:
+    """A row that has no place left takes another word without looking at it; the other goes on."""
+    decoding, alone = buffers.decoding(2, {}), buffers.decoding(1, {})
+    decoding.step(feeds(0, 3))
+    alone.step(feeds(0, 3, (1,)))
+    for end in (4, 5, 6):
+        seen = np.ones((2, end), np.int64)
+        seen[0, 3:] = 0
+        got = decoding.step(feeds(end - 1, end) | {"attention_mask": seen})
+        wanted = alone.step(feeds(end - 1, end, (1,)))
+        np.testing.assert_allclose(got[1:], wanted, atol=1e-4)
+
+
 def test_pairs_are_those_that_change(session: Session) -> None:
     """An encoder's cache has no output in the decoder, and stays what it was."""
     specs = [*session.inputs]

@@ -10,24 +10,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeGuard
 
+import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from edgekit.graph.decoders.nodes import DOMAIN, is_node, take_over
+from edgekit.graph.decoders.probing import Probe, window_of
 from edgekit.graph.decoders.ranks import ranks_of
+from edgekit.graph.decoders.rotating import Rotations
+from edgekit.runtime.caches import IDS, MASK, PAST, PRESENT, past_name
 
-_IDS, _MASK = "input_ids", "attention_mask"
-_PAST, _PRESENT = "past_key_values.", "present."
 # From [batch, heads, sequence, size] to [batch, sequence, heads, size], and back.
 _TURNED = (0, 2, 1, 3)
 _BATCH, _HEADS, _LENGTH, _SIZE = range(4)
 # Heads have so many numbers, or times as many.
 _BLOCK = 8
-# What only passes numbers on that are floats or truths already.
-_PASSING = frozenset({"Add", "Expand", "Identity", "Mul", "Reshape", "Tile", "Unsqueeze"})
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class _Site:
     size]``, or as the ``answer`` is where they are ``flat``: ``[batch, sequence, heads × size]``.
     The answer may be of two axes; the one before it, ``turned``, has four then. ``past`` and
     ``present`` are each the keys and the values of the cache, which has ``shared``
-    heads; ``mask`` is added to the scores, ``[batch, 1, sequence, total]``.
+    heads; ``mask`` is added to the scores, ``[batch, 1, sequence, total]``, and lets a token see
+    so many as `window` says, or with 0 all before it.
     """
 
     node: ir.Node
@@ -53,38 +54,53 @@ class _Site:
     shared: int
     scale: float
     turned: ir.Value | None = None
+    window: int = 0
 
     @property
     def flat(self) -> bool:
         """Whether all heads of a token are in one axis."""
         return self.turned is None
 
+    @property
+    def size(self) -> int:
+        """How many numbers a head has."""
+        shape = self.past[0].shape
+        size = None if shape is None else shape[_SIZE]
+        assert isinstance(size, int)
+        return size
 
-def group_attention(model: ir.Model, capacity: str) -> int:
+
+def group_attention(model: ir.Model, capacity: str, context: int | None = None) -> int:
     """Turn every attention over the cache into GroupQueryAttention, in place; how many there were.
 
     Past and present of a cache are declared with one name then, `capacity`, for the axis that grew:
-    they may be one buffer, longer than what it holds. How much that is the mask says.
+    they may be one buffer, longer than what it holds. The tokens of a row begin at the buffer's
+    first place, and the mask says how many there are: none of it is padding any more, and a step of
+    several tokens has none either. The operator hides what comes later, and what lies before a
+    window; it turns queries and keys itself where a `context`, the most tokens of a row, is known.
 
     Nothing is changed, and 0 returned, where one of them has another form than those that edgekit
-    exports: there has to be a mask for padding, and scores are a product plus a mask in float32.
-    The operator looks at no later token, whatever the mask says, as decoders do not.
+    exports: scores are a product plus a mask in float32, which hides padding and what comes later,
+    and nothing else but what lies before a window. Inputs and outputs stay, also one that nothing
+    reads any more.
     """
     graph = model.graph
-    sites = _sites(graph)
+    probe = Probe(graph)
+    sites = _sites(graph, probe, context)
     if not sites:
         return 0
+    rotations = Rotations(graph, probe, context)
     lengths = _Lengths(graph)
     flattening = _Flattening(graph)
     for site in sites:
         for past in site.past:
             lengths.stand_in(past, {_BATCH: lengths.batch, _LENGTH: lengths.past})
     for site in sites:
-        _group(graph, site, flattening, lengths)
+        _group(graph, site, flattening, lengths, rotations)
     for turned in flattening.seen:
         lengths.stand_in(turned, {_BATCH: lengths.batch, _LENGTH: lengths.sequence})
     for value in (*graph.inputs, *graph.outputs):
-        if (value.name or "").startswith((_PAST, _PRESENT)):
+        if (value.name or "").startswith((PAST, PRESENT)):
             assert value.shape is not None
             value.shape = ir.Shape([*value.shape[:_LENGTH], capacity, *value.shape[_SIZE:]])
     graph.opset_imports[DOMAIN] = 1
@@ -92,24 +108,37 @@ def group_attention(model: ir.Model, capacity: str) -> int:
     return len(sites)
 
 
-def _group(graph: ir.Graph, site: _Site, flattening: _Flattening, lengths: _Lengths) -> None:
+def _group(
+    graph: ir.Graph,
+    site: _Site,
+    flattening: _Flattening,
+    lengths: _Lengths,
+    rotations: Rotations,
+) -> None:
     """Put one GroupQueryAttention in the place of an attention and of what makes its cache."""
+    rotation = rotations.of(site.query, site.key, site.size)
+    asked, known = site.query, site.key
+    if rotation is not None:
+        asked, known = rotation.turned
+        if not site.flat:
+            flattening.seen += (site.query, site.key)
     query, key, value = (
         one if site.flat else flattening.flat(site.node, one, heads)
-        for one, heads in (
-            (site.query, site.heads),
-            (site.key, site.shared),
-            (site.value, site.shared),
-        )
+        for one, heads in ((asked, site.heads), (known, site.shared), (site.value, site.shared))
     )
-    # Rotations stay outside: they know the positions of rows that are padded on the left.
-    inputs = [
-        query, key, value, *site.past, lengths.last, lengths.total, None, None, None, site.mask,
-    ]  # fmt: skip
+    inputs = [query, key, value, *site.past, lengths.last, lengths.total]
+    kinds: dict[str, object] = {
+        "num_heads": site.heads, "kv_num_heads": site.shared, "scale": site.scale,
+    }  # fmt: skip
+    if rotation is not None:
+        inputs += rotation.tables
+        kinds |= {"do_rotary": 1, "rotary_interleaved": rotation.interleaved}
+    if site.window:
+        kinds["local_window_size"] = site.window
     grouped = ir.node(
         "GroupQueryAttention",
         inputs,
-        {"num_heads": site.heads, "kv_num_heads": site.shared, "scale": site.scale},
+        kinds,
         domain=DOMAIN,
         num_outputs=3,
         name=f"{site.node.name or site.answer.name}/grouped",
@@ -131,16 +160,18 @@ class _Lengths:
     def __init__(self, graph: ir.Graph) -> None:
         given = {value.name: value for value in graph.inputs}
         self._nodes: list[ir.Node] = []
-        mask, ids = given[_MASK], given[_IDS]
+        mask, ids = given[MASK], given[IDS]
         self.batch = self._made("Shape", [mask], start=0, end=1)
-        total = self._made("Shape", [mask], start=1, end=2)
+        width = self._made("Shape", [mask], start=1, end=2)
         self.sequence = self._made("Shape", [ids], start=1, end=2)
-        self.past = self._made("Sub", [total, self.sequence])
-        # The operator counts in 32 bits: all tokens, and for every row the place of its last one.
-        self.total = self._made("Cast", [self._made("Squeeze", [total])], to=ir.DataType.INT32)
-        one = self._made("Constant", [], value_ints=[1])
-        place = self._made("Cast", [self._made("Sub", [total, one])], to=ir.DataType.INT32)
-        self.last = self._made("Expand", [place, self.batch])
+        self.past = self._made("Sub", [width, self.sequence])
+        # The operator counts in 32 bits: the place of every row's last token, and the most tokens.
+        tokens = self._made("Cast", [mask], to=ir.DataType.INT32)
+        rows = self._made("Constant", [], value_ints=[1])
+        held = self._made("ReduceSum", [tokens, rows], keepdims=0)
+        one = self._made("Constant", [], value=ir.tensor(np.array(1, np.int32)))
+        self.last = self._made("Sub", [held, one])
+        self.total = self._made("ReduceMax", [held], keepdims=0)
         graph.insert_before(graph[0], self._nodes)
 
     def stand_in(self, value: ir.Value, axes: Mapping[int, ir.Value]) -> None:
@@ -205,23 +236,25 @@ class _Flattening:
         return node.outputs[0]
 
 
-def _sites(graph: ir.Graph) -> list[_Site]:
+def _sites(graph: ir.Graph, probe: Probe, context: int | None) -> list[_Site]:
     """Every attention over the cache; none where one of them has an unknown form."""
     names = {value.name or "" for value in graph.inputs}
-    made = {value.name or "" for value in graph.outputs}
-    if not {_IDS, _MASK} <= names or any(
+    if not {IDS, MASK} <= names or any(
         value.shape is None or len(value.shape) != 2
         for value in graph.inputs
-        if value.name in (_IDS, _MASK)
+        if value.name in (IDS, MASK)
     ):
         return []
-    wanted = {
-        name for name in names
-        if name.startswith(_PAST) and _PRESENT + name.removeprefix(_PAST) in made
-    }  # fmt: skip
+    kept = [one.name for one in graph.outputs if one.name and one.name.startswith(PRESENT)]
+    wanted = names & {past_name(name) for name in kept}
     found = [site for node in graph if is_node(node, "Attention") and (site := _site(node))]
     read = [past.name for site in found for past in site.past]
-    return found if len(read) == len(wanted) and set(read) == wanted else []
+    if len(read) != len(wanted) or set(read) != wanted:
+        return []
+    windows = {mask: window_of(probe, mask, context) for mask in {site.mask for site in found}}
+    seen = [(site, windows[site.mask]) for site in found]
+    sites = [replace(site, window=window) for site, window in seen if window is not None]
+    return sites if len(sites) == len(found) else []
 
 
 def _site(node: ir.Node) -> _Site | None:
@@ -229,8 +262,7 @@ def _site(node: ir.Node) -> _Site | None:
     kinds = node.attributes
     plain = not kinds.get_int("is_causal", 0) and not kinds.get_float("softcap", 0.0)
     mask = node.inputs[3] if len(node.inputs) > 3 else None
-    # The operator takes a mask of four axes only; the standard spreads one of two over the rest.
-    if not plain or mask is None or (mask.shape is not None and len(mask.shape) != 4):
+    if not plain or mask is None:
         return None
     if len(node.inputs) == 6 and all(node.inputs):
         return _whole_site(node)
@@ -245,7 +277,7 @@ def _whole_site(node: ir.Node) -> _Site | None:
     kinds = node.attributes
     heads, shared = kinds.get_int("q_num_heads", 0), kinds.get_int("kv_num_heads", 0)
     shape = _cache_shape(past[0], past[1])
-    if not (heads and shared and shape and len(node.outputs) == 3 and _is_float(mask)):
+    if not (heads and shared and shape and len(node.outputs) == 3):
         return None
     if not all(_only_lengths(one, node) and one.is_graph_input() for one in past):
         return None
@@ -278,7 +310,7 @@ def _composed_site(node: ir.Node, mask: ir.Value) -> _Site | None:
         return None
     # Without groups there are as many heads as the cache has, or the graph must say how many.
     known = groups > 1 or (query.shape is not None and query.shape[_HEADS] == shape[0])
-    if not known or not _is_float(mask):
+    if not known:
         return None
     scale = node.attributes.get_float("scale", 1 / math.sqrt(shape[1]))
     return _Site(
@@ -331,21 +363,6 @@ def _unpacked(mask: ir.Value) -> tuple[int, ir.Value]:
     if once is None or len(counts) != 4 or (*counts[:2], counts[3]) != (1, 1, 1):
         return 1, mask
     return counts[_LENGTH], once
-
-
-def _is_float(value: ir.Value | None) -> bool:
-    """Whether a mask is one to be added, in float32."""
-    while value is not None:
-        if value.dtype is not None:
-            return value.dtype is ir.DataType.FLOAT
-        node = value.producer()
-        if is_node(node, "Cast"):
-            return node.attributes.get_int("to", 0) == ir.DataType.FLOAT
-        if is_node(node, "Where"):
-            value = node.inputs[1]
-        else:
-            value = node.inputs[0] if node is not None and node.op_type in _PASSING else None
-    return False
 
 
 def _only_use(value: ir.Value) -> ir.Node | None:

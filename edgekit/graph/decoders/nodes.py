@@ -8,14 +8,14 @@ import onnx_ir as ir
 
 #: The domain of ONNX Runtime's own operators.
 DOMAIN = "com.microsoft"
-_STANDARD = frozenset({"", "ai.onnx"})
+STANDARD = frozenset({"", "ai.onnx"})
 
 
 def is_node(node: ir.Node | None, kind: str, domain: str = "") -> TypeGuard[ir.Node]:
     """Whether a node is that operator, of the standard where no other domain is named."""
     if node is None or node.op_type != kind:
         return False
-    return node.domain == domain or {node.domain, domain} <= _STANDARD
+    return node.domain == domain or {node.domain, domain} <= STANDARD
 
 
 def take_over(old: ir.Value, new: ir.Value) -> None:

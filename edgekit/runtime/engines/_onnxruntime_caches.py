@@ -6,7 +6,7 @@ axis `edgekit.runtime.caches.CAPACITY`, they may be one buffer that is longer th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from edgekit.core.errors import SessionError
 from edgekit.core.manifest import TensorSpec
-from edgekit.runtime.caches import CAPACITY, cache_pairs, empty_cache
+from edgekit.runtime.caches import IDS, MASK, cache_pairs, empty_cache
+from edgekit.runtime.engines._onnxruntime_rows import each_row, padded, run_apart
 from edgekit.runtime.session import Array, contiguous
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession, IOBinding, OrtValue
 
-_IDS, _MASK = "input_ids", "attention_mask"
 # Tokens that a buffer has room for beyond the prompt, and by which share it grows.
 _ROOM = 64
 _GROWTH = 1.5
@@ -98,8 +98,8 @@ class BufferedCache:
     """See `edgekit.runtime.caches.Decoding`: past and present are one buffer, which has room.
 
     A step writes the new tokens behind those that are there; nothing else of the cache is moved,
-    until the room ends and larger buffers take its place. The attention mask tells the graph how
-    many tokens there are.
+    until the room ends and larger buffers take its place. The tokens of every row begin at its
+    first place, and the attention mask tells the graph how many there are: padding is in none.
     """
 
     def __init__(
@@ -112,7 +112,9 @@ class BufferedCache:
         self._answer = owner.outputs[0]
         self._inputs = owner.inputs
         self._batch = batch
+        # Tokens of the longest row, and whether each row has any.
         self._held = 0
+        self._begun = False
         self._closed = False
         self._buffers: dict[str, Array] = {}
         # What holds ONNX Runtime's session, for all rows; the owner lets it go when it is closed.
@@ -132,7 +134,7 @@ class BufferedCache:
                 raise
             if self._closed:
                 raise SessionError("The decoding is closed.", hint="Begin another one.")
-            total = feeds[_MASK].shape[1]
+            total = feeds[MASK].shape[1]
             if not self._buffers or total > self._room:
                 self._grow(total)
             try:
@@ -140,6 +142,7 @@ class BufferedCache:
             except Exception as error:
                 raise refused(error) from error
             self._held = total
+            self._begun = self._begun or bool(feeds[MASK].any(axis=1).all())
             return answer
 
     def reorder(self, rows: NDArray[np.int64]) -> None:
@@ -177,16 +180,23 @@ class BufferedCache:
             self._buffers[spec.name] = buffer
 
     def _run(self, session: InferenceSession, feeds: Mapping[str, Array]) -> Array:
-        if one_by_one(feeds, self._held):
-            rows = [
-                self._fill(session, self._bound(session, slice(row, row + 1)), part)
-                for row, part in enumerate(each_row(self._inputs, feeds))
-            ]
-            return np.concatenate(rows)
+        single = self._begun and feeds[IDS].shape[1] == 1
+        if not single and run_apart(feeds, self._held):
+            return self._run_rows(session, feeds)
         if self._whole is None:
             self._whole, self._said = self._bound(session, slice(None)), None
         self._said = self._fill(session, self._whole, feeds, self._said)
         return self._said
+
+    def _run_rows(self, session: InferenceSession, feeds: Mapping[str, Array]) -> Array:
+        answers: dict[int, Array] = {}
+        for number, row in enumerate(each_row(self._inputs, feeds, self._held)):
+            if row is not None:
+                binding = self._bound(session, slice(number, number + 1))
+                answers[number] = padded(self._fill(session, binding, row.feeds), row, feeds)
+        # Of several rows one has no padding at all.
+        blank = np.zeros_like(next(iter(answers.values())))
+        return np.concatenate([answers.get(row, blank) for row in range(self._batch)])
 
     def _bound(self, session: InferenceSession, rows: slice) -> IOBinding:
         """The buffers of some rows as both the past and the present of a run."""
@@ -221,28 +231,6 @@ class BufferedCache:
             binding.bind_ortvalue_output(self._answer.name, self._value(bound))
         session.run_with_iobinding(binding)
         return bound
-
-
-def one_by_one(feeds: Mapping[str, Array], held: int) -> bool:
-    """Whether rows have to run one after the other, behind so many tokens of a cache.
-
-    ONNX Runtime's GroupQueryAttention takes several tokens behind others of one row only
-    (onnxruntime, group_query_attention_helper.h).
-    """
-    ids = feeds.get(_IDS)
-    # What is missing or of another form the engine refuses itself.
-    return held > 0 and ids is not None and ids.ndim == 2 and min(ids.shape) > 1
-
-
-def each_row(specs: Sequence[TensorSpec], feeds: Mapping[str, Array]) -> Iterator[dict[str, Array]]:
-    """The feeds of a batch as those of each of its rows; what has no row of its own is in all."""
-    owned = (_IDS, _MASK, *(spec.name for spec in specs if CAPACITY in spec.shape))
-    batch = {spec.shape[0] for spec in specs if spec.name in owned}
-    split = {spec.name for spec in specs if spec.shape and spec.shape[0] in batch}
-    for row in range(len(feeds[_IDS])):
-        yield {
-            name: array[row : row + 1] if name in split else array for name, array in feeds.items()
-        }
 
 
 def refused(error: Exception) -> SessionError:

@@ -23,14 +23,13 @@ import numpy as np
 from edgekit.core.errors import BundleCorrupt, EdgekitError, EngineUnavailable, SessionError
 from edgekit.core.lazy import install_line, require
 from edgekit.core.manifest import Component, TensorSpec
-from edgekit.runtime.caches import Decoding, buffered
+from edgekit.runtime.caches import IDS, Decoding, buffered, cache_pairs
 from edgekit.runtime.engines._onnxruntime_caches import (
     BufferedCache,
     GrowingCache,
-    each_row,
-    one_by_one,
     refused,
 )
+from edgekit.runtime.engines._onnxruntime_rows import each_row, padded, run_apart, whole_cache
 from edgekit.runtime.engines._options import Options
 from edgekit.runtime.session import Array, Fact
 
@@ -220,10 +219,10 @@ class OnnxRuntimeSession:
         """See `edgekit.runtime.session.Session.run`."""
         session = self.opened()
         past = None if self._buffered is None else feeds.get(self._buffered)
-        if past is None or not one_by_one(feeds, past.shape[2] if past.ndim == 4 else 0):
+        held = past.shape[2] if past is not None and past.ndim == 4 else 0
+        if past is None or not run_apart(feeds, held):
             return self._answer(session, feeds)
-        rows = [self._answer(session, row) for row in each_row(self.inputs, feeds)]
-        return {name: np.concatenate([row[name] for row in rows]) for name in self._names}
+        return self._answer_rows(session, feeds, held)
 
     def decoding(self, batch: int, given: Mapping[str, Array]) -> Decoding:
         """See `edgekit.runtime.caches.start_decoding`."""
@@ -254,6 +253,27 @@ class OnnxRuntimeSession:
             begun = tuple(self._decodings)
         for one in begun:
             one.close()
+
+    def _answer_rows(
+        self, session: InferenceSession, feeds: Mapping[str, Array], held: int
+    ) -> dict[str, Array]:
+        """The answers to rows of which each runs alone and without padding."""
+        pasts = {present: spec.name for spec, present in cache_pairs(self.inputs, self.outputs)}
+        found: dict[str, list[Array]] = {name: [] for name in self._names}
+        for number, row in enumerate(each_row(self.inputs, feeds, held)):
+            if row is None:
+                raise SessionError(
+                    f"Row {number + 1} of {len(feeds[IDS])} is padding alone.",
+                    hint="Leave it out, or begin it with a token.",
+                )
+            for name, answer in self._answer(session, row.feeds).items():
+                past = pasts.get(name)
+                found[name].append(
+                    padded(answer, row, feeds)
+                    if past is None
+                    else whole_cache(answer, feeds[past][number : number + 1], row)
+                )
+        return {name: np.concatenate(answers) for name, answers in found.items()}
 
     def _answer(self, session: InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:
         try:

@@ -7,12 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 
 from edgekit.core.errors import BundleCorrupt, SessionError
-from edgekit.runtime.caches import cache_pairs, start_decoding
+from edgekit.runtime.caches import IDS, KEPT, MASK, PLACES, cache_pairs, start_decoding
 from edgekit.runtime.generation.logits import Ints, Scores
 from edgekit.runtime.session import Array, Session
-
-# Inputs of a decoder that the loop makes; any other is a cache, or given at the beginning.
-_IDS, _MASK, _PLACES, _KEPT = "input_ids", "attention_mask", "position_ids", "logits_to_keep"
 
 
 class Decoder:
@@ -22,9 +19,9 @@ class Decoder:
         self.session = session
         self.inputs = frozenset(spec.name for spec in session.inputs)
         cached = {spec.name for spec, _ in cache_pairs(session.inputs, session.outputs)}
-        unknown = self.inputs - cached - {_IDS, _MASK, _PLACES, _KEPT} - set(given)
-        if unknown or not cached or _IDS not in self.inputs:
-            wrong = ", ".join(sorted(unknown)) or f"no {_IDS}" if cached else "no cache"
+        unknown = self.inputs - cached - {IDS, MASK, PLACES, KEPT} - set(given)
+        if unknown or not cached or IDS not in self.inputs:
+            wrong = ", ".join(sorted(unknown)) or f"no {IDS}" if cached else "no cache"
             raise BundleCorrupt(
                 f"The decoder takes {wrong}: this edgekit gives it input_ids, attention_mask,"
                 " position_ids, logits_to_keep and a cache.",
@@ -44,9 +41,9 @@ class Decoder:
         the graph has no mask that would hide padding.
         """
         lengths = sorted({len(prompt) for prompt in prompts})
-        if len(lengths) > 1 and _MASK not in self.inputs:
+        if len(lengths) > 1 and MASK not in self.inputs:
             raise SessionError(
-                f"The decoder takes no {_MASK}, and so no prompts of {lengths[0]:,} and of"
+                f"The decoder takes no {MASK}, and so no prompts of {lengths[0]:,} and of"
                 f" {lengths[-1]:,} tokens in one batch.",
                 hint="Set batch_size=1.",
             )
@@ -99,7 +96,10 @@ class Run:
         """The scores of the token behind one more of each row. They are the caller's to change."""
         ids: Ints = np.array(tokens, dtype=np.int64)[:, None]
         # A row that filled its context goes on with padding while others are not done.
+        full = self._places[:, -1] >= self._last
         self._places = np.minimum(self._places[:, -1:] + 1, self._last)
+        self._make_room(1)
+        self._mask[full, self._total] = 0
         return self._read(ids)
 
     def reorder(self, rows: Sequence[int]) -> None:
@@ -127,15 +127,18 @@ class Run:
 
     def _step(self, ids: Ints, kept: Ints) -> Array:
         """The logits behind the next tokens of every row, of those places that are `kept`."""
+        self._make_room(ids.shape[1])
         self._total += ids.shape[1]
-        feeds: dict[str, Array] = {_IDS: ids}
-        if _MASK in self._inputs:
-            if self._total > self._mask.shape[1]:
-                more = np.ones_like(self._mask)
-                self._mask = np.concatenate([self._mask, more], axis=1)
-            feeds[_MASK] = np.ascontiguousarray(self._mask[:, : self._total])
-        if _PLACES in self._inputs:
-            feeds[_PLACES] = self._places
-        if _KEPT in self._inputs:
-            feeds[_KEPT] = kept
+        feeds: dict[str, Array] = {IDS: ids}
+        if MASK in self._inputs:
+            feeds[MASK] = np.ascontiguousarray(self._mask[:, : self._total])
+        if PLACES in self._inputs:
+            feeds[PLACES] = self._places
+        if KEPT in self._inputs:
+            feeds[KEPT] = kept
         return self._decoding.step(feeds)
+
+    def _make_room(self, more: int) -> None:
+        """Let the mask reach over so many more tokens."""
+        if self._total + more > self._mask.shape[1]:
+            self._mask = np.concatenate([self._mask, np.ones_like(self._mask)], axis=1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+import onnx
 import pytest
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
@@ -43,9 +44,11 @@ def write_generator(
     *,
     options: Mapping[str, object] | None = None,
     engine: str = "onnxruntime",
+    graph: onnx.ModelProto | None = None,
 ) -> Bundle:
-    """A bundle of the tiny decoder that answers as the rules say."""
-    graph = decoder(vocabulary=VOCABULARY, context=rules.context or CONTEXT)
+    """A bundle of the tiny decoder, or of another graph, that answers as the rules say."""
+    if graph is None:
+        graph = decoder(vocabulary=VOCABULARY, context=rules.context or CONTEXT)
     with BundleWriter(folder) as writer:
         path = writer.add("model.onnx", "component")
         path.write_bytes(graph.SerializeToString())

@@ -67,6 +67,8 @@ def test_positions_end_with_the_context() -> None:
     assert [fed["position_ids"].tolist() for fed in session.fed] == [
         [[0, 1, 2], [0, 0, 0]], [[3], [1]], [[3], [2]], [[3], [3]]
     ]  # fmt: skip
+    # What it is given there is no token of it.
+    assert session.fed[-1]["attention_mask"].tolist() == [[1, 1, 1, 1, 0, 0], [0, 0, 1, 1, 1, 1]]
 
 
 def test_every_place_is_scored_part_by_part() -> None:

@@ -1,0 +1,97 @@
+"""Rows of a batch one after the other, without their padding.
+
+ONNX Runtime's GroupQueryAttention counts the tokens of a row from the beginning of its buffer, and
+takes several tokens behind others of one row only (onnxruntime, group_query_attention_helper.h).
+Rows that are filled up on the left begin elsewhere, and each runs alone where several tokens come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from edgekit.core.errors import SessionError
+from edgekit.core.manifest import TensorSpec
+from edgekit.runtime.caches import CAPACITY, IDS, KEPT, MASK, PLACES
+from edgekit.runtime.session import Array, contiguous
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row's feeds without padding, of which there is so much before and among the new tokens."""
+
+    feeds: dict[str, Array]
+    before: int
+    among: int
+
+
+def run_apart(feeds: Mapping[str, Array], held: int) -> bool:
+    """Whether rows have to run one after the other, behind so many tokens of a cache."""
+    ids, mask = feeds.get(IDS), feeds.get(MASK)
+    # What is missing or of another form the engine refuses itself.
+    if ids is None or mask is None or ids.ndim != 2 or mask.ndim != 2:
+        return False
+    several = held > 0 and min(ids.shape) > 1
+    return several or not mask.all()
+
+
+def each_row(
+    specs: Sequence[TensorSpec], feeds: Mapping[str, Array], held: int
+) -> Iterator[Row | None]:
+    """The feeds of every row; None for one that has no tokens yet.
+
+    What has no row of its own is in all. Raises SessionError for a mask with gaps.
+    """
+    owned = (IDS, MASK, *(spec.name for spec in specs if CAPACITY in spec.shape))
+    batch = {spec.shape[0] for spec in specs if spec.name in owned}
+    split = {spec.name for spec in specs if spec.shape and spec.shape[0] in batch}
+    caches = {spec.name for spec in specs if CAPACITY in spec.shape}
+    for row, seen in enumerate(feeds[MASK] != 0):
+        padding = len(seen) - int(seen.sum())
+        if not seen[padding:].all():
+            raise SessionError(
+                "The attention mask hides tokens between others.",
+                hint="Fill rows up on their left.",
+            )
+        before = min(padding, held)
+        among = padding - before
+        if padding == len(seen):
+            yield None
+            continue
+        own: dict[str, Array] = {}
+        for name, array in feeds.items():
+            if name == KEPT:
+                places = array.astype(np.int64)
+                wanted = places[places >= among]
+                # Engines are not asked for nothing.
+                own[name] = (wanted if wanted.size else places[-1:].clip(among)) - among
+                continue
+            array = array[row : row + 1] if name in split else array
+            if name in (IDS, PLACES):
+                array = array[:, among:]
+            elif name == MASK:
+                array = array[:, padding:]
+            elif name in caches:
+                array = array[:, :, before:]
+            own[name] = contiguous(array)
+        yield Row(own, before, among)
+
+
+def padded(found: Array, row: Row, feeds: Mapping[str, Array]) -> Array:
+    """What is answered to the tokens of a row with zeros in the place of padding among them."""
+    kept = feeds.get(KEPT)
+    asked = feeds[IDS].shape[1] if kept is None else len(kept)
+    missing = row.among if kept is None else int((kept.astype(np.int64) < row.among).sum())
+    if not missing:
+        return found
+    answer = np.zeros((len(found), asked, *found.shape[2:]), found.dtype)
+    answer[:, missing:] = found[:, : asked - missing]
+    return answer
+
+
+def whole_cache(present: Array, past: Array, row: Row) -> Array:
+    """A row's cache with its padding: as it was in the past, of new tokens zeros."""
+    new = [(0, 0), (0, 0), (row.among, 0), (0, 0)]
+    return np.concatenate([past[:, :, : row.before], np.pad(present, new)], axis=2)
