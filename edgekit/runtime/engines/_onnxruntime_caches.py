@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from threading import Lock
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,6 +40,8 @@ class Owner(Protocol):
 
 # Of an array, whose memory it shares.
 MakeValue = Callable[[Array], "OrtValue"]
+# The size of an axis, or the input and its axis that have it; None where nothing tells.
+_Axis: TypeAlias = int | tuple[str, int] | None
 
 
 class GrowingCache:
@@ -110,6 +112,10 @@ class BufferedCache:
         self._given = dict(given)
         self._pairs = cache_pairs(owner.inputs, owner.outputs)
         self._answer = owner.outputs[0]
+        fed = [
+            spec for spec in owner.inputs if spec.name not in {one.name for one, _ in self._pairs}
+        ]
+        self._axes = _axes(self._answer, fed)
         self._inputs = owner.inputs
         self._batch = batch
         # Tokens of the longest row, and whether each row has any.
@@ -118,9 +124,7 @@ class BufferedCache:
         self._closed = False
         self._buffers: dict[str, Array] = {}
         # What holds ONNX Runtime's session, for all rows; the owner lets it go when it is closed.
-        self._whole: IOBinding | None = None
-        # What the last step of all rows was written into, and the next one of its shape is.
-        self._said: Array | None = None
+        self._whole: _Bound | None = None
         # The owner may be closed from another thread: not while a step writes into the buffers.
         self._lock = Lock()
 
@@ -159,7 +163,7 @@ class BufferedCache:
 
     def _let_go(self) -> None:
         self._closed = True
-        self._whole = self._said = None
+        self._whole = None
         self._buffers.clear()
 
     @property
@@ -184,53 +188,68 @@ class BufferedCache:
         if not single and run_apart(feeds, self._held):
             return self._run_rows(session, feeds)
         if self._whole is None:
-            self._whole, self._said = self._bound(session, slice(None)), None
-        self._said = self._fill(session, self._whole, feeds, self._said)
-        return self._said
+            self._whole = self._bound(session, slice(None))
+        return self._whole.run(session, feeds)
 
     def _run_rows(self, session: InferenceSession, feeds: Mapping[str, Array]) -> Array:
         answers: dict[int, Array] = {}
         for number, row in enumerate(each_row(self._inputs, feeds, self._held)):
             if row is not None:
-                binding = self._bound(session, slice(number, number + 1))
-                answers[number] = padded(self._fill(session, binding, row.feeds), row, feeds)
+                found = self._bound(session, slice(number, number + 1)).run(session, row.feeds)
+                answers[number] = padded(found, row, feeds)
         # Of several rows one has no padding at all.
         blank = np.zeros_like(next(iter(answers.values())))
         return np.concatenate([answers.get(row, blank) for row in range(self._batch)])
 
-    def _bound(self, session: InferenceSession, rows: slice) -> IOBinding:
+    def _bound(self, session: InferenceSession, rows: slice) -> _Bound:
         """The buffers of some rows as both the past and the present of a run."""
         binding = session.io_binding()
         for spec, present in self._pairs:
             value = self._value(self._buffers[spec.name][rows])
             binding.bind_ortvalue_input(spec.name, value)
             binding.bind_ortvalue_output(present, value)
-        return binding
+        return _Bound(binding, self._value, self._answer, self._axes)
 
-    def _fill(
-        self,
-        session: InferenceSession,
-        binding: IOBinding,
-        feeds: Mapping[str, Array],
-        bound: Array | None = None,
-    ) -> Array:
-        """The answer to these feeds, in memory of its own or in what is `bound` for it already."""
+
+class _Bound:
+    """Buffers that are bound to ONNX Runtime's session, and arrays for what goes in and out.
+
+    Binding takes as long as some operators do. What has the shape that it had in the last run is
+    written into the array that is bound already.
+    """
+
+    def __init__(
+        self, binding: IOBinding, value: MakeValue, answer: TensorSpec, axes: Sequence[_Axis]
+    ) -> None:
+        self._binding = binding
+        self._value = value
+        self._answer = answer
+        self._axes = axes
         # A binding holds no memory of numpy's in every release.
-        given = {name: self._value(contiguous(array)) for name, array in feeds.items()}
-        for name, value in given.items():
-            binding.bind_ortvalue_input(name, value)
-        sizes = _sized(self._answer, self._inputs, feeds)
+        self._given: dict[str, Array] = {}
+        self._said: Array | None = None
+
+    def run(self, session: InferenceSession, feeds: Mapping[str, Array]) -> Array:
+        """The answer to these feeds; the array is good until the next run."""
+        for name, array in feeds.items():
+            own = self._given.get(name)
+            if own is not None and own.shape == array.shape and own.dtype == array.dtype:
+                own[...] = array
+            else:
+                self._given[name] = own = np.array(array, order="C")
+                self._binding.bind_ortvalue_input(name, self._value(own))
+        sizes = _sizes(self._axes, feeds)
         if sizes is None:
-            binding.bind_output(self._answer.name)
-            session.run_with_iobinding(binding)
+            self._binding.bind_output(self._answer.name)
+            session.run_with_iobinding(self._binding)
             # The presents were bound before it.
-            found: Array = binding.get_outputs()[-1].numpy()
+            found: Array = self._binding.get_outputs()[-1].numpy()
             return found
-        if bound is None or bound.shape != sizes:
-            bound = np.empty(sizes, self._answer.dtype)
-            binding.bind_ortvalue_output(self._answer.name, self._value(bound))
-        session.run_with_iobinding(binding)
-        return bound
+        if self._said is None or self._said.shape != sizes:
+            self._said = np.empty(sizes, self._answer.dtype)
+            self._binding.bind_ortvalue_output(self._answer.name, self._value(self._said))
+        session.run_with_iobinding(self._binding)
+        return self._said
 
 
 def refused(error: Exception) -> SessionError:
@@ -238,15 +257,25 @@ def refused(error: Exception) -> SessionError:
     return SessionError(f"ONNX Runtime could not run the graph: {error}")
 
 
-def _sized(
-    spec: TensorSpec, inputs: Sequence[TensorSpec], feeds: Mapping[str, Array]
-) -> tuple[int, ...] | None:
-    """The shape of an output whose axes are named as those of the inputs are; else None."""
-    sizes: dict[int | str, int] = {}
+def _axes(spec: TensorSpec, inputs: Sequence[TensorSpec]) -> tuple[_Axis, ...]:
+    """What says the size of each axis of an output: itself, or an axis of an input of its name."""
+    named: dict[int | str, _Axis] = {}
     for given in inputs:
-        if given.name in feeds:
-            # What has another number of axes the engine refuses itself.
-            sizes.update(zip(given.shape, feeds[given.name].shape, strict=False))
-    found = [size if isinstance(size, int) else sizes.get(size) for size in spec.shape]
-    known = tuple(size for size in found if size is not None)
-    return known if len(known) == len(found) else None
+        named.update({size: (given.name, axis) for axis, size in enumerate(given.shape)})
+    return tuple(size if isinstance(size, int) else named.get(size) for size in spec.shape)
+
+
+def _sizes(axes: Sequence[_Axis], feeds: Mapping[str, Array]) -> tuple[int, ...] | None:
+    """The shape of an output, where the feeds tell it."""
+    sizes = []
+    for one in axes:
+        if one is None:
+            return None
+        if isinstance(one, tuple):
+            name, axis = one
+            # What is missing or has fewer axes the engine refuses itself.
+            if name not in feeds or feeds[name].ndim <= axis:
+                return None
+            one = feeds[name].shape[axis]
+        sizes.append(one)
+    return tuple(sizes)

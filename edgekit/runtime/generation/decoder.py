@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -72,12 +73,18 @@ class Run:
         # Where padding stands does not matter: nothing looks at it.
         self._places: Ints = np.maximum(real.cumsum(axis=1) - 1, 0)
         self._last = np.iinfo(np.int64).max if context is None else context - 1
+        # The furthest position of a row.
+        self._reached = width - 1
         self._total = 0
+        # Beside a small model's token making arrays takes its time: these serve again.
+        self._new: Ints = np.zeros((len(prompts), 1), dtype=np.int64)
+        self._only: Ints = np.zeros(1, dtype=np.int64)
+        self._scores: Scores | None = None
         self._decoding = start_decoding(decoder.session, len(prompts), given)
 
     def first(self) -> Scores:
-        """The scores ``[rows, vocabulary]`` of the token behind each prompt."""
-        return self._read(self._ids)
+        """The scores ``[rows, vocabulary]`` of the token behind each prompt; see `next`."""
+        return self._read(self._ids, np.array([self._ids.shape[1] - 1], dtype=np.int64))
 
     def every(self, most: int) -> Iterator[tuple[slice, Array]]:
         """The scores behind every token of the prompts, `most` places of all rows at a time.
@@ -93,14 +100,21 @@ class Run:
             yield part, self._step(some, np.arange(some.shape[1], dtype=np.int64))
 
     def next(self, tokens: Sequence[int]) -> Scores:
-        """The scores of the token behind one more of each row. They are the caller's to change."""
-        ids: Ints = np.array(tokens, dtype=np.int64)[:, None]
-        # A row that filled its context goes on with padding while others are not done.
-        full = self._places[:, -1] >= self._last
-        self._places = np.minimum(self._places[:, -1:] + 1, self._last)
-        self._make_room(1)
-        self._mask[full, self._total] = 0
-        return self._read(ids)
+        """The scores of the token behind one more of each row.
+
+        They are the caller's to change, until the next are asked for.
+        """
+        self._new[:, 0] = tokens
+        places = self._places[:, -1:]
+        if self._reached < self._last:
+            self._reached += 1
+            self._places = places + 1
+        else:
+            # A row that filled its context goes on with padding while others are not done.
+            self._make_room(1)
+            self._mask[places[:, 0] >= self._last, self._total] = 0
+            self._places = np.minimum(places + 1, self._last)
+        return self._read(self._new, self._only)
 
     def reorder(self, rows: Sequence[int]) -> None:
         """Go on with these rows; see `edgekit.runtime.caches.Decoding.reorder`.
@@ -114,11 +128,14 @@ class Run:
         """Let the cache go."""
         self._decoding.close()
 
-    def _read(self, ids: Ints) -> Scores:
-        logits = self._step(ids, np.array([ids.shape[1] - 1], dtype=np.int64))
+    def _read(self, ids: Ints, kept: Ints) -> Scores:
+        last = self._step(ids, kept)[:, -1]
+        if self._scores is None:
+            self._scores = np.empty(last.shape, dtype=np.float32)
         # A copy: engines use their memory again, and rules change scores in place.
-        scores: Scores = np.array(logits[:, -1], dtype=np.float32)
-        if np.isnan(scores[:, 0]).any():
+        scores = self._scores
+        scores[...] = last
+        if any(map(math.isnan, scores[:, 0].tolist())):
             raise SessionError(
                 "The decoder answers NaN.",
                 hint="Run the bundle in a wider precision; edgekit verify compares its answers.",
