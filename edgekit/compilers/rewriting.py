@@ -54,6 +54,11 @@ def buffer_cache(
         return None
     facts = {
         "grouped_attention": grouped,
+        "turning_attention": sum(
+            node.attributes.get_int("do_rotary", 0) == 1
+            for node in graph.graph
+            if node.op_type == "GroupQueryAttention"
+        ),
         "fused_norms": fusing.fuse_norms(graph),
         "merged_products": fusing.merge_products(graph),
         "packed_projections": fusing.pack_projections(graph),

@@ -12,13 +12,15 @@ from typing import Protocol, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from edgekit.core.errors import InputMismatch
 from edgekit.core.manifest import TensorSpec
 from edgekit.runtime.session import Array, Session
 
 #: What the inputs of a step begin with that were outputs of the last, and how those begin.
 PAST, PRESENT = "past_key_values.", "present."
 #: A step's other inputs: new tokens, which of all tokens are none of padding, the positions of the
-#: new ones, and the places among them whose logits are asked for.
+#: new ones, and the places among them whose logits are asked for (of a prompt only the last token's
+#: are wanted, and the head costs as much as some layers).
 IDS, MASK, PLACES, KEPT = "input_ids", "attention_mask", "position_ids", "logits_to_keep"
 # The name of the axis of tokens where past and present may be one buffer that has room for more. A
 # row's tokens begin at its first place then, padding left out.
@@ -70,6 +72,29 @@ def buffered(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> str
         if not spec.shape[2:3] == shapes[present][2:3] == (CAPACITY,):
             return None
     return pairs[0][0].name if pairs else None
+
+
+def check_places(
+    inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec], feeds: Mapping[str, Array]
+) -> None:
+    """Raise InputMismatch for positions that a graph with buffers would not go by.
+
+    It counts the tokens of a row from the first that is no padding; other positions would be
+    ignored in silence.
+    """
+    if buffered(inputs, outputs) is None or not {MASK, PLACES} <= feeds.keys():
+        return
+    places, real = feeds[PLACES], feeds[MASK] != 0
+    new = slice(real.shape[1] - places.shape[1], None)
+    counted = real.cumsum(axis=1)[:, new] - 1
+    wrong = real[:, new] & (places != counted)
+    if wrong.any():
+        row, at = (int(one) for one in np.argwhere(wrong)[0])
+        raise InputMismatch(
+            f"{PLACES} of row {row} say {places[row, at]} where attention_mask counts"
+            f" {counted[row, at]}, and this decoder was compiled to count.",
+            hint="Run the bundle that it was compiled from, or count from a row's first token.",
+        )
 
 
 def past_name(output: str) -> str:

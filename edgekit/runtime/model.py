@@ -10,6 +10,7 @@ from edgekit.core.errors import ConfigError, SessionError
 from edgekit.core.manifest import Manifest
 from edgekit.core.results import GoldenRow
 from edgekit.runtime import golden
+from edgekit.runtime.caches import check_places
 from edgekit.runtime.inputs import InputCheck
 from edgekit.runtime.options import check_batch_size
 from edgekit.runtime.predictor import Predictor, Streaming, make_predictor
@@ -77,10 +78,12 @@ class Model:
 
         Raises:
             InputMismatch: names, dtypes, ranks or sizes other than declared, an empty
-                dimension, or NaN.
+                dimension, or NaN; positions that a compiled decoder does not go by.
             SessionError: the model is closed, or the engine failed.
         """
-        return self._session.run(self._check(feeds))
+        checked = self._check(feeds)
+        check_places(self._session.inputs, self._session.outputs, checked)
+        return self._session.run(checked)
 
     async def acall(
         self, inputs: object, *, batch_size: int | None = None, **options: object

@@ -108,6 +108,7 @@ def test_a_decoder_keeps_its_cache_in_buffers(tmp_path: Path, form: str) -> None
         assert ("capacity" in spec.shape) is spec.name.startswith(("past_", "present."))
     facts = bundle.manifest.steps[-1].facts
     assert facts["components"]["model"]["grouped_attention"] == 2
+    assert facts["components"]["model"]["turning_attention"] == (2 if form == "turned" else 0)
     assert facts["components"]["model"]["attention_operators"] == 2
     assert "com.microsoft:GroupQueryAttention" in facts["components"]["model"]["engine_operators"]
     assert facts["compared"] == "PyTorch"

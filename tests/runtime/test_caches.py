@@ -11,8 +11,9 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+from onnx import TensorProto, helper
 
-from edgekit.core.errors import SessionError
+from edgekit.core.errors import InputMismatch, SessionError
 from edgekit.core.manifest import Component, TensorSpec
 from edgekit.graph.decoders.grouping import group_attention
 from edgekit.runtime.caches import (
@@ -20,6 +21,7 @@ from edgekit.runtime.caches import (
     PlainDecoding,
     buffered,
     cache_pairs,
+    check_places,
     empty_cache,
     past_name,
     start_decoding,
@@ -27,7 +29,7 @@ from edgekit.runtime.caches import (
 from edgekit.runtime.engines import _onnxruntime_caches, find_engine
 from edgekit.runtime.engines.onnxruntime import OnnxRuntimeSession, graph_specs
 from edgekit.runtime.session import Session
-from tests.generation_models import decoder
+from tests.generation_models import decoder, exported_decoder
 
 IDS = np.array([[3, 5, 7, 9, 11, 13], [4, 6, 8, 10, 12, 14]])
 
@@ -143,6 +145,20 @@ def test_padding_changes_nothing(session: Session, portions: tuple[tuple[int, in
     np.testing.assert_allclose(got[1:], other, atol=1e-4)
 
 
+def test_a_window_goes_with_its_row(tmp_path: Path) -> None:
+    """What a row does not see any more is counted from its own tokens."""
+    plain = exported_decoder(shared=2, rotated=True, size=16, window=2)
+    model = ir.serde.deserialize_model(plain)
+    assert group_attention(model, CAPACITY, 64) == 2
+    found = []
+    for name, graph in (("plain", plain), ("buffers", ir.serde.serialize_model(model))):
+        (tmp_path / name).mkdir()
+        decoding = start_decoding(opened(tmp_path / name, graph, "onnxruntime"), 2, {})
+        steps = [np.array(decoding.step(padded(*part))) for part in ((0, 4), (4, 5), (5, 6))]
+        found.append(np.concatenate(steps, 1))
+    np.testing.assert_allclose(found[1][:, 3:], found[0][:, 3:], rtol=1e-4, atol=1e-4)
+
+
 def test_a_run_gives_a_padded_cache_back(session: Session) -> None:
     """`run` has padding where it was: what was kept there, and what is new."""
     pairs = cache_pairs(session.inputs, session.outputs)
@@ -154,6 +170,81 @@ def test_a_run_gives_a_padded_cache_back(session: Session) -> None:
     for spec, present in pairs:
         assert second[present].shape == (2, 1, 6, 8)
         np.testing.assert_array_equal(second[present][:, :, :4], kept[spec.name])
+
+
+def asking(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph, which gives the logits of those tokens that it is asked for."""
+    for node in graph.graph.node:
+        if node.output[0] == "logits":
+            node.output[0] = "logits.all"
+    graph.graph.node.append(
+        helper.make_node("Gather", ["logits.all", "logits_to_keep"], ["logits"], axis=1)
+    )
+    kept = helper.make_tensor_value_info("logits_to_keep", TensorProto.INT64, ["kept"])
+    graph.graph.input.append(kept)
+    graph.graph.output[0].type.tensor_type.shape.dim[1].dim_param = "kept"
+    return graph
+
+
+@pytest.mark.parametrize(
+    "asked", [[-1], [-1, -2], [4, 0], [0, 4], [0], [1, -6], [2, 2, 5]], ids=str
+)
+def test_the_tokens_that_are_asked_for(tmp_path: Path, asked: list[int]) -> None:
+    """In any order, from the beginning or the end; nothing is said of padding."""
+    plain = opened(tmp_path, asking(decoder()), "onnxruntime")
+    buffers = opened(tmp_path, asking(with_buffers()), "onnxruntime")
+    pairs = cache_pairs(buffers.inputs, buffers.outputs)
+    kept = {"logits_to_keep": np.array(asked)}
+    whole = padded(0, 6) | kept
+    empty = {spec.name: empty_cache(spec, 2) for spec, _ in pairs}
+    wanted = plain.run({**whole, **empty})["logits"]
+    wanted[0, np.isin(np.array(asked) % 6, (0, 1, 2))] = 0
+    for got in (
+        buffers.run({**whole, **empty})["logits"],
+        start_decoding(buffers, 2, {}).step(whole),
+    ):
+        np.testing.assert_allclose(got, wanted, atol=1e-4)
+
+
+def test_the_last_token_of_rows_behind_others(tmp_path: Path) -> None:
+    """Rows without padding run one by one there, too."""
+    graphs = {"plain": decoder(), "buffers": with_buffers()}
+    found = []
+    for name, graph in graphs.items():
+        (tmp_path / name).mkdir()
+        session = opened(tmp_path / name, asking(graph), "onnxruntime")
+        decoding = start_decoding(session, 2, {})
+        decoding.step(feeds(0, 2) | {"logits_to_keep": np.array([1])})
+        found.append(np.array(decoding.step(feeds(2, 6) | {"logits_to_keep": np.array([-1])})))
+    assert found[0].shape == (2, 1, 64)
+    np.testing.assert_allclose(found[1], found[0], atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("mask", "words"),
+    [([[1, 0, 1, 1], [1, 1, 1, 1]], "between others"), ([[0] * 4, [0] * 4], "All of the tokens")],
+    ids=["gaps", "nothing"],
+)
+def test_steps_that_buffers_do_not_take(
+    buffers: OnnxRuntimeSession, mask: list[list[int]], words: str
+) -> None:
+    """They are edgekit's to refuse, and are not told as ONNX Runtime's."""
+    with pytest.raises(SessionError, match=words) as caught:
+        buffers.decoding(2, {}).step(feeds(0, 4) | {"attention_mask": np.array(mask)})
+    assert "ONNX Runtime" not in caught.value.message
+    assert caught.value.hint
+
+
+def test_positions_are_counted(buffers: OnnxRuntimeSession) -> None:
+    """A graph with buffers goes by its own count, and who has another one is told."""
+    specs = buffers.inputs, buffers.outputs
+    check_places(*specs, padded(0, 6))
+    check_places(*specs, padded(4, 6))
+    check_places(*specs, {"position_ids": np.array([[7]])})
+    other = padded(4, 6) | {"position_ids": np.array([[1, 2], [4, 9]])}
+    with pytest.raises(InputMismatch, match="row 1 say 9 where attention_mask counts 5"):
+        check_places(*specs, other)
+    check_places(buffers.inputs, (), other)
 
 
 @pytest.mark.parametrize(

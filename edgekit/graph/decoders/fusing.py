@@ -78,8 +78,8 @@ def merge_products(model: ir.Model) -> int:
 def pack_projections(model: ir.Model) -> int:
     """Let attention read queries, keys and values from one tensor; how often it does then.
 
-    Their product makes one of the three side by side, which was only cut for an operator that takes
-    it whole. One that turns queries and keys itself does (onnxruntime, docs/ContribOperators.md).
+    Their product makes the three side by side, which were only cut for an operator that takes them
+    whole (onnxruntime, docs/ContribOperators.md).
     """
     packed = 0
     for node in model.graph:
@@ -89,7 +89,7 @@ def pack_projections(model: ir.Model) -> int:
         split = None if parts[0] is None else parts[0].producer()
         if not is_node(split, "Split") or tuple(split.outputs) != tuple(parts):
             continue
-        if split.attributes.get_int("axis", 0) != -1 or not node.attributes.get_int("do_rotary", 0):
+        if split.attributes.get_int("axis", 0) not in (-1, 2):
             continue
         if any(len(part.uses()) > 1 or part.is_graph_output() for part in split.outputs):
             continue

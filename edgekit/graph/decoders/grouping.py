@@ -121,7 +121,7 @@ def _group(
     if rotation is not None:
         asked, known = rotation.turned
         if not site.flat:
-            flattening.seen += (site.query, site.key)
+            flattening.leave(site.query, site.key)
     query, key, value = (
         one if site.flat else flattening.flat(site.node, one, heads)
         for one, heads in ((asked, site.heads), (known, site.shared), (site.value, site.shared))
@@ -166,7 +166,8 @@ class _Lengths:
         self.sequence = self._made("Shape", [ids], start=1, end=2)
         self.past = self._made("Sub", [width, self.sequence])
         # The operator counts in 32 bits: the place of every row's last token, and the most tokens.
-        tokens = self._made("Cast", [mask], to=ir.DataType.INT32)
+        real = self._made("Cast", [mask], to=ir.DataType.BOOL)
+        tokens = self._made("Cast", [real], to=ir.DataType.INT32)
         rows = self._made("Constant", [], value_ints=[1])
         held = self._made("ReduceSum", [tokens, rows], keepdims=0)
         one = self._made("Constant", [], value=ir.tensor(np.array(1, np.int32)))
@@ -200,9 +201,13 @@ class _Flattening:
         self.ranks = ranks_of(graph)
         self.seen: list[ir.Value] = []
 
+    def leave(self, *values: ir.Value) -> None:
+        """Remember tensors that nothing needs but for their sizes."""
+        self.seen += values
+
     def flat(self, before: ir.Node, value: ir.Value, heads: int) -> ir.Value:
         """The tensor without its axis of heads; what it takes stands before a node."""
-        self.seen.append(value)
+        self.leave(value)
         node = value.producer()
         if is_node(node, "RotaryEmbedding"):
             inner, *angles = node.inputs

@@ -99,7 +99,8 @@ class Probe:
         )
         try:
             return ReferenceEvaluator(model)
-        except (NotImplementedError, RuntimeError):
+        except Exception:
+            # As in `answer`: an operator that it does not know is one of many reasons.
             return None
 
 
@@ -107,7 +108,8 @@ def window_of(probe: Probe, mask: ir.Value, context: int | None) -> int | None:
     """How many tokens a token sees, itself and those before it; 0: all. None for another mask.
 
     The mask is one to be added in float32, ``[batch, 1, sequence, total]``, of zeros and of numbers
-    under which nothing is seen, and hides padding.
+    under which nothing is seen, and hides padding. Without a `context` a window of 65,536 tokens or
+    more is not told from none.
     """
     longest = context or _MANY
     found = probe.answer(mask, np.ones((1, longest), np.int64), 1)

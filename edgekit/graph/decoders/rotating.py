@@ -17,6 +17,7 @@ _BLOCK = 8
 # Tables take so many bytes, or this share of what is stored besides: larger ones cost more than
 # angles that are computed.
 _ALWAYS, _SHARE = 1 << 20, 0.05
+_BYTES = np.dtype(np.float32).itemsize
 
 
 @dataclass(frozen=True)
@@ -66,24 +67,21 @@ class Rotations:
         cos, sin = angles
         if asked is None or known is None or cos is None or sin is None:
             return None
+        half = (first.attributes.get_int("rotary_embedding_dim", 0) or size) // 2
         if (cos, sin) not in self._tables:
-            self._tables[cos, sin] = self._stored(cos, sin)
+            self._tables[cos, sin] = self._stored(cos, sin, half)
         tables = self._tables[cos, sin]
-        if tables is None or tables[0].shape is None:
-            return None
-        half, turned = tables[0].shape[1], first.attributes.get_int("rotary_embedding_dim", 0)
-        if not isinstance(half, int) or 2 * half != (turned or size):
+        if tables is None:
             return None
         return Rotation((asked, known), tables, first.attributes.get_int("interleaved", 0))
 
-    def _stored(self, cos: ir.Value, sin: ir.Value) -> tuple[ir.Value, ir.Value] | None:
-        if self._context is None:
+    def _stored(self, cos: ir.Value, sin: ir.Value, half: int) -> tuple[ir.Value, ir.Value] | None:
+        # Before they are made: those of a long context may not fit into memory either.
+        size = 0 if self._context is None else 2 * self._context * half * _BYTES
+        if self._context is None or half % _BLOCK or size > self._left:
             return None
         first, second = (table_of(self._probe, _narrow(one), self._context) for one in (cos, sin))
-        if first is None or second is None or first.shape != second.shape:
-            return None
-        size = first.nbytes + second.nbytes
-        if first.shape[1] % _BLOCK or size > self._left:
+        if first is None or second is None or not first.shape[1] == second.shape[1] == half:
             return None
         self._left -= size
         number = len(self._tables)

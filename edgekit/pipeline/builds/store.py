@@ -26,8 +26,8 @@ from edgekit.core.errors import ConfigError, EdgekitError, StepError, disk_error
 from edgekit.core.hashing import canonical_json, sha256_bytes
 from edgekit.core.manifest import MANIFEST_MAX_BYTES, MANIFEST_NAME
 
-# Of the entries: raised when their meaning changes.
-_FORMAT = 1
+# Of the entries: raised when their meaning changes, or that of what steps leave in them.
+_FORMAT = 2
 _FACTS = "entry.json"
 _BUNDLE = "bundle"
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from edgekit.core.errors import SessionError
 from edgekit.core.manifest import TensorSpec
 from edgekit.runtime.caches import IDS, MASK, cache_pairs, empty_cache
-from edgekit.runtime.engines._onnxruntime_rows import each_row, padded, run_apart
+from edgekit.runtime.engines._onnxruntime_rows import each_row, put, room_for, run_apart
 from edgekit.runtime.session import Array, contiguous
 
 if TYPE_CHECKING:
@@ -141,10 +141,7 @@ class BufferedCache:
             total = feeds[MASK].shape[1]
             if not self._buffers or total > self._room:
                 self._grow(total)
-            try:
-                answer = self._run(session, {**self._given, **feeds})
-            except Exception as error:
-                raise refused(error) from error
+            answer = self._run(session, {**self._given, **feeds})
             self._held = total
             self._begun = self._begun or bool(feeds[MASK].any(axis=1).all())
             return answer
@@ -192,14 +189,19 @@ class BufferedCache:
         return self._whole.run(session, feeds)
 
     def _run_rows(self, session: InferenceSession, feeds: Mapping[str, Array]) -> Array:
-        answers: dict[int, Array] = {}
+        answers: Array | None = None
         for number, row in enumerate(each_row(self._inputs, feeds, self._held)):
-            if row is not None:
-                found = self._bound(session, slice(number, number + 1)).run(session, row.feeds)
-                answers[number] = padded(found, row, feeds)
-        # Of several rows one has no padding at all.
-        blank = np.zeros_like(next(iter(answers.values())))
-        return np.concatenate([answers.get(row, blank) for row in range(self._batch)])
+            if row is None:
+                continue
+            found = self._bound(session, slice(number, number + 1)).run(session, row.feeds)
+            if answers is None:
+                answers = room_for(found, row, self._batch)
+            put(answers, number, found, row)
+        if answers is None:
+            raise SessionError(
+                "All of the tokens are padding.", hint="Begin with the first token of a row."
+            )
+        return answers
 
     def _bound(self, session: InferenceSession, rows: slice) -> _Bound:
         """The buffers of some rows as both the past and the present of a run."""
@@ -230,7 +232,13 @@ class _Bound:
         self._said: Array | None = None
 
     def run(self, session: InferenceSession, feeds: Mapping[str, Array]) -> Array:
-        """The answer to these feeds; the array is good until the next run."""
+        """The answer to these feeds; the array is good until the next run. Raises SessionError."""
+        try:
+            return self._run(session, feeds)
+        except Exception as error:
+            raise refused(error) from error
+
+    def _run(self, session: InferenceSession, feeds: Mapping[str, Array]) -> Array:
         for name, array in feeds.items():
             own = self._given.get(name)
             if own is not None and own.shape == array.shape and own.dtype == array.dtype:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from edgekit.core.errors import SessionError
 from edgekit.core.manifest import TensorSpec
@@ -20,11 +21,16 @@ from edgekit.runtime.session import Array, contiguous
 
 @dataclass(frozen=True)
 class Row:
-    """A row's feeds without padding, of which there is so much before and among the new tokens."""
+    """A row's feeds without padding, of which there is so much before and among the new tokens.
+
+    ``asked`` are the new tokens that the answer is about, in its order, and whether each is real:
+    a mask over those of all rows. The row runs for the real ones, at least for one.
+    """
 
     feeds: dict[str, Array]
     before: int
     among: int
+    asked: NDArray[np.bool_]
 
 
 def run_apart(feeds: Mapping[str, Array], held: int) -> bool:
@@ -48,6 +54,12 @@ def each_row(
     batch = {spec.shape[0] for spec in specs if spec.name in owned}
     split = {spec.name for spec in specs if spec.shape and spec.shape[0] in batch}
     caches = {spec.name for spec in specs if CAPACITY in spec.shape}
+    count = feeds[IDS].shape[1]
+    wanted = np.arange(count)
+    if KEPT in feeds:
+        given = feeds[KEPT].astype(np.int64)
+        # Counted from the end, as the graph takes them.
+        wanted = np.where(given < 0, given + count, given)
     for row, seen in enumerate(feeds[MASK] != 0):
         padding = len(seen) - int(seen.sum())
         if not seen[padding:].all():
@@ -63,10 +75,9 @@ def each_row(
         own: dict[str, Array] = {}
         for name, array in feeds.items():
             if name == KEPT:
-                places = array.astype(np.int64)
-                wanted = places[places >= among]
+                real = wanted[wanted >= among]
                 # Engines are not asked for nothing.
-                own[name] = (wanted if wanted.size else places[-1:].clip(among)) - among
+                own[name] = (real if real.size else np.array([among])).astype(array.dtype) - among
                 continue
             array = array[row : row + 1] if name in split else array
             if name in (IDS, PLACES):
@@ -76,19 +87,17 @@ def each_row(
             elif name in caches:
                 array = array[:, :, before:]
             own[name] = contiguous(array)
-        yield Row(own, before, among)
+        yield Row(own, before, among, wanted >= among)
 
 
-def padded(found: Array, row: Row, feeds: Mapping[str, Array]) -> Array:
-    """What is answered to the tokens of a row with zeros in the place of padding among them."""
-    kept = feeds.get(KEPT)
-    asked = feeds[IDS].shape[1] if kept is None else len(kept)
-    missing = row.among if kept is None else int((kept.astype(np.int64) < row.among).sum())
-    if not missing:
-        return found
-    answer = np.zeros((len(found), asked, *found.shape[2:]), found.dtype)
-    answer[:, missing:] = found[:, : asked - missing]
-    return answer
+def put(answers: Array, place: int, found: Array, row: Row) -> None:
+    """Write what a row was answered into the answers of all rows, of zeros; padding has none."""
+    answers[place, row.asked] = found[0, : int(row.asked.sum())]
+
+
+def room_for(found: Array, row: Row, batch: int) -> Array:
+    """Zeros for the answers of so many rows, of which one has this one."""
+    return np.zeros((batch, len(row.asked), *found.shape[2:]), found.dtype)
 
 
 def whole_cache(present: Array, past: Array, row: Row) -> Array:

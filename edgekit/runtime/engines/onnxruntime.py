@@ -29,7 +29,13 @@ from edgekit.runtime.engines._onnxruntime_caches import (
     GrowingCache,
     refused,
 )
-from edgekit.runtime.engines._onnxruntime_rows import each_row, padded, run_apart, whole_cache
+from edgekit.runtime.engines._onnxruntime_rows import (
+    each_row,
+    put,
+    room_for,
+    run_apart,
+    whole_cache,
+)
 from edgekit.runtime.engines._options import Options
 from edgekit.runtime.session import Array, Fact
 
@@ -259,7 +265,8 @@ class OnnxRuntimeSession:
     ) -> dict[str, Array]:
         """The answers to rows of which each runs alone and without padding."""
         pasts = {present: spec.name for spec, present in cache_pairs(self.inputs, self.outputs)}
-        found: dict[str, list[Array]] = {name: [] for name in self._names}
+        found: dict[str, Array] = {}
+        kept: dict[str, list[Array]] = {name: [] for name in pasts}
         for number, row in enumerate(each_row(self.inputs, feeds, held)):
             if row is None:
                 raise SessionError(
@@ -267,13 +274,15 @@ class OnnxRuntimeSession:
                     hint="Leave it out, or begin it with a token.",
                 )
             for name, answer in self._answer(session, row.feeds).items():
-                past = pasts.get(name)
-                found[name].append(
-                    padded(answer, row, feeds)
-                    if past is None
-                    else whole_cache(answer, feeds[past][number : number + 1], row)
-                )
-        return {name: np.concatenate(answers) for name, answers in found.items()}
+                if name in pasts:
+                    past = feeds[pasts[name]][number : number + 1]
+                    kept[name].append(whole_cache(answer, past, row))
+                    continue
+                if name not in found:
+                    found[name] = room_for(answer, row, len(feeds[IDS]))
+                put(found[name], number, answer, row)
+        found |= {name: np.concatenate(caches) for name, caches in kept.items()}
+        return {name: found[name] for name in self._names}
 
     def _answer(self, session: InferenceSession, feeds: Mapping[str, Array]) -> dict[str, Array]:
         try:

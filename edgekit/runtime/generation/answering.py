@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 
+from edgekit.runtime.caches import IDS, MASK
 from edgekit.runtime.generation.logits import Rule, Scores
 from edgekit.runtime.generation.loop import Row
 from edgekit.runtime.session import Array
@@ -19,8 +20,8 @@ from edgekit.runtime.session import Array
 if TYPE_CHECKING:
     from edgekit.runtime.workloads import Workload
 
-#: The arrays of a request.
-IDS, MASK, BEGUN = "input_ids", "attention_mask", "decoder_input_ids"
+#: What a seq2seq answer begins with, among the arrays of a request.
+BEGUN = "decoder_input_ids"
 #: The arrays of an answer.
 FIRST, TOKENS, GAPS = "first_logits", "tokens", "gaps"
 #: Where every token but one is forbidden: a number, for infinity is none that could be judged.

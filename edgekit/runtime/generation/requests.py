@@ -16,7 +16,8 @@ import numpy as np
 from edgekit.core.bundle import Bundle
 from edgekit.core.errors import ConfigError
 from edgekit.core.manifest import Manifest
-from edgekit.runtime.generation.answering import BEGUN, IDS, MASK
+from edgekit.runtime.caches import IDS, MASK
+from edgekit.runtime.generation.answering import BEGUN
 from edgekit.runtime.generation.rules import GenerationRules
 from edgekit.runtime.rows import PASSAGE
 from edgekit.runtime.session import Array

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers.cache_utils import DynamicCache
 
 from edgekit.core.errors import SourceError
+from edgekit.runtime.caches import KEPT
 from edgekit.sources.generation.attending import packed_attention
 from edgekit.sources.generation.feeding import (
     Sizes,
@@ -29,9 +30,6 @@ if TYPE_CHECKING:
 
 PAST = "past_key_values"
 PRESENT = "present"
-# The positions, among the tokens that are given, whose logits are wanted: the head costs as much as
-# some layers, and of a prompt only the last token's are.
-KEPT = "logits_to_keep"
 _KINDS = ("key", "value")
 # Their frequencies depend on how long the text is, which a graph would freeze.
 _CHANGING_ROTARY = frozenset({"dynamic", "longrope"})

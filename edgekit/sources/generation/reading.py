@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from edgekit.core.errors import SourceError
+from edgekit.runtime.caches import KEPT
 from edgekit.sources.generation.decoding import (
-    KEPT,
     PAST,
     PRESENT,
     CausalDecoder,

@@ -20,9 +20,11 @@ CONTEXT = 64
 KINDS = ("query", "key", "value")
 
 
-def projected(*, size: int = 16, order: tuple[str, ...] = KINDS) -> onnx.ModelProto:
+def projected(
+    *, size: int = 16, rotated: bool = True, order: tuple[str, ...] = KINDS
+) -> onnx.ModelProto:
     """A decoder whose attention has queries, keys and values that one product makes."""
-    graph = ir.serde.deserialize_model(exported_decoder(shared=2, rotated=True, size=size))
+    graph = ir.serde.deserialize_model(exported_decoder(shared=2, rotated=rotated, size=size))
     assert group_attention(graph, "capacity", CONTEXT) == 2
     model = ir.serde.serialize_model(graph)
     weights = {one.name: numpy_helper.to_array(one) for one in model.graph.initializer}
@@ -59,15 +61,16 @@ def packed(model: onnx.ModelProto) -> tuple[onnx.ModelProto, int]:
     return ir.serde.serialize_model(graph), count
 
 
-def test_one_tensor_is_read(tmp_path: Path) -> None:
+@pytest.mark.parametrize("rotated", [True, False], ids=["turned", "not turned"])
+def test_one_tensor_is_read(tmp_path: Path, rotated: bool) -> None:
     """Nothing is cut any more, and the answers stay."""
-    model, count = packed(projected())
+    model, count = packed(projected(rotated=rotated))
     assert count == 2
     onnx.checker.check_model(model)
     assert "Split" not in {node.op_type for node in model.graph.node}
     sites = [node for node in model.graph.node if node.op_type == "GroupQueryAttention"]
     assert [list(node.input)[:3] for node in sites] == [["0.all", "", ""], ["1.all", "", ""]]
-    check_alike(tmp_path, model, exported_decoder(shared=2, rotated=True, size=16))
+    check_alike(tmp_path, model, projected(rotated=rotated))
 
 
 def _told(model: onnx.ModelProto) -> None:
