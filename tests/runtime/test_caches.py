@@ -206,6 +206,17 @@ def test_the_tokens_that_are_asked_for(tmp_path: Path, asked: list[int]) -> None
         np.testing.assert_allclose(got, wanted, atol=1e-4)
 
 
+@pytest.mark.parametrize("asked", [6, -7])
+def test_tokens_that_are_not_there(tmp_path: Path, asked: int) -> None:
+    """Rows that run alone are not answered with zeros, and nobody else is."""
+    for graph in (decoder(), with_buffers()):
+        session = opened(tmp_path, asking(graph), "onnxruntime")
+        with pytest.raises(SessionError):
+            start_decoding(session, 2, {}).step(
+                padded(0, 6) | {"logits_to_keep": np.array([asked])}
+            )
+
+
 def test_the_last_token_of_rows_behind_others(tmp_path: Path) -> None:
     """Rows without padding run one by one there, too."""
     graphs = {"plain": decoder(), "buffers": with_buffers()}

@@ -23,8 +23,8 @@ from edgekit.runtime.session import Array, contiguous
 class Row:
     """A row's feeds without padding, of which there is so much before and among the new tokens.
 
-    ``asked`` are the new tokens that the answer is about, in its order, and whether each is real:
-    a mask over those of all rows. The row runs for the real ones, at least for one.
+    ``asked`` says of every new token that an answer is wanted for, in that order, whether it is
+    one of this row's; padding is not.
     """
 
     feeds: dict[str, Array]
@@ -48,7 +48,8 @@ def each_row(
 ) -> Iterator[Row | None]:
     """The feeds of every row; None for one that has no tokens yet.
 
-    What has no row of its own is in all. Raises SessionError for a mask with gaps.
+    What has no row of its own is in all. Raises SessionError for a mask with gaps, and where tokens
+    are asked for that are not given.
     """
     owned = (IDS, MASK, *(spec.name for spec in specs if CAPACITY in spec.shape))
     batch = {spec.shape[0] for spec in specs if spec.name in owned}
@@ -60,6 +61,12 @@ def each_row(
         given = feeds[KEPT].astype(np.int64)
         # Counted from the end, as the graph takes them.
         wanted = np.where(given < 0, given + count, given)
+        beyond = given[(wanted < 0) | (wanted >= count)]
+        if beyond.size:
+            raise SessionError(
+                f"{KEPT} asks for token {beyond[0]} of {count}.",
+                hint="Count from 0, or from -1 at the end.",
+            )
     for row, seen in enumerate(feeds[MASK] != 0):
         padding = len(seen) - int(seen.sum())
         if not seen[padding:].all():
