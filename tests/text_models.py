@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from tests.models import CORPUS, _byte_bpe
 
@@ -121,12 +122,19 @@ REFUSED: Mapping[str, Generator] = {
 
 
 def save_generator(
-    key: str, folder: Path, *, template: str | None = None, layers: int | None = None, **sizes: Any
+    key: str,
+    folder: Path,
+    *,
+    template: str | None = None,
+    layers: int | None = None,
+    varied: bool = False,
+    **sizes: Any,
 ) -> Path:
     """Write a family's random model, its tokenizer and generation_config; the folder.
 
     `layers` are those of a decoder, of its kinds in turns, or of the encoder before one; `sizes`
-    other words of its config.
+    other words of its config. Where answers are to be `varied`, embeddings are not tied, which
+    would say the word that they read again and again, and layers say something.
     """
     import transformers
 
@@ -139,13 +147,25 @@ def save_generator(
             config.layer_types = [kinds[place % len(kinds)] for place in range(layers)]
     for name, value in sizes.items():
         setattr(config, name, value)
+    if varied:
+        config.tie_word_embeddings = False
     torch.manual_seed(7)
     seq2seq = family.task == "text2text-generation"
     auto = transformers.AutoModelForSeq2SeqLM if seq2seq else transformers.AutoModelForCausalLM
     model: Any = auto.from_config(config).eval()
     with torch.no_grad():
         # Tied weights are embeddings as well: scaling them scales what is looked up.
-        model.get_output_embeddings().weight.normal_(0.0, 0.5)
+        model.get_output_embeddings().weight.normal_(0.0, 0.1 if varied else 0.5)
+        if varied:
+            # With more, what an encoder says drowns the words that were answered.
+            layers_say = 0.1 if seq2seq else 0.2
+            heads = model.get_output_embeddings().weight
+            tables = [one.weight for one in model.modules() if isinstance(one, nn.Embedding)]
+            for weight in model.parameters():
+                if weight is heads or weight.ndim != 2:
+                    continue
+                words = any(weight is one for one in tables)
+                weight.normal_(0.0, 2.0 if words else layers_say)
     model.generation_config.pad_token_id = _PAD
     model.save_pretrained(folder)
     tokenizer_of(ends=seq2seq, template=template).save_pretrained(folder)
