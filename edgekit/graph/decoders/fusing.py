@@ -12,7 +12,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
-from edgekit.graph.decoders.nodes import DOMAIN, is_node, take_over
+from edgekit.graph.decoders.nodes import DOMAIN, is_node, store, take_over
 from edgekit.graph.decoders.ranks import ranks_of
 
 _EPSILON = 1e-5
@@ -138,12 +138,7 @@ def _joined(graph: ir.Graph, parts: Sequence[ir.Value | None]) -> ir.Value:
         arrays.append(part.const_value.numpy())
     first = parts[0]
     assert first is not None
-    joined = np.concatenate(arrays)
-    tensor = ir.tensor(joined, name=f"{first.name}/merged")
-    value = ir.Value(name=tensor.name, const_value=tensor, type=ir.TensorType(tensor.dtype))
-    value.shape = ir.Shape(joined.shape)
-    graph.register_initializer(value)
-    return value
+    return store(graph, f"{first.name}/merged", np.concatenate(arrays))
 
 
 def _alike(parts: Sequence[ir.Value | None], ranks: Mapping[str, int]) -> bool:

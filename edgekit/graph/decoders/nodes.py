@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TypeGuard
 
+import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 #: The domain of ONNX Runtime's own operators.
 DOMAIN = "com.microsoft"
@@ -16,6 +18,15 @@ def is_node(node: ir.Node | None, kind: str, domain: str = "") -> TypeGuard[ir.N
     if node is None or node.op_type != kind:
         return False
     return node.domain == domain or {node.domain, domain} <= STANDARD
+
+
+def store(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
+    """An array as an initializer of a graph."""
+    tensor = ir.tensor(array, name=name)
+    value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype))
+    value.shape = ir.Shape(array.shape)
+    graph.register_initializer(value)
+    return value
 
 
 def take_over(old: ir.Value, new: ir.Value) -> None:

@@ -6,9 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
-from edgekit.graph.decoders.nodes import is_node
+from edgekit.graph.decoders.nodes import is_node, store
 from edgekit.graph.decoders.probing import Probe, table_of
 
 # Half a head has so many numbers that are turned, or times as many (onnxruntime,
@@ -86,16 +85,9 @@ class Rotations:
         self._left -= size
         number = len(self._tables)
         return (
-            self._registered(f"edgekit/rotary/{number}/cos", first),
-            self._registered(f"edgekit/rotary/{number}/sin", second),
+            store(self._graph, f"edgekit/rotary/{number}/cos", first),
+            store(self._graph, f"edgekit/rotary/{number}/sin", second),
         )
-
-    def _registered(self, name: str, table: NDArray[np.float32]) -> ir.Value:
-        tensor = ir.tensor(table, name=name)
-        value = ir.Value(name=name, const_value=tensor, type=ir.TensorType(tensor.dtype))
-        value.shape = ir.Shape(table.shape)
-        self._graph.register_initializer(value)
-        return value
 
 
 def _narrow(angles: ir.Value) -> ir.Value:

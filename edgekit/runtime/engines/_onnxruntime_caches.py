@@ -112,9 +112,8 @@ class BufferedCache:
         self._given = dict(given)
         self._pairs = cache_pairs(owner.inputs, owner.outputs)
         self._answer = owner.outputs[0]
-        fed = [
-            spec for spec in owner.inputs if spec.name not in {one.name for one, _ in self._pairs}
-        ]
+        cached = {spec.name for spec, _ in self._pairs}
+        fed = [spec for spec in owner.inputs if spec.name not in cached]
         self._axes = _axes(self._answer, fed)
         self._inputs = owner.inputs
         self._batch = batch

@@ -51,10 +51,10 @@ def each_row(
     What has no row of its own is in all. Raises SessionError for a mask with gaps, and where tokens
     are asked for that are not given.
     """
-    owned = (IDS, MASK, *(spec.name for spec in specs if CAPACITY in spec.shape))
+    caches = {spec.name for spec in specs if CAPACITY in spec.shape}
+    owned = {IDS, MASK, *caches}
     batch = {spec.shape[0] for spec in specs if spec.name in owned}
     split = {spec.name for spec in specs if spec.shape and spec.shape[0] in batch}
-    caches = {spec.name for spec in specs if CAPACITY in spec.shape}
     count = feeds[IDS].shape[1]
     wanted = np.arange(count)
     if KEPT in feeds:
