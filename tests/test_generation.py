@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import onnx
 import pytest
@@ -23,6 +23,8 @@ ROWS = tuple(FAMILIES)
 _ANSWERS = {"marian": "translation_text"}
 # Decoders keep their cache in buffers, once they are compiled.
 _SEQ2SEQ = ("t5", "bart", "marian")
+# The new tokens of each prompt, and their text.
+Answers: TypeAlias = list[tuple[list[int], str]]
 
 
 @pytest.mark.parametrize("family", ROWS)
@@ -36,22 +38,11 @@ def test_greedy_answers_are_those_of_generate(family: str, tmp_path: Path) -> No
     wanted_four = expected(family, source, PROMPTS)
     made = edgekit.export(str(source), tmp_path / "bundle")
     assert made.task == FAMILIES[family].task
-    options: Mapping[str, Any] = {
-        "max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False, "num_beams": 1,
-    }  # fmt: skip
     ways = [(tmp_path / "bundle", engine) for engine in ENGINES]
     if family not in _SEQ2SEQ:
         ways.append((buffered(tmp_path / "bundle", tmp_path / "compiled"), "onnxruntime"))
     for path, engine in ways:
-        with edgekit.load(path, engine=engine, threads=2) as model:
-            assert all(row.passed for row in model.selftest())
-            predictor: Any = model.predictor
-            assert predictor.tokens(PROMPTS[0], **options) == wanted_one[0][0], engine
-            more = {} if family in _SEQ2SEQ else {"return_full_text": False}
-            answers: Any = model(list(PROMPTS), batch_size=4, **options, **more)
-        key = _ANSWERS.get(family, "generated_text")
-        told = [(answer[0] if isinstance(answer, list) else answer)[key] for answer in answers]
-        assert told == [text for _, text in wanted_four], engine
+        check_answers(family, path, engine, wanted_one, wanted_four)
 
 
 @pytest.mark.parametrize("family", ["llama", "mistral", "qwen3", "gemma3"])
@@ -64,16 +55,23 @@ def test_heads_that_the_operator_turns(family: str, tmp_path: Path) -> None:
     path = buffered(tmp_path / "bundle", tmp_path / "compiled")
     graph = onnx.load(path / "model.onnx").graph
     assert "RotaryEmbedding" not in {node.op_type for node in graph.node}
+    check_answers(family, path, "onnxruntime", wanted_one, wanted_four)
+
+
+def check_answers(family: str, path: Path, engine: str, one: Answers, four: Answers) -> None:
+    """Whether a bundle says what generate says, to one prompt and to four of different lengths."""
     options: Mapping[str, Any] = {
         "max_new_tokens": NEW, "min_new_tokens": NEW, "do_sample": False, "num_beams": 1,
     }  # fmt: skip
-    with edgekit.load(path, threads=2) as model:
+    with edgekit.load(path, engine=engine, threads=2) as model:
         assert all(row.passed for row in model.selftest())
         predictor: Any = model.predictor
-        assert predictor.tokens(PROMPTS[0], **options) == wanted_one[0][0]
-        answers: Any = model(list(PROMPTS), batch_size=4, return_full_text=False, **options)
-    told = [answer[0]["generated_text"] for answer in answers]
-    assert told == [text for _, text in wanted_four]
+        assert predictor.tokens(PROMPTS[0], **options) == one[0][0], engine
+        more = {} if family in _SEQ2SEQ else {"return_full_text": False}
+        answers: Any = model(list(PROMPTS), batch_size=4, **options, **more)
+    key = _ANSWERS.get(family, "generated_text")
+    told = [(answer[0] if isinstance(answer, list) else answer)[key] for answer in answers]
+    assert told == [text for _, text in four], engine
 
 
 def buffered(bundle: Path, output: Path) -> Path:
@@ -86,7 +84,7 @@ def buffered(bundle: Path, output: Path) -> Path:
     return output
 
 
-def expected(family: str, source: Path, prompts: tuple[str, ...]) -> list[tuple[list[int], str]]:
+def expected(family: str, source: Path, prompts: tuple[str, ...]) -> Answers:
     """(the new tokens, their text) of transformers' generate for one batch of prompts."""
     import transformers
 
